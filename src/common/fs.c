@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "src/common/fs.h"
+#include "src/common/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+gboolean
+file_identify (const char *path, FileId *ret_id, gboolean *ret_exists, GError **error)
+{
+  struct stat st;
+  *ret_exists = FALSE;
+  if (lstat (path, &st) != 0)
+    return errno == ENOENT || errno == ENOTDIR ? TRUE : fail_errno (error, errno, "look at '%s'", path);
+  *ret_exists = TRUE;
+  *ret_id = (FileId){.dev = st.st_dev, .ino = st.st_ino};
+  return TRUE;
+}
+
+gboolean
+file_id_equal (FileId a, FileId b)
+{
+  return a.dev == b.dev && a.ino == b.ino;
+}
+
+gboolean
+file_create_new (const char *path, const char *like, FileId *ret_id, GError **error)
+{
+  struct stat st;
+  g_autofree char *parent = g_path_get_dirname (path);
+  int fd = open (path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd < 0 && errno == EEXIST)
+    return fail (error, REFUSED, "'%s' exists", path);
+  if (fd < 0 && errno == ENOENT)
+    return fail (error, NOT_FOUND, "directory '%s' does not exist", parent);
+  if (fd < 0)
+    return fail_errno (error, errno, "create '%s'", path);
+  gboolean ok = TRUE;
+  /* QEMU may run as another user: what could open the old image must be able to open the new. */
+  if (like != NULL && stat (like, &st) == 0 && S_ISREG (st.st_mode)) {
+    if (geteuid () == 0 && fchown (fd, st.st_uid, st.st_gid) != 0)
+      ok = fail_errno (error, errno, "give '%s' the owner of '%s'", path, like);
+    if (ok && fchmod (fd, st.st_mode & 07777) != 0)
+      ok = fail_errno (error, errno, "give '%s' the mode of '%s'", path, like);
+  }
+  if (ok && fstat (fd, &st) != 0)
+    ok = fail_errno (error, errno, "look at '%s'", path);
+  close (fd);
+  if (!ok) {
+    unlink (path);
+    return FALSE;
+  }
+  *ret_id = (FileId){.dev = st.st_dev, .ino = st.st_ino};
+  return TRUE;
+}
+
+gboolean
+file_rename_new (const char *from, const char *to, GError **error)
+{
+  int rc = renameat2 (AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+  /* NFS and others know no NOREPLACE; a hard link refuses to replace just as well. */
+  if (rc != 0 && (errno == EINVAL || errno == ENOSYS)) {
+    rc = link (from, to);
+    if (rc == 0)
+      unlink (from);
+  }
+  if (rc != 0 && errno == EEXIST)
+    return fail (error, REFUSED, "'%s' exists", to);
+  if (rc != 0)
+    return fail_errno (error, errno, "rename '%s' to '%s'", from, to);
+  return file_sync_dir_of (to, error);
+}
+
+gboolean
+file_remove (const char *path, FileId id, GError **error)
+{
+  FileId now;
+  gboolean exists;
+  if (!file_identify (path, &now, &exists, error))
+    return FALSE;
+  if (!exists)
+    return TRUE;
+  if (!file_id_equal (now, id))
+    return fail (error, REFUSED, "'%s' is not the file that rechain made; it is left alone", path);
+  if (unlink (path) != 0 && errno != ENOENT)
+    return fail_errno (error, errno, "remove '%s'", path);
+  return file_sync_dir_of (path, error);
+}
+
+static gboolean
+sync_path (const char *path, int flags, GError **error)
+{
+  int fd = open (path, flags | O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return fail_errno (error, errno, "open '%s' to sync it", path);
+  int rc = fsync (fd);
+  int errnum = errno;
+  close (fd);
+  return rc == 0 ? TRUE : fail_errno (error, errnum, "sync '%s'", path);
+}
+
+gboolean
+file_sync (const char *path, GError **error)
+{
+  return sync_path (path, 0, error);
+}
+
+gboolean
+file_sync_dir_of (const char *path, GError **error)
+{
+  g_autofree char *dir = g_path_get_dirname (path);
+  return sync_path (dir, O_DIRECTORY, error);
+}
+
+gboolean
+file_free_space (const char *path, guint64 *ret_bytes, GError **error)
+{
+  struct statvfs vfs;
+  g_autofree char *dir = g_path_get_dirname (path);
+  if (statvfs (dir, &vfs) != 0)
+    return fail_errno (error, errno, "ask for the free space of '%s'", dir);
+  *ret_bytes = (guint64)vfs.f_bavail * vfs.f_frsize;
+  return TRUE;
+}
+
+char *
+path_absolute (const char *path)
+{
+  return g_canonicalize_filename (path, NULL);
+}
+
+static char *
+resolved_parent (const char *path)
+{
+  g_autofree char *dir = g_path_get_dirname (path);
+  char *real = realpath (dir, NULL);
+  char *copy = g_strdup (real ? real : dir);
+  free (real);
+  return copy;
+}
+
+char *
+path_relative (const char *from, const char *target)
+{
+  g_autofree char *from_dir = resolved_parent (from);
+  g_autofree char *target_dir = resolved_parent (target);
+  g_autofree char *base = g_path_get_basename (target);
+  g_auto (GStrv) a = g_strsplit (from_dir, "/", -1);
+  g_auto (GStrv) b = g_strsplit (target_dir, "/", -1);
+  guint common = 0;
+  while (a[common] && b[common] && g_str_equal (a[common], b[common]))
+    common++;
+  GString *out = g_string_new (NULL);
+  for (guint i = common; a[i] != NULL; i++)
+    if (a[i][0] != '\0')
+      g_string_append (out, "../");
+  for (guint i = common; b[i] != NULL; i++)
+    if (b[i][0] != '\0')
+      g_string_append_printf (out, "%s/", b[i]);
+  g_string_append (out, base);
+  const char *colon = strchr (out->str, ':');
+  const char *slash = strchr (out->str, '/');
+  if (colon != NULL && (slash == NULL || colon < slash))
+    g_string_prepend (out, "./");
+  return g_string_free (out, FALSE);
+}
+
+gboolean
+path_same_file (const char *a, const char *b)
+{
+  struct stat sa, sb;
+  if (g_strcmp0 (a, b) == 0)
+    return TRUE;
+  return a && b && stat (a, &sa) == 0 && stat (b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+         sa.st_ino == sb.st_ino;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Files as a journal needs them: identified, created without clobbering, made durable. */
+#pragma once
+
+#include <glib.h>
+
+/* What a file is, beyond its name: a file that is not the one we made is never removed. */
+typedef struct {
+  guint64 dev;
+  guint64 ino;
+} FileId;
+
+/* ENOENT is not an error: returns TRUE and *ret_exists FALSE. */
+gboolean file_identify (const char *path, FileId *ret_id, gboolean *ret_exists, GError **error);
+gboolean file_id_equal (FileId a, FileId b);
+
+/* Creates an empty file that did not exist, with the owner, group and mode of @like (nullable), and
+ * says what it is. */
+gboolean file_create_new (const char *path, const char *like, FileId *ret_id, GError **error);
+/* Renames without ever replacing: REFUSED where @to exists. Syncs the directory. */
+gboolean file_rename_new (const char *from, const char *to, GError **error);
+/* Removes @path if it is @id; absent is fine; something else is REFUSED. Syncs the directory. */
+gboolean file_remove (const char *path, FileId id, GError **error);
+gboolean file_sync (const char *path, GError **error);
+gboolean file_sync_dir_of (const char *path, GError **error);
+
+/* Bytes that an unprivileged process may still write into the filesystem of the directory of
+ * @path. */
+gboolean file_free_space (const char *path, guint64 *ret_bytes, GError **error);
+/* Full. Absolute, with "." and ".." removed, symlinks untouched. */
+char *path_absolute (const char *path);
+/* Full. @target as seen from the directory of @from (both absolute), with symlinks in the directory
+ * parts resolved; protected against being read as a protocol ("./a:b"). */
+char *path_relative (const char *from, const char *target);
+/* Two names of one file? Falls back to comparing names where a file is missing. */
+gboolean path_same_file (const char *a, const char *b);
