@@ -63,7 +63,7 @@ json_int (gint64 value)
 }
 
 Json *
-json_bool (gboolean value)
+json_flag (gboolean value)
 {
   return json_object_new_boolean (value);
 }
@@ -146,9 +146,10 @@ json_parse (const char *text, gssize length)
   struct json_tokener *tokener = json_tokener_new_ex (JSON_MAX_DEPTH);
   json_tokener_set_flags (tokener, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS);
   Json *json = json_tokener_parse_ex (tokener, text, (int)size);
-  if (json == NULL && json_tokener_get_error (tokener) == json_tokener_continue)
-    json = json_tokener_parse_ex (tokener, "", -1);
   gsize end = json_tokener_get_parse_end (tokener);
+  /* A bare number ends only where something follows it. */
+  if (json == NULL && json_tokener_get_error (tokener) == json_tokener_continue)
+    json = json_tokener_parse_ex (tokener, " ", 1);
   while (end < size && g_ascii_isspace (text[end]))
     end++;
   if (json != NULL && end < size)

@@ -28,7 +28,7 @@ void json_set (Json *object, const char *key, Json *take_value);
 
 Json *json_str (const char *text);      /* NULL -> NULL */
 Json *json_int (gint64 value);
-Json *json_bool (gboolean value);
+Json *json_flag (gboolean value);
 Json *json_real (double value, int decimals);
 Json *json_null (void);                 /* an explicit null, only as a value inside json_make */
 Json *json_dup (Json *json);            /* a new reference */

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A disk's backing chain, active layer first: from the live graph of a QEMU, or from image headers.
+ *
+ * It only looks. Nothing here changes a graph or a file. */
+#pragma once
+
+#include "qmp/client.h"
+#include "qmp/features.h"
+
+/* One image of a chain. Strings are owned by the layer; bytes everywhere; (nullable) as said. */
+typedef struct {
+  char *file;           /* absolute path, or the protocol's URI; nullable where QEMU hides it */
+  char *format;         /* "qcow2", "raw", ...; a bare protocol node ("file") counts as raw */
+  char *node;           /* node name of the format node; NULL offline */
+  char *protocol_node;  /* node name of the protocol node below it; NULL offline or where there is none */
+  gboolean read_only;
+  gboolean encrypted;
+  gboolean data_file;   /* the image keeps its data in an external data file */
+  guint64 virtual_size; /* bytes */
+  guint64 allocated;    /* bytes on disk */
+  gboolean has_allocated;
+  char *backing;        /* the string in the header, verbatim; nullable */
+  char *backing_format; /* as in the header; nullable */
+  GPtrArray *filters;   /* char*: node names of filters above this layer, outermost first */
+} ChainLayer;
+
+/* One job that sits on a disk. */
+typedef struct {
+  char *id;
+  char *type;   /* stream, commit, mirror, backup, create ... */
+  char *status; /* QEMU's word */
+  char *error;  /* nullable */
+  gboolean ours; /* named rc-... */
+  gboolean paused;
+  guint64 current, total; /* bytes */
+  guint64 speed;          /* bytes/s, 0 = unlimited */
+  gboolean has_speed;
+} ChainJob;
+
+/* One disk of a VM. */
+typedef struct {
+  char *name;       /* what rechain calls it: qdev id, else drive name, else node name */
+  char *qdev;       /* qdev id or QOM path, nullable */
+  char *drive;      /* BlockBackend name, nullable */
+  char *root_node;  /* node the guest device is attached to (a filter, or the active layer) */
+  gboolean read_only;
+  gboolean removable;
+  gboolean inserted;    /* FALSE: an empty tray; layers is empty then */
+  char *io_status;      /* "ok", "failed", "nospace"; nullable */
+  GPtrArray *layers;    /* ChainLayer*, active first */
+  GPtrArray *jobs;      /* ChainJob* whose nodes are in this disk's chain */
+  GPtrArray *writable_exports; /* char*: ids of writable block exports on nodes of this disk */
+  GPtrArray *exports;   /* char*: ids of all block exports on nodes of this disk */
+  char *broken;         /* why the chain could not be read in full (loop, hidden layer ...); nullable */
+} ChainDisk;
+
+/* All of one QEMU at one instant. */
+typedef struct _World World;
+
+/* Exactly one of @world (full) and @error (borrowed) is set. */
+typedef void (*WorldReady) (World *world, const GError *error, gpointer data);
+
+/* Asks QEMU (all queries pipelined): query-block, query-named-block-nodes flat,
+ * x-debug-query-block-graph, query-jobs, query-block-jobs, query-block-exports, query-status,
+ * query-migrate where there is one. */
+void world_query (QmpClient *client, QmpFeatures *features, WorldReady callback, gpointer data);
+/* The same from recorded replies: {"query-block": [...], ...}; for tests. */
+World *world_parse (Json *replies, GError **error);
+void world_free (World *world);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (World, world_free)
+
+GPtrArray *world_disks (World *world);                /* ChainDisk*, borrowed */
+GPtrArray *world_jobs (World *world);                 /* ChainJob*, all jobs, borrowed */
+ChainJob *world_job (World *world, const char *id);   /* borrowed, nullable */
+const char *world_run_state (World *world);           /* query-status: "running", "paused", "io-error" ... */
+gboolean world_running (World *world);
+gboolean world_migrating (World *world);              /* a migration is under way */
+
+/* Nodes, also those that no disk shows. */
+gboolean world_has_node (World *world, const char *node);
+/* Driver name, file name; borrowed, nullable. */
+const char *world_node_driver (World *world, const char *node);
+const char *world_node_file (World *world, const char *node);
+/* Node name of the child in @role ("backing", "file"); borrowed, nullable. */
+const char *world_node_child (World *world, const char *node, const char *role);
+/* How many parents (nodes, devices, exports, jobs) hold @node; the monitor's own reference is not
+ * counted. */
+guint world_node_parents (World *world, const char *node);
+/* Node names that begin with @prefix: char*, full array of owned strings. */
+GPtrArray *world_nodes_with_prefix (World *world, const char *prefix);
+/* Disks (by ChainDisk.name) other than @except (nullable) whose chains contain @node; full. */
+GPtrArray *world_users_of_node (World *world, const char *node, const char *except);
+
+/* DISK of the interface contract: qdev id, drive name, node name of the active layer, or absolute
+ * path of the active image. NOT_FOUND or REFUSED (ambiguous), listing the disks as the hint. */
+ChainDisk *world_find_disk (World *world, const char *name, GError **error);
+/* LAYER: file name as in the chain (absolute, or unique as a base name), or node name. Index into
+ * layers, or -1 with NOT_FOUND / REFUSED (ambiguous) listing the layers as the hint. */
+int chain_find_layer (GPtrArray *layers, const char *name, GError **error);
+/* Chain by file names ("a <- b" is not used: top first), full, NULL-terminated. */
+char **chain_files (GPtrArray *layers);
+
+/* Reads the chain of an image from its headers only (own bounded reader for qcow2; other formats end
+ * the chain unless asked through @format). @format of the top image (nullable: only qcow2 is
+ * recognised by its magic; anything else is then REFUSED as "format must be named", since a raw
+ * guest-controlled image must never be probed). GPtrArray of ChainLayer*, full. Never blocks on
+ * anything but local file reads. Refused: loops, missing layers, json:/nbd:/... protocol references,
+ * backing without a format, more than 200 layers; each says which layer. */
+GPtrArray *chain_read_offline (const char *image, const char *format, GError **error);
+
+ChainLayer *chain_layer_copy (const ChainLayer *layer);
+void chain_layer_free (ChainLayer *layer);
+void chain_job_free (ChainJob *job);
+void chain_disk_free (ChainDisk *disk);
+ChainDisk *chain_disk_copy (const ChainDisk *disk);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (ChainLayer, chain_layer_free)

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The qcow2 header, read by ourselves and with bounds before any other program opens a tenant's image
+ * (QEMU: docs/interop/qcow2). Only the header cluster and its extensions are read. */
+#pragma once
+
+#include <glib.h>
+
+typedef struct {
+  gboolean is_qcow2;    /* FALSE: no qcow2 magic; nothing else is set */
+  guint version;        /* 2 or 3 */
+  guint64 virtual_size; /* bytes */
+  guint cluster_size;   /* bytes */
+  char *backing;        /* verbatim, nullable */
+  char *backing_format; /* nullable */
+  gboolean encrypted;
+  gboolean data_file;   /* external data file */
+  gboolean dirty, corrupt;
+  gboolean has_bitmaps; /* persistent dirty bitmaps */
+  gboolean extended_l2;
+  guint64 header_room;  /* bytes left in the header cluster for a longer backing name */
+} ImageHeader;
+
+/* FAILED where the header lies (offsets outside, sizes absurd, NUL inside a name). */
+gboolean image_header_read (const char *path, ImageHeader *ret_header, GError **error);
+void image_header_clear (ImageHeader *header);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (ImageHeader, image_header_clear)

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* qemu-img as an asynchronous, cancellable tool with limits. The only place that starts it.
+ *
+ * The argv is built by jobs/image-args (as data, so that a plan can print it); no shell; limits on
+ * address space, CPU time and output, since images of tenants may be bombs (CVE-2015-5162). */
+#pragma once
+
+#include "src/common/json.h"
+
+#include <gio/gio.h>
+
+typedef struct _ImageRun ImageRun;
+
+/* Success: (@out, NULL). Failure: (NULL, error) with the last lines of stderr, verbatim, as cause.
+ * @out is stdout (borrowed, NUL-terminated). Exit code 0 with text on stderr counts as failure where
+ * IMAGE_STDERR_FAILS was asked (qemu-img rebase returns 0 with data lost, qemu-facts hazard 0). */
+typedef void (*ImageDone) (const char *out, const GError *error, gpointer data);
+
+typedef enum {
+  IMAGE_DEFAULT = 0,
+  IMAGE_STDERR_FAILS = 1 << 0,
+} ImageFlags;
+
+#define IMAGE_MAX_OUTPUT (64u << 20) /* bytes */
+
+/* Starts @argv (argv[0] is looked up in PATH, or $RECHAIN_QEMU_IMG replaces "qemu-img"). The callback
+ * comes exactly once, never from inside this call. The returned handle is borrowed and valid until
+ * then. NULL-terminated argv is copied. Environment: LC_ALL=C. stdin is /dev/null. */
+ImageRun *image_run (const char *const *argv, ImageFlags flags, ImageDone callback, gpointer data);
+/* SIGTERM, then SIGKILL after 2 s; the callback still comes (INTERRUPTED). */
+void image_cancel (ImageRun *run);
+
+/* -- argv builders; each returns a full, NULL-terminated vector ------------------------------- */
+
+/* qemu-img create -f FORMAT -u -b BACKING -F BACKING_FORMAT FILE SIZE; backing nullable. */
+char **image_create_args (const char *file, const char *format, const char *backing,
+                          const char *backing_format, guint64 size);
+/* qemu-img measure -U --output=json -O qcow2 "json:{...}" over @layers[0..n), with every format named
+ * and the link below the last one cut, so it counts exactly what these layers hold together. */
+char **image_measure_args (GPtrArray *layers, guint n);
+/* "required" and "fully-allocated" of a measure reply, bytes. */
+gboolean image_measure_parse (const char *out, guint64 *ret_required, guint64 *ret_full, GError **error);
+/* qemu-img check -f FORMAT --output=json FILE */
+char **image_check_args (const char *file, const char *format);
