@@ -1,0 +1,771 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* librechain: change the backing chain of a running QEMU disk, and take it back when it fails.
+ *
+ * Three objects: a #RechainController owns the state directory with its journal, a #RechainVm is one
+ * running QEMU, a #RechainOperation is one change over one or more disks of it: planned, run, undone.
+ * All of them live in the thread-default main context in which they were made, and start no threads.
+ * Each call that waits exists as x_async / x_finish and as a blocking x, which is the first two plus
+ * iterating the context.
+ *
+ * Documents (`..._to_json`) are the ones of the interface contract; their JSON schemas are installed
+ * with the library. Bytes are bytes and rates bytes per second everywhere. */
+#pragma once
+
+#include <gio/gio.h>
+#include <rechain/rechain-error.h>
+
+G_BEGIN_DECLS
+
+#define RECHAIN_API __attribute__ ((visibility ("default")))
+
+/* ---- values ------------------------------------------------------------------------------- */
+
+/**
+ * RechainLayer:
+ * @file: (nullable): absolute path of the image, or %NULL where QEMU hides it
+ * @format: image format, for instance "qcow2"
+ * @node: (nullable): QEMU's node name; %NULL for a chain that was read offline
+ * @read_only: whether QEMU has it open read-only
+ * @virtual_size: bytes the guest sees
+ * @allocated: bytes on disk, or -1 where unknown
+ * @backing: (nullable): the backing file as the header names it, verbatim
+ * @backing_format: (nullable): its format as the header names it
+ *
+ * One image of a backing chain (QEMU: docs/interop/live-block-operations, "Disk image backing chain
+ * notation").
+ */
+typedef struct {
+  char *file;
+  char *format;
+  char *node;
+  gboolean read_only;
+  guint64 virtual_size;
+  gint64 allocated;
+  char *backing;
+  char *backing_format;
+} RechainLayer;
+
+#define RECHAIN_TYPE_LAYER (rechain_layer_get_type ())
+RECHAIN_API GType rechain_layer_get_type (void);
+/**
+ * rechain_layer_copy:
+ * @layer: a layer
+ *
+ * Returns: (transfer full): a copy
+ */
+RECHAIN_API RechainLayer *rechain_layer_copy (const RechainLayer *layer);
+/**
+ * rechain_layer_free:
+ * @layer: (transfer full): a layer
+ */
+RECHAIN_API void rechain_layer_free (RechainLayer *layer);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (RechainLayer, rechain_layer_free)
+
+/**
+ * RechainDisk:
+ * @name: what rechain calls the disk: its qdev id, else its drive name, else its node name
+ * @node: node name at the root of the disk
+ * @read_only: whether the guest may only read
+ * @layers: (element-type RechainLayer): its chain, active layer first
+ *
+ * One disk of a VM (QEMU QMP: query-block).
+ */
+typedef struct {
+  char *name;
+  char *node;
+  gboolean read_only;
+  GPtrArray *layers;
+} RechainDisk;
+
+#define RECHAIN_TYPE_DISK (rechain_disk_get_type ())
+RECHAIN_API GType rechain_disk_get_type (void);
+/**
+ * rechain_disk_copy:
+ * @disk: a disk
+ *
+ * Returns: (transfer full): a copy
+ */
+RECHAIN_API RechainDisk *rechain_disk_copy (const RechainDisk *disk);
+/**
+ * rechain_disk_free:
+ * @disk: (transfer full): a disk
+ */
+RECHAIN_API void rechain_disk_free (RechainDisk *disk);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (RechainDisk, rechain_disk_free)
+
+/**
+ * RechainJobVerb:
+ * @RECHAIN_JOB_CANCEL: cancel at once; the job changes nothing (QMP: job-cancel)
+ * @RECHAIN_JOB_PAUSE: pause (QMP: job-pause)
+ * @RECHAIN_JOB_RESUME: resume (QMP: job-resume)
+ * @RECHAIN_JOB_SPEED: change the rate limit (QMP: block-job-set-speed)
+ *
+ * What can be asked of a job of QEMU.
+ */
+typedef enum {
+  RECHAIN_JOB_CANCEL,
+  RECHAIN_JOB_PAUSE,
+  RECHAIN_JOB_RESUME,
+  RECHAIN_JOB_SPEED,
+} RechainJobVerb;
+
+/**
+ * RechainState:
+ * @RECHAIN_STATE_PLANNED: nothing was asked of anybody yet
+ * @RECHAIN_STATE_RUNNING: steps that can be undone are being done
+ * @RECHAIN_STATE_FINISHING: the pivot took effect; only forward from here
+ * @RECHAIN_STATE_DONE: the new chain stands, and nothing else of ours is left
+ * @RECHAIN_STATE_UNDOING: steps are being taken back
+ * @RECHAIN_STATE_UNDONE: everything is as before
+ * @RECHAIN_STATE_STUCK: a finish or undo step failed; `recover` can be run again
+ *
+ * The life of an operation.
+ */
+typedef enum {
+  RECHAIN_STATE_PLANNED,
+  RECHAIN_STATE_RUNNING,
+  RECHAIN_STATE_FINISHING,
+  RECHAIN_STATE_DONE,
+  RECHAIN_STATE_UNDOING,
+  RECHAIN_STATE_UNDONE,
+  RECHAIN_STATE_STUCK,
+} RechainState;
+
+/**
+ * RechainKind:
+ * @RECHAIN_KIND_SNAPSHOT: take a disk-only snapshot (libvirt: virDomainSnapshotCreateXML DISK_ONLY)
+ * @RECHAIN_KIND_MOVE: live block move: snapshot into a new file and stream everything above base into it
+ *
+ * The kinds of operations.
+ */
+typedef enum {
+  RECHAIN_KIND_SNAPSHOT,
+  RECHAIN_KIND_MOVE,
+} RechainKind;
+
+/**
+ * RechainDirection:
+ * @RECHAIN_DIRECTION_DEFAULT: back before the pivot, on after it
+ * @RECHAIN_DIRECTION_UNDO: back; refused where the pivot took effect
+ * @RECHAIN_DIRECTION_FINISH: on
+ *
+ * Where recovery takes an interrupted operation.
+ */
+typedef enum {
+  RECHAIN_DIRECTION_DEFAULT,
+  RECHAIN_DIRECTION_UNDO,
+  RECHAIN_DIRECTION_FINISH,
+} RechainDirection;
+
+/**
+ * RechainFlags:
+ * @RECHAIN_FLAG_NONE: none
+ * @RECHAIN_FLAG_DELETE: remove layers that fall out of the chain (default: kept and listed)
+ * @RECHAIN_FLAG_RELATIVE: write relative backing names
+ * @RECHAIN_FLAG_REUSE: the target file exists already
+ * @RECHAIN_FLAG_NO_UNDO: on failure leave things for inspection
+ * @RECHAIN_FLAG_PIVOT_LIVE: do not stop the guest around a pivot: if QEMU or the host dies in that
+ *   instant nobody can tell which layer is newer
+ *
+ * How an operation is done.
+ */
+typedef enum { /*< flags >*/
+  RECHAIN_FLAG_NONE = 0,
+  RECHAIN_FLAG_DELETE = 1 << 0,
+  RECHAIN_FLAG_RELATIVE = 1 << 1,
+  RECHAIN_FLAG_REUSE = 1 << 2,
+  RECHAIN_FLAG_NO_UNDO = 1 << 3,
+  RECHAIN_FLAG_PIVOT_LIVE = 1 << 4,
+} RechainFlags;
+
+/* ---- request ------------------------------------------------------------------------------- */
+
+/**
+ * RechainRequest:
+ *
+ * What is wanted: a kind, disks with their options, and how. Immutable once handed over.
+ */
+typedef struct _RechainRequest RechainRequest;
+
+#define RECHAIN_TYPE_REQUEST (rechain_request_get_type ())
+RECHAIN_API GType rechain_request_get_type (void);
+/**
+ * rechain_request_new:
+ * @kind: what to do
+ *
+ * Returns: (transfer full): a request without disks
+ */
+RECHAIN_API RechainRequest *rechain_request_new (RechainKind kind);
+/**
+ * rechain_request_copy:
+ * @request: a request
+ *
+ * Returns: (transfer full): a copy
+ */
+RECHAIN_API RechainRequest *rechain_request_copy (const RechainRequest *request);
+/**
+ * rechain_request_free:
+ * @request: (transfer full): a request
+ */
+RECHAIN_API void rechain_request_free (RechainRequest *request);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (RechainRequest, rechain_request_free)
+/**
+ * rechain_request_add_disk:
+ * @request: a request
+ * @disk: qdev id, drive name, node name of the active layer, or absolute path of the active image
+ *
+ * A snapshot without disks takes all writable ones.
+ */
+RECHAIN_API void rechain_request_add_disk (RechainRequest *request, const char *disk);
+/**
+ * rechain_request_set_disk_option:
+ * @request: a request
+ * @disk: as it was added
+ * @option: "to" (file to create), "base" (layer to keep, or "none"), "format" (of the new layer;
+ *   "qcow2")
+ * @value: its value
+ * @error: return location
+ *
+ * Returns: %FALSE with %RECHAIN_ERROR_USAGE for an option that the kind of request has not
+ */
+RECHAIN_API gboolean rechain_request_set_disk_option (RechainRequest *request, const char *disk,
+                                                      const char *option, const char *value,
+                                                      GError **error);
+/**
+ * rechain_request_set_name:
+ * @request: a request
+ * @name: (nullable): name of the snapshot; %NULL: made from the time
+ */
+RECHAIN_API void rechain_request_set_name (RechainRequest *request, const char *name);
+/**
+ * rechain_request_set_bandwidth:
+ * @request: a request
+ * @bytes_per_second: limit over all disks of the operation, 0 = unlimited (QMP: block-stream speed)
+ */
+RECHAIN_API void rechain_request_set_bandwidth (RechainRequest *request, guint64 bytes_per_second);
+/**
+ * rechain_request_set_timeout:
+ * @request: a request
+ * @ms: cancel and undo after so many milliseconds, 0 = never
+ */
+RECHAIN_API void rechain_request_set_timeout (RechainRequest *request, guint64 ms);
+/**
+ * rechain_request_set_max_pause:
+ * @request: a request
+ * @ms: longest time the guest may be stopped around a pivot, milliseconds; default 500
+ */
+RECHAIN_API void rechain_request_set_max_pause (RechainRequest *request, guint64 ms);
+/**
+ * rechain_request_set_flags:
+ * @request: a request
+ * @flags: how it is done
+ */
+RECHAIN_API void rechain_request_set_flags (RechainRequest *request, RechainFlags flags);
+
+/* ---- controller ---------------------------------------------------------------------------- */
+
+#define RECHAIN_TYPE_CONTROLLER (rechain_controller_get_type ())
+/**
+ * RechainController:
+ *
+ * The state directory with its journal: starts operations, knows the old ones, settles the
+ * interrupted ones.
+ */
+RECHAIN_API G_DECLARE_FINAL_TYPE (RechainController, rechain_controller, RECHAIN, CONTROLLER, GObject)
+
+/**
+ * rechain_controller_new:
+ * @state_dir: (nullable): where the journal is; %NULL: RECHAIN_STATE_DIR, else /var/lib/rechain for
+ *   root and $XDG_STATE_HOME/rechain for others
+ *
+ * Touches nothing: the directory is made when the first operation starts.
+ *
+ * Returns: (transfer full): a controller
+ */
+RECHAIN_API RechainController *rechain_controller_new (const char *state_dir);
+/**
+ * rechain_controller_get_state_dir:
+ * @controller: a controller
+ *
+ * Returns: (transfer none): absolute path
+ */
+RECHAIN_API const char *rechain_controller_get_state_dir (RechainController *controller);
+/**
+ * rechain_controller_list_operations:
+ * @controller: a controller
+ * @error: return location: %RECHAIN_ERROR_FAILED, %RECHAIN_ERROR_PERMISSION
+ *
+ * Returns: (transfer full): the document rechain.operation-list/1 with every operation in the journal,
+ *   newest first
+ */
+RECHAIN_API char *rechain_controller_list_operations (RechainController *controller, GError **error);
+/**
+ * rechain_controller_show_operation:
+ * @controller: a controller
+ * @id: operation id, or an unambiguous beginning of one
+ * @error: return location: also %RECHAIN_ERROR_NOT_FOUND
+ *
+ * Returns: (transfer full): the document rechain.operation/1, with "journal": what was intended and
+ *   seen, step by step; and "owner": "alive", "dead" or absent when it ended
+ */
+RECHAIN_API char *rechain_controller_show_operation (RechainController *controller, const char *id,
+                                                     GError **error);
+/**
+ * rechain_controller_cancel_operation_async:
+ * @controller: a controller
+ * @id: operation id, or an unambiguous beginning of one
+ * @cancellable: (nullable): ends the waiting, not the operation
+ * @callback: called when the operation ended, however
+ * @user_data: data of @callback
+ *
+ * Cancels an operation that another process (or this one) is running; it is undone there.
+ */
+RECHAIN_API void rechain_controller_cancel_operation_async (RechainController *controller,
+                                                            const char *id, GCancellable *cancellable,
+                                                            GAsyncReadyCallback callback,
+                                                            gpointer user_data);
+/**
+ * rechain_controller_cancel_operation_finish:
+ * @controller: a controller
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND; %RECHAIN_ERROR_REFUSED where it ended already, or
+ *   where its owner is dead (then `recover` settles it)
+ *
+ * Returns: (transfer full): the document rechain.operation/1 as it ended
+ */
+RECHAIN_API char *rechain_controller_cancel_operation_finish (RechainController *controller,
+                                                              GAsyncResult *result, GError **error);
+/**
+ * rechain_controller_cancel_operation:
+ * @controller: a controller
+ * @id: operation id
+ * @cancellable: (nullable): ends the waiting
+ * @error: return location
+ *
+ * Returns: (transfer full): as rechain_controller_cancel_operation_finish()
+ */
+RECHAIN_API char *rechain_controller_cancel_operation (RechainController *controller, const char *id,
+                                                       GCancellable *cancellable, GError **error);
+/**
+ * rechain_controller_wait_operation_async:
+ * @controller: a controller
+ * @id: operation id
+ * @cancellable: (nullable): ends the waiting
+ * @callback: called when the operation ended, or its owner died
+ * @user_data: data of @callback
+ */
+RECHAIN_API void rechain_controller_wait_operation_async (RechainController *controller,
+                                                          const char *id, GCancellable *cancellable,
+                                                          GAsyncReadyCallback callback,
+                                                          gpointer user_data);
+/**
+ * rechain_controller_wait_operation_finish:
+ * @controller: a controller
+ * @result: the result
+ * @error: return location
+ *
+ * Returns: (transfer full): the document rechain.operation/1
+ */
+RECHAIN_API char *rechain_controller_wait_operation_finish (RechainController *controller,
+                                                            GAsyncResult *result, GError **error);
+/**
+ * rechain_controller_wait_operation:
+ * @controller: a controller
+ * @id: operation id
+ * @cancellable: (nullable): ends the waiting
+ * @error: return location
+ *
+ * Returns: (transfer full): the document rechain.operation/1
+ */
+RECHAIN_API char *rechain_controller_wait_operation (RechainController *controller, const char *id,
+                                                     GCancellable *cancellable, GError **error);
+/**
+ * rechain_controller_recover_async:
+ * @controller: a controller
+ * @vm: (nullable): only operations of the VM at this address
+ * @id: (nullable): only this operation
+ * @direction: where to
+ * @cancellable: (nullable): ends the work between two steps
+ * @callback: called when every such operation is settled or stuck
+ * @user_data: data of @callback
+ *
+ * Settles every interrupted operation whose owner is dead.
+ */
+RECHAIN_API void rechain_controller_recover_async (RechainController *controller, const char *vm,
+                                                   const char *id, RechainDirection direction,
+                                                   GCancellable *cancellable,
+                                                   GAsyncReadyCallback callback, gpointer user_data);
+/**
+ * rechain_controller_recover_finish:
+ * @controller: a controller
+ * @result: the result
+ * @ret_unsettled: (out) (optional): how many are still not settled
+ * @error: return location
+ *
+ * Returns: (transfer full): the document rechain.operation-list/1 with every operation it looked at
+ */
+RECHAIN_API char *rechain_controller_recover_finish (RechainController *controller,
+                                                     GAsyncResult *result, guint *ret_unsettled,
+                                                     GError **error);
+/**
+ * rechain_controller_recover:
+ * @controller: a controller
+ * @vm: (nullable): only operations of the VM at this address
+ * @id: (nullable): only this operation
+ * @direction: where to
+ * @cancellable: (nullable): ends the work between two steps
+ * @ret_unsettled: (out) (optional): how many are still not settled
+ * @error: return location
+ *
+ * Returns: (transfer full): the document rechain.operation-list/1
+ */
+RECHAIN_API char *rechain_controller_recover (RechainController *controller, const char *vm,
+                                              const char *id, RechainDirection direction,
+                                              GCancellable *cancellable, guint *ret_unsettled,
+                                              GError **error);
+
+/* ---- one running QEMU ---------------------------------------------------------------------- */
+
+#define RECHAIN_TYPE_VM (rechain_vm_get_type ())
+/**
+ * RechainVm:
+ *
+ * One running QEMU, reached through a QMP monitor. Where an operation of rechain holds that monitor,
+ * it is borrowed from it: looking and job control work, changing the chain does not.
+ */
+RECHAIN_API G_DECLARE_FINAL_TYPE (RechainVm, rechain_vm, RECHAIN, VM, GObject)
+
+/**
+ * rechain_vm_new:
+ * @controller: a controller
+ * @address: path of a unix socket (contains "/"), "unix:PATH" or "tcp:HOST:PORT"
+ * @error: return location: %RECHAIN_ERROR_USAGE
+ *
+ * Returns: (transfer full): a VM that is not connected yet
+ */
+RECHAIN_API RechainVm *rechain_vm_new (RechainController *controller, const char *address,
+                                       GError **error);
+/**
+ * rechain_vm_get_address:
+ * @vm: a VM
+ *
+ * Returns: (transfer none): its address
+ */
+RECHAIN_API const char *rechain_vm_get_address (RechainVm *vm);
+/**
+ * rechain_vm_get_qemu_version:
+ * @vm: a VM
+ *
+ * Returns: (transfer none) (nullable): for instance "7.2.22 (Debian ...)"; %NULL before it was seen
+ */
+RECHAIN_API const char *rechain_vm_get_qemu_version (RechainVm *vm);
+/**
+ * rechain_vm_look_async:
+ * @vm: a VM
+ * @cancellable: (nullable): a cancellable
+ * @callback: called when it has looked
+ * @user_data: data of @callback
+ *
+ * Connects if need be, and reads disks, chains and jobs afresh.
+ */
+RECHAIN_API void rechain_vm_look_async (RechainVm *vm, GCancellable *cancellable,
+                                        GAsyncReadyCallback callback, gpointer user_data);
+/**
+ * rechain_vm_look_finish:
+ * @vm: a VM
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_UNREACHABLE, %RECHAIN_ERROR_PERMISSION
+ *
+ * Returns: %TRUE if it could
+ */
+RECHAIN_API gboolean rechain_vm_look_finish (RechainVm *vm, GAsyncResult *result, GError **error);
+/**
+ * rechain_vm_look:
+ * @vm: a VM
+ * @cancellable: (nullable): a cancellable
+ * @error: return location
+ *
+ * Returns: %TRUE if it could
+ */
+RECHAIN_API gboolean rechain_vm_look (RechainVm *vm, GCancellable *cancellable, GError **error);
+/**
+ * rechain_vm_get_disks:
+ * @vm: a VM that was looked at
+ *
+ * Returns: (transfer full) (element-type RechainDisk): its disks as they were then
+ */
+RECHAIN_API GPtrArray *rechain_vm_get_disks (RechainVm *vm);
+/**
+ * rechain_vm_info_to_json:
+ * @vm: a VM that was looked at
+ *
+ * Returns: (transfer full): the document rechain.info/1: {"schema","vm","qemu","pid","run-state",
+ *   "borrowed-from" (operation id, where the monitor is borrowed), "disks":[{"disk","drive","node",
+ *   "file","format","read-only","virtual-size","layers","io-status","exports":[...],"jobs":[...]}],
+ *   "jobs":[...],"features":{"block-stream":true,...}}
+ */
+RECHAIN_API char *rechain_vm_info_to_json (RechainVm *vm);
+/**
+ * rechain_vm_chain_to_json:
+ * @vm: a VM that was looked at
+ * @disk: (nullable): only this disk
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_REFUSED (ambiguous)
+ *
+ * Returns: (transfer full): the document rechain.chain/1
+ */
+RECHAIN_API char *rechain_vm_chain_to_json (RechainVm *vm, const char *disk, GError **error);
+/**
+ * rechain_vm_jobs_to_json:
+ * @vm: a VM that was looked at
+ * @job: (nullable): only this job
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND
+ *
+ * Returns: (transfer full): the document rechain.job-list/1
+ */
+RECHAIN_API char *rechain_vm_jobs_to_json (RechainVm *vm, const char *job, GError **error);
+/**
+ * rechain_vm_job_command_async:
+ * @vm: a VM
+ * @verb: what to ask of the job
+ * @job: its id
+ * @speed: bytes/s for %RECHAIN_JOB_SPEED, 0 = unlimited
+ * @foreign: also where the job is not ours
+ * @cancellable: (nullable): a cancellable
+ * @callback: called with QEMU's answer
+ * @user_data: data of @callback
+ */
+RECHAIN_API void rechain_vm_job_command_async (RechainVm *vm, RechainJobVerb verb, const char *job,
+                                               guint64 speed, gboolean foreign,
+                                               GCancellable *cancellable,
+                                               GAsyncReadyCallback callback, gpointer user_data);
+/**
+ * rechain_vm_job_command_finish:
+ * @vm: a VM
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_REFUSED (not ours, wrong state)
+ *
+ * Returns: %TRUE if QEMU did it
+ */
+RECHAIN_API gboolean rechain_vm_job_command_finish (RechainVm *vm, GAsyncResult *result,
+                                                    GError **error);
+/**
+ * rechain_vm_job_command:
+ * @vm: a VM
+ * @verb: what to ask of the job
+ * @job: its id
+ * @speed: bytes/s for %RECHAIN_JOB_SPEED, 0 = unlimited
+ * @foreign: also where the job is not ours
+ * @cancellable: (nullable): a cancellable
+ * @error: return location
+ *
+ * Returns: %TRUE if QEMU did it
+ */
+RECHAIN_API gboolean rechain_vm_job_command (RechainVm *vm, RechainJobVerb verb, const char *job,
+                                             guint64 speed, gboolean foreign,
+                                             GCancellable *cancellable, GError **error);
+/**
+ * rechain_vm_wait_job_async:
+ * @vm: a VM
+ * @job: its id
+ * @cancellable: (nullable): ends the waiting
+ * @callback: called when the job is gone or concluded
+ * @user_data: data of @callback
+ */
+RECHAIN_API void rechain_vm_wait_job_async (RechainVm *vm, const char *job, GCancellable *cancellable,
+                                            GAsyncReadyCallback callback, gpointer user_data);
+/**
+ * rechain_vm_wait_job_finish:
+ * @vm: a VM
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND; %RECHAIN_ERROR_FAILED with QEMU's words if the job
+ *   failed, or vanished without leaving a record (which is not success)
+ *
+ * Returns: %TRUE if the job concluded without error
+ */
+RECHAIN_API gboolean rechain_vm_wait_job_finish (RechainVm *vm, GAsyncResult *result, GError **error);
+/**
+ * rechain_vm_wait_job:
+ * @vm: a VM
+ * @job: its id
+ * @cancellable: (nullable): ends the waiting
+ * @error: return location
+ *
+ * Returns: %TRUE if the job concluded without error
+ */
+RECHAIN_API gboolean rechain_vm_wait_job (RechainVm *vm, const char *job, GCancellable *cancellable,
+                                          GError **error);
+
+/**
+ * rechain_chain_read_offline:
+ * @image: path of an image
+ * @format: (nullable): its format; %NULL: only qcow2 is recognised, since guests can forge headers
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_REFUSED, %RECHAIN_ERROR_FAILED
+ *
+ * Returns: (transfer full): the document rechain.chain/1 of an image, from the headers on disk
+ */
+RECHAIN_API char *rechain_chain_read_offline (const char *image, const char *format, GError **error);
+
+/* ---- operation ----------------------------------------------------------------------------- */
+
+#define RECHAIN_TYPE_OPERATION (rechain_operation_get_type ())
+/**
+ * RechainOperation:
+ *
+ * One change over one or more disks of a VM. Properties, each with notify: `id`, `kind`, `state`
+ * (#RechainState), `step` (name of the step), `disk` (of the job that moved last), `bytes-done`, `bytes-total`, `rate`
+ * (bytes/s).
+ */
+RECHAIN_API G_DECLARE_FINAL_TYPE (RechainOperation, rechain_operation, RECHAIN, OPERATION, GObject)
+
+/**
+ * rechain_operation_plan_async:
+ * @vm: a VM
+ * @request: what is wanted; copied
+ * @cancellable: (nullable): a cancellable
+ * @callback: called with the plan
+ * @user_data: data of @callback
+ *
+ * Looks at the VM, checks every precondition, and makes the plan. Changes nothing at all.
+ */
+RECHAIN_API void rechain_operation_plan_async (RechainVm *vm, const RechainRequest *request,
+                                               GCancellable *cancellable,
+                                               GAsyncReadyCallback callback, gpointer user_data);
+/**
+ * rechain_operation_plan_finish:
+ * @vm: a VM
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_REFUSED, %RECHAIN_ERROR_PERMISSION,
+ *   %RECHAIN_ERROR_UNREACHABLE, %RECHAIN_ERROR_USAGE
+ *
+ * Returns: (transfer full): an operation in state planned
+ */
+RECHAIN_API RechainOperation *rechain_operation_plan_finish (RechainVm *vm, GAsyncResult *result,
+                                                             GError **error);
+/**
+ * rechain_operation_plan:
+ * @vm: a VM
+ * @request: what is wanted
+ * @cancellable: (nullable): a cancellable
+ * @error: return location
+ *
+ * Returns: (transfer full): an operation in state planned
+ */
+RECHAIN_API RechainOperation *rechain_operation_plan (RechainVm *vm, const RechainRequest *request,
+                                                      GCancellable *cancellable, GError **error);
+/**
+ * rechain_operation_plan_to_json:
+ * @operation: an operation
+ *
+ * Returns: (transfer full): the document rechain.plan/1
+ */
+RECHAIN_API char *rechain_operation_plan_to_json (RechainOperation *operation);
+/**
+ * rechain_operation_run_async:
+ * @operation: a planned operation
+ * @cancellable: (nullable): cancelling it cancels the operation, which is then undone
+ * @callback: called when it ended: done, undone or stuck
+ * @user_data: data of @callback
+ */
+RECHAIN_API void rechain_operation_run_async (RechainOperation *operation, GCancellable *cancellable,
+                                              GAsyncReadyCallback callback, gpointer user_data);
+/**
+ * rechain_operation_run_finish:
+ * @operation: an operation
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_FAILED and other codes before anything was changed,
+ *   %RECHAIN_ERROR_UNDONE, %RECHAIN_ERROR_STUCK, %RECHAIN_ERROR_INTERRUPTED
+ *
+ * Returns: %TRUE if the operation is done
+ */
+RECHAIN_API gboolean rechain_operation_run_finish (RechainOperation *operation, GAsyncResult *result,
+                                                   GError **error);
+/**
+ * rechain_operation_run:
+ * @operation: a planned operation
+ * @cancellable: (nullable): cancelling it cancels the operation, which is then undone
+ * @error: return location
+ *
+ * Returns: %TRUE if the operation is done
+ */
+RECHAIN_API gboolean rechain_operation_run (RechainOperation *operation, GCancellable *cancellable,
+                                            GError **error);
+/**
+ * rechain_operation_cancel:
+ * @operation: an operation
+ *
+ * Asks for the operation to be cancelled and undone; after the pivot it has no effect. The end comes
+ * through rechain_operation_run_finish().
+ */
+RECHAIN_API void rechain_operation_cancel (RechainOperation *operation);
+/**
+ * rechain_operation_detach:
+ * @operation: an operation
+ *
+ * Lets go of it at once: it stays in the journal for `recover`, and run ends with
+ * %RECHAIN_ERROR_STUCK.
+ */
+RECHAIN_API void rechain_operation_detach (RechainOperation *operation);
+/**
+ * rechain_operation_pause:
+ * @operation: an operation
+ *
+ * Pauses its copying jobs.
+ */
+RECHAIN_API void rechain_operation_pause (RechainOperation *operation);
+/**
+ * rechain_operation_resume:
+ * @operation: an operation
+ *
+ * Resumes its copying jobs.
+ */
+RECHAIN_API void rechain_operation_resume (RechainOperation *operation);
+/**
+ * rechain_operation_set_speed:
+ * @operation: an operation
+ * @bytes_per_second: limit over all its disks, 0 = unlimited
+ */
+RECHAIN_API void rechain_operation_set_speed (RechainOperation *operation, guint64 bytes_per_second);
+/**
+ * rechain_operation_get_id:
+ * @operation: an operation
+ *
+ * Returns: (transfer none): eight hexadecimal digits
+ */
+RECHAIN_API const char *rechain_operation_get_id (RechainOperation *operation);
+/**
+ * rechain_operation_get_state:
+ * @operation: an operation
+ *
+ * Returns: its state
+ */
+RECHAIN_API RechainState rechain_operation_get_state (RechainOperation *operation);
+/**
+ * rechain_operation_to_json:
+ * @operation: an operation
+ *
+ * Returns: (transfer full): the document rechain.operation/1
+ */
+RECHAIN_API char *rechain_operation_to_json (RechainOperation *operation);
+/**
+ * rechain_operation_progress_to_json:
+ * @operation: an operation
+ *
+ * Returns: (transfer full): one line: {"operation","state","step","disk","current","total","rate","eta"}
+ */
+RECHAIN_API char *rechain_operation_progress_to_json (RechainOperation *operation);
+
+/**
+ * rechain_state_name:
+ * @state: a state
+ *
+ * Returns: (transfer none): its word, for instance "running"
+ */
+RECHAIN_API const char *rechain_state_name (RechainState state);
+/**
+ * rechain_version:
+ *
+ * Returns: (transfer none): the version of the library, for instance "0.1.0"
+ */
+RECHAIN_API const char *rechain_version (void);
+
+G_END_DECLS
