@@ -1,0 +1,171 @@
+"""Images and chains of images with known contents, and small filesystems to fill up."""
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import tempfile
+
+MiB = 1024 * 1024
+BLOCK = 4096
+
+
+def run(*argv, **options):
+    """Runs a program; an AssertionError with its own words when it fails."""
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, argv))}: {done.stderr or done.stdout}"
+    return done.stdout
+
+
+class Chain:
+    """A chain of images. `layers` are absolute paths, top first; `formats` goes along with it;
+    `reference` is a raw file with what the guest must see."""
+
+    def __init__(self, layers, formats, reference, size):
+        self.layers, self.formats, self.reference, self.size = layers, formats, reference, size
+
+    @property
+    def active(self):
+        return self.layers[0]
+
+    @property
+    def base(self):
+        return self.layers[-1]
+
+    @property
+    def dir(self):
+        return os.path.dirname(self.active)
+
+    def format_of(self, path):
+        return self.formats[self.layers.index(path)]
+
+    def path(self, name):
+        """The layer made for `name` in make_chain()."""
+        for layer in self.layers:
+            if os.path.splitext(os.path.basename(layer))[0] == name:
+                return layer
+        raise KeyError(name)
+
+
+def _extents(rng, size, share, count=24):
+    """`count` extents, 4 KiB aligned, no overlap, together about `share` of `size`."""
+    slot = size // count // BLOCK * BLOCK
+    length = int(slot * share) // BLOCK * BLOCK
+    if length == 0:
+        return
+    for index in range(count):
+        room = (slot - length) // BLOCK
+        yield index * slot + rng.randint(0, room) * BLOCK, length
+
+
+def make_chain(dir, names=("template", "current1"), size=64 * MiB, share=0.25, formats=None,
+               relative=False, cluster_size=65536, seed=0):
+    """Makes a chain in `dir`, base first in `names`; each layer holds other pseudo-random data in
+    about `share` of the disk (one number, or one per layer). `formats` per name, default qcow2.
+    `relative`: backing names in headers are relative. The same arguments give the same bytes."""
+    os.makedirs(dir, exist_ok=True)
+    dir = os.path.realpath(dir)
+    formats = list(formats or ["qcow2"] * len(names))
+    shares = list(share) if isinstance(share, (list, tuple)) else [share] * len(names)
+    reference = os.path.join(dir, f"{names[-1]}.reference")
+    paths = [os.path.join(dir, f"{name}.{'img' if fmt == 'raw' else fmt}") for name, fmt in zip(names, formats)]
+
+    with open(reference, "w+b") as view, tempfile.TemporaryDirectory(dir=dir) as scratch:
+        view.truncate(size)
+        for index, (name, path, fmt) in enumerate(zip(names, paths, formats)):
+            argv = ["qemu-img", "create", "-q", "-f", fmt]
+            if fmt == "qcow2":
+                argv += ["-o", f"cluster_size={cluster_size}"]
+            if index > 0:
+                backing = os.path.basename(paths[index - 1]) if relative else paths[index - 1]
+                argv += ["-u", "-b", backing, "-F", formats[index - 1]]
+            run(*argv, path, size)
+            rng = random.Random(f"{seed} {index} {name}")
+            commands = []
+            for number, (offset, length) in enumerate(_extents(rng, size, shares[index])):
+                data = rng.randbytes(length)
+                os.pwrite(view.fileno(), data, offset)
+                piece = os.path.join(scratch, f"{index}-{number}")
+                with open(piece, "wb") as file:
+                    file.write(data)
+                commands.append(f"write -q -s {os.path.basename(piece)} {offset} {length}")
+            if commands:
+                run("qemu-io", "-f", fmt, path, input="\n".join(commands) + "\n", cwd=scratch)
+    return Chain(paths[::-1], formats[::-1], reference, size)
+
+
+def add_overlay(chain, path):
+    """Puts an empty qcow2 overlay on top of a chain made before; the view stays the same."""
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", chain.active, "-F", chain.formats[0],
+        path, chain.size)
+    return Chain([path] + chain.layers, ["qcow2"] + chain.formats, chain.reference, chain.size)
+
+
+def info(path, format=None):
+    """`qemu-img info` of one image, also of a live one."""
+    argv = ["qemu-img", "info", "-U", "--output=json"] + (["-f", format] if format else []) + [path]
+    return json.loads(run(*argv))
+
+
+def header_chain(path):
+    """What the headers say: absolute paths, top first. Not for images of strangers."""
+    layers = []
+    while path:
+        layers.append(path)
+        header = info(path)
+        path = header.get("full-backing-filename")
+    return layers
+
+
+def check_image(path, format="qcow2"):
+    """`qemu-img check`: corruption is an AssertionError, leaked clusters (after a kill) are not."""
+    done = subprocess.run(["qemu-img", "check", "-q", "-f", format, path], capture_output=True, text=True)
+    assert done.returncode in (0, 3), f"qemu-img check {path}: {done.stdout}{done.stderr}"
+
+
+@contextlib.contextmanager
+def raw_view(path, format="qcow2"):
+    """A raw file with what `path` (its chain read by the headers) shows; removed afterwards.
+    Takes no -U: it fails when a living QEMU still has the image."""
+    fd, raw = tempfile.mkstemp(prefix="view-", dir=os.path.dirname(path))
+    os.close(fd)
+    try:
+        run("qemu-img", "convert", "-f", format, "-O", "raw", path, raw)
+        yield raw
+    finally:
+        os.unlink(raw)
+
+
+@contextlib.contextmanager
+def small_fs(mib, dir):
+    """A loop-mounted ext4 filesystem of `mib` MiB, for "No space left on device". Yields its path."""
+    image, mount = os.path.join(dir, "small-fs.img"), os.path.join(dir, "small-fs")
+    os.makedirs(mount)
+    with open(image, "wb") as file:
+        file.truncate(mib * MiB)
+    run("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", image)
+    run("mount", "-o", "loop", image, mount)
+    try:
+        yield mount
+    finally:
+        _umount(mount)
+        os.unlink(image)
+
+
+@contextlib.contextmanager
+def tmpfs(mib, dir):
+    """A tmpfs of `mib` MiB. Yields its path."""
+    mount = tempfile.mkdtemp(prefix="tmpfs-", dir=dir)
+    run("mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", mount)
+    try:
+        yield mount
+    finally:
+        _umount(mount)
+
+
+def _umount(mount):
+    # A process that is just being killed may still hold a file: a lazy umount is enough then.
+    if subprocess.run(["umount", mount], capture_output=True).returncode != 0:
+        run("umount", "-l", mount)
+    os.rmdir(mount)
