@@ -39,9 +39,9 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/aio_abi.h>
 #include <linux/fs.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -161,17 +161,20 @@ option_number (const char *name, uint64_t otherwise)
   return text != NULL ? strtoull (text, NULL, 0) : otherwise;
 }
 
-/* The port is the first virtio-serial port; nothing else here uses one. */
+/* There is one virtio-serial port; its name depends on the number of disks. */
 static void
 open_port (void)
 {
   for (int tries = 0; tries < 500; tries++) {
-    port = open ("/dev/vport0p1", O_RDWR | O_CLOEXEC);
+    glob_t found = { 0 };
+    if (glob ("/dev/vport*", 0, NULL, &found) == 0)
+      port = open (found.gl_pathv[0], O_RDWR | O_CLOEXEC);
+    globfree (&found);
     if (port >= 0)
       return;
     usleep (10000);
   }
-  die ("/dev/vport0p1");
+  die ("/dev/vport*");
 }
 
 /* --- records ------------------------------------------------------------- */
