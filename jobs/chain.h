@@ -7,6 +7,9 @@
 #include "qmp/client.h"
 #include "qmp/features.h"
 
+/* Longer chains are broken (live) or refused (offline): nobody means them, and every walk ends. */
+#define CHAIN_MAX_LAYERS 200u
+
 /* One image of a chain. Strings are owned by the layer; bytes everywhere; (nullable) as said. */
 typedef struct {
   char *file;           /* absolute path, or the protocol's URI; nullable where QEMU hides it */
@@ -21,7 +24,8 @@ typedef struct {
   gboolean has_allocated;
   char *backing;        /* the string in the header, verbatim; nullable */
   char *backing_format; /* as in the header; nullable */
-  GPtrArray *filters;   /* char*: node names of filters above this layer, outermost first */
+  GPtrArray *filters;   /* char*: node names of filters above this layer, outermost first; QEMU's own
+                           unnamed job filters are not among them */
 } ChainLayer;
 
 /* One job that sits on a disk. */
@@ -42,14 +46,18 @@ typedef struct {
   char *name;       /* what rechain calls it: qdev id, else drive name, else node name */
   char *qdev;       /* qdev id or QOM path, nullable */
   char *drive;      /* BlockBackend name, nullable */
-  char *root_node;  /* node the guest device is attached to (a filter, or the active layer) */
+  char *root_node;  /* node the guest device is attached to (a filter, or the active layer); QEMU's own
+                       unnamed job filters are passed over, as in query-block */
   gboolean read_only;
   gboolean removable;
   gboolean inserted;    /* FALSE: an empty tray; layers is empty then */
   char *io_status;      /* "ok", "failed", "nospace"; nullable */
   GPtrArray *layers;    /* ChainLayer*, active first */
   GPtrArray *jobs;      /* ChainJob* whose nodes are in this disk's chain */
-  GPtrArray *writable_exports; /* char*: ids of writable block exports on nodes of this disk */
+  /* char*: ids of block exports on nodes of this disk (or on filters over them) that may write. QEMU
+   * does not tell, so it is read from the permissions in the graph; in doubt (no graph, several
+   * exports or a job with write permission on the same node) an export counts as writable. */
+  GPtrArray *writable_exports;
   GPtrArray *exports;   /* char*: ids of all block exports on nodes of this disk */
   char *broken;         /* why the chain could not be read in full (loop, hidden layer ...); nullable */
 } ChainDisk;
@@ -64,7 +72,8 @@ typedef void (*WorldReady) (World *world, const GError *error, gpointer data);
  * x-debug-query-block-graph, query-jobs, query-block-jobs, query-block-exports, query-status,
  * query-migrate where there is one. */
 void world_query (QmpClient *client, QmpFeatures *features, WorldReady callback, gpointer data);
-/* The same from recorded replies: {"query-block": [...], ...}; for tests. */
+/* The same from recorded replies: {"query-block": [...], ...}; for tests. "cwd" (optional) is the
+ * directory against which QEMU's relative file names are to be read. */
 World *world_parse (Json *replies, GError **error);
 void world_free (World *world);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (World, world_free)
@@ -74,7 +83,8 @@ GPtrArray *world_jobs (World *world);                 /* ChainJob*, all jobs, bo
 ChainJob *world_job (World *world, const char *id);   /* borrowed, nullable */
 const char *world_run_state (World *world);           /* query-status: "running", "paused", "io-error" ... */
 gboolean world_running (World *world);
-gboolean world_migrating (World *world);              /* a migration is under way */
+/* A migration is under way, or has ended and left the images inactive (postmigrate). */
+gboolean world_migrating (World *world);
 
 /* Nodes, also those that no disk shows. */
 gboolean world_has_node (World *world, const char *node);
@@ -84,7 +94,7 @@ const char *world_node_file (World *world, const char *node);
 /* Node name of the child in @role ("backing", "file"); borrowed, nullable. */
 const char *world_node_child (World *world, const char *node, const char *role);
 /* How many parents (nodes, devices, exports, jobs) hold @node; the monitor's own reference is not
- * counted. */
+ * counted. A job, or an export, may count more than once. */
 guint world_node_parents (World *world, const char *node);
 /* Node names that begin with @prefix: char*, full array of owned strings. */
 GPtrArray *world_nodes_with_prefix (World *world, const char *prefix);
@@ -108,9 +118,18 @@ char **chain_files (GPtrArray *layers);
  * backing without a format, more than 200 layers; each says which layer. */
 GPtrArray *chain_read_offline (const char *image, const char *format, GError **error);
 
+ChainLayer *chain_layer_new (void); /* empty, with its filters array */
 ChainLayer *chain_layer_copy (const ChainLayer *layer);
 void chain_layer_free (ChainLayer *layer);
+ChainJob *chain_job_copy (const ChainJob *job);
 void chain_job_free (ChainJob *job);
+ChainDisk *chain_disk_new (void); /* empty, with its arrays */
 void chain_disk_free (ChainDisk *disk);
 ChainDisk *chain_disk_copy (const ChainDisk *disk);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (ChainLayer, chain_layer_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (ChainJob, chain_job_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (ChainDisk, chain_disk_free)
+
+/* For tools of this folder. Full. @name against directory @dir, "." and ".." removed where that
+ * still names the same file (symlinks). */
+char *chain_file_in (const char *dir, const char *name);
