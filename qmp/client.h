@@ -42,6 +42,8 @@ QmpClient *qmp_client_new (const char *address, guint greeting_ms, GError **erro
 /* On a connected socket (takes a reference): tests, and transports of others. */
 QmpClient *qmp_client_new_for_connection (GIOStream *connection, const char *name, guint greeting_ms);
 QmpClient *qmp_client_ref (QmpClient *client);
+/* Dropping the last reference closes; commands still pending are answered from the main loop (so
+ * their data has to live until then), listeners and watchers are not called any more. */
 void qmp_client_unref (QmpClient *client);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (QmpClient, qmp_client_unref)
 
@@ -76,3 +78,7 @@ guint qmp_client_listen (QmpClient *client, const char *event_name, QmpEvent cal
 /* For ids of both qmp_client_listen and qmp_client_watch_state; an id that is gone is ignored. After
  * it the callback is not called again. */
 void qmp_client_unlisten (QmpClient *client, guint id);
+
+/* Something of another module that lives as long as the connection's object, by @key. */
+void qmp_client_set_data (QmpClient *client, const char *key, gpointer data, GDestroyNotify destroy);
+gpointer qmp_client_get_data (QmpClient *client, const char *key);
