@@ -8,7 +8,7 @@ import pytest
 
 from harness import images, oracle, qemu
 from harness.images import BLOCK, MiB
-from harness.proxy import CUT, Proxy, on, refuse
+from harness.proxy import CUT, Proxy, at, on, refuse
 from harness.qmp import QmpError, QmpMonitor
 
 
@@ -43,6 +43,29 @@ def test_qemu_has_the_chain_that_was_asked_for(make_chain, make_vm, style, filte
     vm.stop()
     with pytest.raises(AssertionError, match="never written by the guest, but changed"):
         vm.check()
+
+
+def test_odd_file_names_and_raw_bases_work(make_vm, workdir, style):
+    chain = images.make_chain(os.path.join(workdir, 'a, "b" c=%d'), ["t", "-c,1"], formats=["raw", "qcow2"])
+    vm = make_vm(chain, style=style, guest=True)
+    assert vm.chain() == chain.layers
+    vm.stop()
+    vm.check(graceful=True)
+
+
+def test_a_machine_without_devices_has_the_nodes(make_chain, make_vm):
+    vm = make_vm(make_chain(), machine="none")
+    assert {"vda-0", "vda-1"} <= set(vm.nodes())
+
+
+def test_a_machine_without_a_guest_can_run(make_chain, make_vm):
+    vm = make_vm(make_chain())
+    vm.cont()
+    assert vm.run_state() == "running"
+    qemu.leftovers(vm)
+    vm.qmp.execute("stop")
+    with pytest.raises(AssertionError, match="run state paused, was running"):
+        qemu.leftovers(vm)
 
 
 def test_leftovers_are_noticed(make_chain, make_vm, workdir):
@@ -206,6 +229,17 @@ def test_after_a_kill_only_flushed_writes_must_be_there(workdir):
     assert history.issued == {0: [1, 3, 5], 1: [2, 4]}
 
 
+def test_the_oracle_notices_what_a_stream_without_flush_loses(make_chain, make_vm):
+    """QEMU's own hazard: the header is rewritten before the tables that it makes important are."""
+    chain = make_chain()
+    vm = make_vm(chain)
+    vm.qmp.execute("block-stream", device="vda-1", job_id="j", auto_dismiss=False)
+    vm.qmp.wait_event("JOB_STATUS_CHANGE", id="j", status="concluded")
+    vm.kill()
+    with pytest.raises(AssertionError, match="never written by the guest, but changed"):
+        vm.check()
+
+
 # --- the proxy ---
 
 def test_the_proxy_counts_and_refuses(make_chain, make_vm):
@@ -229,6 +263,20 @@ def test_the_proxy_cuts_and_takes_the_next_connection(make_chain, make_vm):
         with QmpMonitor(proxy.path) as monitor:
             assert monitor.execute("query-status")["running"] is False
         assert proxy.connections == 2
+
+
+def test_qemu_can_be_killed_at_a_message(make_chain, make_vm):
+    vm = make_vm(make_chain())
+
+    def kill(message):
+        vm.sigkill()
+        return CUT
+
+    with Proxy(vm.qmp_path, at(3, kill)) as proxy:
+        with pytest.raises((ConnectionError, OSError)):
+            QmpMonitor(proxy.path)
+        assert [m.kind for m in proxy.seen] == ["greeting", "command", "return"]
+    assert not vm.is_alive()
 
 
 def test_a_small_filesystem_fills_up(workdir):
