@@ -125,10 +125,10 @@ def check_image(path, format="qcow2"):
 
 
 @contextlib.contextmanager
-def raw_view(path, format="qcow2"):
-    """A raw file with what `path` (its chain read by the headers) shows; removed afterwards.
-    Takes no -U: it fails when a living QEMU still has the image."""
-    fd, raw = tempfile.mkstemp(prefix="view-", dir=os.path.dirname(path))
+def raw_view(path, format="qcow2", dir=None):
+    """A raw file in `dir` (default: beside it) with what `path` shows, its chain read by the headers;
+    removed afterwards. Takes no -U: it fails when a living QEMU still has the image."""
+    fd, raw = tempfile.mkstemp(prefix="view-", dir=dir or os.path.dirname(path))
     os.close(fd)
     try:
         run("qemu-img", "convert", "-f", format, "-O", "raw", path, raw)

@@ -105,7 +105,8 @@ def _judge(history, block, data, original, graceful):
 def judge(history, image, reference, format="qcow2", graceful=False):
     """Compares; returns a Report, without raising."""
     report = Report(history, image)
-    with raw_view(image, format) as raw, open(raw, "rb") as now, open(reference, "rb") as then:
+    # The image may lie on a filesystem that is full on purpose; the reference does not.
+    with raw_view(image, format, os.path.dirname(reference)) as raw, open(raw, "rb") as now, open(reference, "rb") as then:
         size, expected = os.path.getsize(raw), os.path.getsize(reference)
         if size != expected:
             report.bad.append(f"size {size}, expected {expected}")
