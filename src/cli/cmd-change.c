@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Changing: snapshot create, move. Words become a request; operate() plans and runs it. */
+#include "src/cli/disks.h"
+#include "src/cli/operate.h"
+#include "src/common/fs.h"
+
+#include <string.h>
+
+/* ---- disks ---- */
+
+/* What is a file to be created is meant as seen from here, not as seen from QEMU. */
+static char *
+disk_value (const char *key, const char *value)
+{
+  return strcmp (key, "to") == 0 ? path_absolute (value) : g_strdup (value);
+}
+
+static gboolean
+add_disk (RechainRequest *request, const DiskArg *disk, GError **error)
+{
+  rechain_request_add_disk (request, disk->name);
+  for (guint i = 0; i < disk->keys->len; i++) {
+    const char *key = disk->keys->pdata[i];
+    g_autofree char *value = disk_value (key, disk->values->pdata[i]);
+    if (!rechain_request_set_disk_option (request, disk->name, key, value, error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* The options --to, --base ... are those of the one disk there is. */
+static gboolean
+apply_disk_options (Cli *cli, GPtrArray *disks, GError **error)
+{
+  static const OptionId ids[] = {OPT_TO, OPT_BASE, OPT_FORMAT};
+  for (gsize i = 0; i < G_N_ELEMENTS (ids); i++) {
+    const Option *option = &options[ids[i]];
+    const char *value = args_value (&cli->args, ids[i]);
+    if (value == NULL)
+      continue;
+    if (disks->len != 1) {
+      fail (error, USAGE, "option '--%s' goes with exactly one disk", option->name);
+      return hint (error, "write it behind each disk: DISK,%s=%s", option->name, option->value);
+    }
+    if (!disk_arg_set (disks->pdata[0], option->name, value, error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+static gboolean
+is_listed (GPtrArray *disks, const char *name)
+{
+  for (guint i = 0; i < disks->len; i++)
+    if (strcmp (((DiskArg *)disks->pdata[i])->name, name) == 0)
+      return TRUE;
+  return FALSE;
+}
+
+/* The words after VM. */
+static GPtrArray *
+read_disks (Cli *cli, const char *const *known, GError **error)
+{
+  g_autoptr (GPtrArray) disks = g_ptr_array_new_with_free_func ((GDestroyNotify)disk_arg_free);
+  for (guint i = 1; i < cli->n_words; i++) {
+    g_autoptr (DiskArg) disk = disk_arg_parse (cli->words[i], known, error);
+    if (disk == NULL)
+      return NULL;
+    if (is_listed (disks, disk->name)) {
+      fail (error, USAGE, "disk '%s' is named twice", disk->name);
+      return NULL;
+    }
+    g_ptr_array_add (disks, g_steal_pointer (&disk));
+  }
+  return apply_disk_options (cli, disks, error) ? g_steal_pointer (&disks) : NULL;
+}
+
+static gboolean
+add_disks (RechainRequest *request, GPtrArray *disks, GError **error)
+{
+  for (guint i = 0; i < disks->len; i++)
+    if (!add_disk (request, disks->pdata[i], error))
+      return FALSE;
+  return TRUE;
+}
+
+/* ---- how ---- */
+
+static gboolean
+set_flags (Cli *cli, RechainRequest *request, GError **error)
+{
+  static const struct {
+    OptionId id;
+    RechainFlags flag;
+  } table[] = {
+      {OPT_DELETE, RECHAIN_FLAG_DELETE},
+      {OPT_RELATIVE, RECHAIN_FLAG_RELATIVE},
+      {OPT_REUSE, RECHAIN_FLAG_REUSE},
+      {OPT_NO_UNDO, RECHAIN_FLAG_NO_UNDO},
+  };
+  RechainFlags flags = RECHAIN_FLAG_NONE;
+  for (gsize i = 0; i < G_N_ELEMENTS (table); i++)
+    if (args_has (&cli->args, table[i].id))
+      flags |= table[i].flag;
+  const char *pivot = args_value (&cli->args, OPT_PIVOT);
+  if (g_strcmp0 (pivot, "live") == 0)
+    flags |= RECHAIN_FLAG_PIVOT_LIVE;
+  else if (pivot != NULL && strcmp (pivot, "quiesced") != 0) {
+    fail (error, USAGE, "'%s' is no value of --pivot", pivot);
+    return hint (error, "it can be: quiesced, live");
+  }
+  rechain_request_set_flags (request, flags);
+  return TRUE;
+}
+
+static gboolean
+of_option (OptionId id, GError **error)
+{
+  return prefix (error, "option '--%s'", options[id].name);
+}
+
+/* [limits] bandwidth is the default, and the most that can be asked for. */
+static gboolean
+set_bandwidth (Cli *cli, RechainRequest *request, GError **error)
+{
+  Config *config = cli_config (cli, error);
+  const char *text = args_value (&cli->args, OPT_BANDWIDTH);
+  if (config == NULL)
+    return FALSE;
+  guint64 limit = config->bandwidth, wanted = limit;
+  if (text != NULL && !parse_size (text, &wanted, error))
+    return of_option (OPT_BANDWIDTH, error);
+  if (limit > 0 && (wanted == 0 || wanted > limit)) {
+    g_autofree char *rate = format_size (limit);
+    note (cli, "--bandwidth is held to %s/s by the configuration", rate);
+    wanted = limit;
+  }
+  rechain_request_set_bandwidth (request, wanted);
+  return TRUE;
+}
+
+static gboolean
+set_duration (Cli *cli, RechainRequest *request, OptionId id,
+              void (*set) (RechainRequest *request, guint64 ms), GError **error)
+{
+  const char *text = args_value (&cli->args, id);
+  guint64 ms = 0;
+  if (text == NULL)
+    return TRUE;
+  if (!parse_duration (text, &ms, error))
+    return of_option (id, error);
+  set (request, ms);
+  return TRUE;
+}
+
+static gboolean
+set_how (Cli *cli, RechainRequest *request, GError **error)
+{
+  return set_flags (cli, request, error) && set_bandwidth (cli, request, error) &&
+         set_duration (cli, request, OPT_TIMEOUT, rechain_request_set_timeout, error) &&
+         set_duration (cli, request, OPT_MAX_PAUSE, rechain_request_set_max_pause, error);
+}
+
+/* ---- the commands ---- */
+
+static gboolean
+check_targets (GPtrArray *disks, GError **error)
+{
+  for (guint i = 0; i < disks->len; i++) {
+    DiskArg *disk = disks->pdata[i];
+    if (disk_arg_get (disk, "to") != NULL)
+      continue;
+    fail (error, USAGE, "move needs a file for disk '%s' to go to", disk->name);
+    return disks->len == 1 ? hint (error, "add --to FILE")
+                           : hint (error, "write %s,to=FILE", disk->name);
+  }
+  return TRUE;
+}
+
+gboolean
+run_move (Cli *cli, GError **error)
+{
+  static const char *const known[] = {"to", "base", "format", NULL};
+  g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
+  g_autoptr (RechainRequest) request = rechain_request_new (RECHAIN_KIND_MOVE);
+  return disks != NULL && check_targets (disks, error) && add_disks (request, disks, error) &&
+         set_how (cli, request, error) && operate (cli, cli->words[0], request, error);
+}
+
+gboolean
+run_snapshot_create (Cli *cli, GError **error)
+{
+  static const char *const known[] = {"to", "format", NULL};
+  g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
+  g_autoptr (RechainRequest) request = rechain_request_new (RECHAIN_KIND_SNAPSHOT);
+  rechain_request_set_name (request, args_value (&cli->args, OPT_NAME));
+  return disks != NULL && add_disks (request, disks, error) && set_how (cli, request, error) &&
+         operate (cli, cli->words[0], request, error);
+}

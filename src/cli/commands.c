@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The command table: dispatch, help, completion and the man page's list of commands come from here.
+ */
+#include "src/cli/cli.h"
+
+#include <string.h>
+
+#define BIT(id) OPTION_BIT (OPT_##id)
+
+/* What every operation takes. */
+#define OPERATION                                                                                  \
+  (BIT (DRY_RUN) | BIT (BANDWIDTH) | BIT (TIMEOUT) | BIT (MAX_PAUSE) | BIT (PIVOT) |               \
+   BIT (DELETE) | BIT (NO_UNDO) | BIT (REUSE) | BIT (RELATIVE) | BIT (QUIESCE) | BIT (AGENT) |     \
+   BIT (YES))
+#define OPERATION_EXITS "0 1 2 3 4 5 6 7 8 130"
+#define ANY             G_MAXUINT
+
+const Command commands[] = {
+    {"info", "VM", "what a QEMU is, what it runs, and what it can do", run_info, 1, 1, 0,
+     "Prints the QEMU version and run state, the disks, all jobs and who owns them, block exports, "
+     "and "
+     "the features that decide what rechain can do with this QEMU. While an operation of rechain "
+     "holds "
+     "the monitor, it is borrowed from it.",
+     "rechain info /run/qemu/web1.qmp", "0 3 5 6"},
+
+    {"chain", "VM [DISK] | --offline IMAGE", "the backing chain, active layer first", run_chain, 1,
+     2, BIT (OFFLINE) | BIT (FORMAT),
+     "Prints the layers behind each disk, as QEMU has them open. With --offline there is no VM: "
+     "the "
+     "chain of IMAGE is read from the headers on disk. A format is never guessed from the contents "
+     "of an image, unless it is qcow2; name it with --format.",
+     "rechain chain web1 vda -o dot | dot -Tsvg > chain.svg", "0 3 4 5 6"},
+
+    {"snapshot create", "VM [DISK[,to=FILE][,format=F]...]",
+     "disk-only snapshot of one, several or all writable disks", run_snapshot_create, 1, ANY,
+     BIT (NAME) | BIT (TO) | BIT (FORMAT) | BIT (XML) | OPERATION,
+     "Puts a new overlay over the active layer of each disk, at one instant for all of them. "
+     "Without "
+     "DISK, all writable disks are taken. Without to=, the overlay lies beside the active image, "
+     "named "
+     "after it and NAME. A comma inside a name is doubled.",
+     "rechain snapshot create web1 vda vdb,to=/new/b.qcow2 --name before-upgrade", OPERATION_EXITS},
+
+    {"move", "VM DISK[,to=FILE][,base=LAYER]...", "live block move: continue a disk in a new file",
+     run_move, 2, ANY, BIT (TO) | BIT (BASE) | BIT (FORMAT) | OPERATION,
+     "Snapshots each disk into FILE, pulls everything above the base into it and drops the rest of "
+     "the chain. Default base is the layer under the active one, so that a shared template stays; "
+     "base=none flattens. The guest runs on. What fails or is cancelled before the pivot is taken "
+     "back "
+     "in full; old layers stay unless --delete is given.",
+     "rechain move web1 vda --to /new/web1.qcow2 --bandwidth 200M", OPERATION_EXITS},
+
+    {"job list", "VM", "jobs of a QEMU, ours and foreign", run_job_list, 1, 1, 0,
+     "Prints all block jobs of the VM with their progress, and who started them.",
+     "rechain job list web1", "0 3 5 6"},
+    {"job show", "VM JOB", "one job of a QEMU", run_job_show, 2, 2, 0,
+     "Prints everything that is known of one job.", "rechain job show web1 rc-7f3a9c02-vda-stream",
+     "0 3 5 6"},
+    {"job wait", "VM JOB", "wait for a job to end", run_job_wait, 2, 2, BIT (TIMEOUT),
+     "Waits until the job is gone or concluded. A job that failed, or that vanished without a "
+     "record, is an error. --timeout ends the waiting, not the job.",
+     "rechain job wait web1 drive-mirror0 --timeout 5m", "0 1 3 6 9 130"},
+    {"job cancel", "VM JOB", "cancel a job at once; it changes nothing", run_job_cancel, 2, 2,
+     BIT (FOREIGN),
+     "Cancels the job. A job of an operation of rechain makes that operation fail, which is then "
+     "undone; 'rechain op cancel' is the better way. Foreign jobs need --foreign.",
+     "rechain job cancel web1 drive-mirror0 --foreign", "0 3 4 6"},
+    {"job pause", "VM JOB", "pause a job", run_job_pause, 2, 2, BIT (FOREIGN),
+     "Pauses the job until 'rechain job resume'. Foreign jobs need --foreign.",
+     "rechain job pause web1 rc-7f3a9c02-vda-stream", "0 3 4 6"},
+    {"job resume", "VM JOB", "let a paused job go on", run_job_resume, 2, 2, BIT (FOREIGN),
+     "Resumes the job. Foreign jobs need --foreign.",
+     "rechain job resume web1 rc-7f3a9c02-vda-stream", "0 3 4 6"},
+    {"job speed", "VM JOB RATE", "change the rate limit of a job", run_job_speed, 3, 3,
+     BIT (FOREIGN),
+     "Limits the job to RATE bytes per second; 0 lifts the limit. Foreign jobs need --foreign.",
+     "rechain job speed web1 rc-7f3a9c02-vda-stream 50M", "0 2 3 4 6"},
+
+    {"op list", "", "operations in the journal, newest first", run_op_list, 0, 0, 0,
+     "Lists every operation of this state directory: running, ended and interrupted ones.",
+     "rechain op list", "0 5"},
+    {"op show", "OP", "one operation, with its journal step by step", run_op_show, 1, 1, 0,
+     "Prints what became of the operation, and what was intended and seen at each step. OP is the "
+     "id, "
+     "or the beginning of one.",
+     "rechain op show 7f3a", "0 3 5"},
+    {"op wait", "OP", "wait for an operation to end", run_op_wait, 1, 1, BIT (TIMEOUT),
+     "Waits for an operation that another process runs, and exits as that one does. --timeout ends "
+     "the waiting, not the operation.",
+     "rechain op wait 7f3a --timeout 30m", "0 3 7 8 9 130"},
+    {"op cancel", "OP", "cancel a running operation; it is undone", run_op_cancel, 1, 1, 0,
+     "Asks the process that runs the operation to cancel it, and waits until it is undone. After "
+     "the "
+     "pivot it is too late: the operation is finished.",
+     "rechain op cancel 7f3a", "0 3 4 8"},
+    {"recover", "[VM]", "settle every interrupted operation", run_recover, 0, 1,
+     BIT (OP) | BIT (UNDO) | BIT (FINISH) | BIT (YES),
+     "Looks at the journal, QEMU and the files, and takes each operation whose process is gone to "
+     "an "
+     "end: back before the pivot, on after it, or as --undo and --finish say. It can be run any "
+     "number "
+     "of times.",
+     "rechain recover web1", "0 3 4 6 8"},
+
+    {"config check", "", "read the configuration and say what it says", run_config_check, 0, 0, 0,
+     "Reads /etc/rechain/rechain.conf, /etc/rechain/conf.d/*.conf and the user's own rechain.conf, "
+     "or "
+     "only the one of --config. Unknown groups and keys are errors.",
+     "rechain config check --config ./rechain.conf", "0 2 5"},
+    {"version", "", "the version of rechain", run_version, 0, 0, 0,
+     "Prints the version of the program and of the library.", "rechain version -o json", "0"},
+    {"help", "[COMMAND]", "help, also of one command", run_help, 0, 2, BIT (COMPLETION),
+     "Prints all commands, or everything about one.", "rechain help move", "0 2"},
+
+    /* Of the contract, not built yet. */
+    {"snapshot list", "VM", "recorded snapshots"},
+    {"snapshot show", "VM NAME", "one recorded snapshot"},
+    {"snapshot delete", "VM NAME", "merge a snapshot and drop its record"},
+    {"pull", "VM DISK", "forward merge"},
+    {"rebase", "VM DISK --base LAYER", "forward merge down to a base"},
+    {"commit", "VM DISK", "backward merge"},
+    {"merge", "VM DISK --source LAYER --dest LAYER", "merge one layer into another"},
+    {"copy", "VM DISK --to FILE", "mirror to other storage"},
+    {"quiesce", "VM", "freeze guest filesystems"},
+    {"thaw", "VM", "thaw guest filesystems"},
+    {"op undo", "OP", "undo a finished operation"},
+    {"map", "VM DISK", "allocation map"},
+    {"allocate", "VM DISK", "allocate a region"},
+    {"vol list", "[DIR|VG]", "volumes"},
+    {"vol info", "VOL", "one volume"},
+    {"vol create", "VOL", "a new volume"},
+    {"vol clone", "SRC DST", "a new volume with the contents of another"},
+    {"vol copy", "SRC DST", "copy a volume"},
+    {"vol copy-contents", "SRC DST", "copy into an existing volume"},
+    {"vol resize", "VOL SIZE", "resize a volume"},
+    {"vol growfs", "VOL", "grow a filesystem"},
+    {"vol shrinkfs", "VOL SIZE", "shrink a filesystem"},
+    {"vol snapshot", "VOL NAME", "snapshot of a volume"},
+    {"vol delete", "VOL", "delete a volume"},
+    {"vol compress", "FILE", "compress a file"},
+    {"vol decompress", "FILE", "decompress a file"},
+    {"storage info", "", "storage of this host"},
+    {"doctor", "[VM]", "what is wrong or missing on this host"},
+    {0},
+};
+
+static const Command *
+command_named (const char *name)
+{
+  for (const Command *command = commands; command->name != NULL; command++)
+    if (strcmp (command->name, name) == 0)
+      return command;
+  return NULL;
+}
+
+char *
+command_verbs (const char *family)
+{
+  g_autofree char *start = g_strconcat (family, " ", NULL);
+  GString *verbs = g_string_new (NULL);
+  for (const Command *command = commands; command->name != NULL; command++)
+    if (g_str_has_prefix (command->name, start))
+      g_string_append_printf (verbs, "%s%s", verbs->len ? ", " : "",
+                              command->name + strlen (start));
+  gboolean empty = verbs->len == 0;
+  char *text = g_string_free (verbs, empty);
+  return empty ? NULL : text;
+}
+
+/* First words, and of a known family the full names. */
+static const char **
+names_like (const char *family)
+{
+  g_autofree char *start = family ? g_strconcat (family, " ", NULL) : NULL;
+  GPtrArray *names = g_ptr_array_new ();
+  for (const Command *command = commands; command->name != NULL; command++) {
+    g_autofree char *first = g_strndup (command->name, strcspn (command->name, " "));
+    if (start == NULL)
+      g_ptr_array_add (names, (gpointer)g_intern_string (first));
+    else if (g_str_has_prefix (command->name, start))
+      g_ptr_array_add (names, (gpointer)(command->name + strlen (start)));
+  }
+  g_ptr_array_add (names, NULL);
+  return (const char **)g_ptr_array_free (names, FALSE);
+}
+
+static const Command *
+unknown_verb (const char *family, const char *verb, const char *verbs, GError **error)
+{
+  if (verb == NULL) {
+    fail (error, USAGE, "'%s' needs a verb", family);
+    hint (error, "there are: %s", verbs);
+    return NULL;
+  }
+  g_autofree const char **names = names_like (family);
+  const char *meant = nearest_name (verb, names);
+  fail (error, USAGE, "unknown command '%s %s'", family, verb);
+  if (meant != NULL)
+    hint (error, "did you mean '%s %s'?", family, meant);
+  else
+    hint (error, "'%s' has: %s", family, verbs);
+  return NULL;
+}
+
+static const Command *
+unknown_command (const char *name, GError **error)
+{
+  g_autofree const char **names = names_like (NULL);
+  const char *meant = nearest_name (name, names);
+  fail (error, USAGE, "unknown command '%s'", name);
+  if (meant != NULL)
+    hint (error, "did you mean '%s'?", meant);
+  else
+    hint (error, "'rechain help' lists the commands");
+  return NULL;
+}
+
+const Command *
+command_find (const GPtrArray *words, guint *ret_used, GError **error)
+{
+  *ret_used = 0;
+  if (words->len == 0) {
+    fail (error, USAGE, "no command given");
+    hint (error, "'rechain help' lists the commands");
+    return NULL;
+  }
+  const char *first = words->pdata[0], *second = words->len > 1 ? words->pdata[1] : NULL;
+  g_autofree char *both = second ? g_strconcat (first, " ", second, NULL) : NULL;
+  const Command *command = both ? command_named (both) : NULL;
+  *ret_used = command ? 2 : 1;
+  /* A single word with a blank in it is no command of two words. */
+  if (command == NULL && strchr (first, ' ') == NULL)
+    command = command_named (first);
+  if (command != NULL)
+    return command;
+  g_autofree char *verbs = command_verbs (first);
+  return verbs ? unknown_verb (first, second, verbs, error) : unknown_command (first, error);
+}

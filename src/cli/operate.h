@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* From a request to its end: plan, print the plan or run it, with progress and signals, and say
+ * what became of it. */
+#pragma once
+
+#include "src/cli/print.h"
+
+gboolean
+operate (Cli *cli, const char *vm, RechainRequest *request, GError **error);
+/* The exit code that the state in a document rechain.operation/1 stands for. */
+int
+exit_code_of_state (Json *operation);

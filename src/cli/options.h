@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The options of all commands, in one table, and the words of a command line. Which command takes
+ * which option stands in the command table. */
+#pragma once
+
+#include <glib.h>
+
+typedef enum {
+  OPTION_GLOBAL = 1 << 0,    /* every command takes it */
+  OPTION_NOT_BUILT = 1 << 1, /* of the contract, refused in this version */
+  OPTION_HIDDEN = 1 << 2,    /* not shown in help */
+} OptionFlags;
+
+/* X (id, letter, name, value or NULL for a flag, flags, what it does) */
+#define OPTIONS(X)                                                                                 \
+  X (OUTPUT, 'o', "output", "FORMAT", OPTION_GLOBAL,                                               \
+     "text (default) or json; dot where there is a picture")                                       \
+  X (QUIET, 'q', "quiet", NULL, OPTION_GLOBAL, "no progress, no notes, no summary")                \
+  X (VERBOSE, 'v', "verbose", NULL, OPTION_GLOBAL, "say more; -vv: everything")                    \
+  X (PROGRESS, 0, "progress", "MODE", OPTION_GLOBAL,                                               \
+     "auto (default: a bar on a terminal), bar, plain, json or none")                              \
+  X (NO_PROGRESS, 0, "no-progress", NULL, OPTION_GLOBAL, "the same as --progress none")            \
+  X (COLOR, 0, "color", "WHEN", OPTION_GLOBAL, "auto (default), always or never; see NO_COLOR")    \
+  X (CONFIG, 0, "config", "FILE", OPTION_GLOBAL, "read FILE and no other configuration")           \
+  X (STATE_DIR, 0, "state-dir", "DIR", OPTION_GLOBAL, "where the journal is")                      \
+  X (HOST, 'H', "host", "[USER@]HOST", OPTION_GLOBAL | OPTION_NOT_BUILT, "work on another host")   \
+  X (VERSION, 0, "version", NULL, OPTION_GLOBAL, "print the version")                              \
+  X (HELP, 'h', "help", NULL, OPTION_GLOBAL, "print help; with a command, its help")               \
+  X (TO, 0, "to", "FILE", 0, "the file to create (one disk; as DISK,to=FILE)")                     \
+  X (BASE, 0, "base", "LAYER", 0,                                                                  \
+     "layer to keep, or none to flatten (one disk; as DISK,base=LAYER)")                           \
+  X (FORMAT, 0, "format", "FORMAT", 0, "image format (one disk; as DISK,format=FORMAT)")           \
+  X (NAME, 0, "name", "NAME", 0, "name of the snapshot; default: made from the time")              \
+  X (XML, 0, "xml", "FILE", OPTION_NOT_BUILT, "read a libvirt document")                           \
+  X (OFFLINE, 0, "offline", NULL, 0, "read an image that no process has open; there is no VM")     \
+  X (FOREIGN, 0, "foreign", NULL, 0, "also where the job is not one of rechain's")                 \
+  X (OP, 0, "op", "OP", 0, "only this operation")                                                  \
+  X (UNDO, 0, "undo", NULL, 0, "back; refused where the pivot took effect")                        \
+  X (FINISH, 0, "finish", NULL, 0, "on, to the new chain")                                         \
+  X (DRY_RUN, 'n', "dry-run", NULL, 0, "check everything, print the plan, change nothing")         \
+  X (BANDWIDTH, 0, "bandwidth", "RATE", 0, "bytes per second over all disks; 0 = unlimited")       \
+  X (TIMEOUT, 0, "timeout", "DURATION", 0, "give up after so long, for instance 5m")               \
+  X (MAX_PAUSE, 0, "max-pause", "DURATION", 0,                                                     \
+     "longest stop of the guest around a pivot (default 500ms)")                                   \
+  X (PIVOT, 0, "pivot", "HOW", 0,                                                                  \
+     "quiesced (default) or live; live never stops the guest, and if QEMU dies in that instant "   \
+     "nobody can tell which layer is newer")                                                       \
+  X (DELETE, 0, "delete", NULL, 0, "remove layers that fall out of the chain (default: kept)")     \
+  X (NO_UNDO, 0, "no-undo", NULL, 0, "on failure leave everything as it is, for inspection")       \
+  X (REUSE, 0, "reuse", NULL, 0, "the target file exists already")                                 \
+  X (RELATIVE, 0, "relative", NULL, 0, "write relative backing names")                             \
+  X (QUIESCE, 0, "quiesce", NULL, OPTION_NOT_BUILT, "freeze guest filesystems meanwhile")          \
+  X (AGENT, 0, "agent", "ADDRESS", OPTION_NOT_BUILT, "socket of the guest agent")                  \
+  X (YES, 'y', "yes", NULL, 0, "answer yes to every question")                                     \
+  X (COMPLETION, 0, "completion", NULL, OPTION_HIDDEN, "print the bash completion")
+
+typedef enum {
+#define X(id, letter, name, value, flags, help) OPT_##id,
+  OPTIONS (X)
+#undef X
+      N_OPTIONS
+} OptionId;
+
+#define OPTION_BIT(id) (G_GUINT64_CONSTANT (1) << (id))
+G_STATIC_ASSERT (N_OPTIONS <= 64);
+
+typedef struct {
+  char letter; /* 0: none */
+  const char *name;
+  const char *value; /* what to call its value; NULL: it takes none */
+  OptionFlags flags;
+  const char *help;
+} Option;
+
+extern const Option options[N_OPTIONS];
+
+/* One command line, taken apart. Strings are borrowed from argv. */
+typedef struct {
+  const char *values[N_OPTIONS]; /* the last one given */
+  guint counts[N_OPTIONS];
+  GPtrArray *words; /* char*: what is no option */
+} Args;
+
+/* Reads all of @argv, also after an error, so that -o json counts wherever it stands; the first
+ * error is the one reported. Options stand anywhere; "--" ends them. */
+gboolean
+args_parse (Args *args, int argc, char **argv, GError **error);
+void
+args_clear (Args *args);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Args, args_clear)
+gboolean
+args_has (const Args *args, OptionId id);
+/* The global options that choose how to speak; NULL where not given. */
+const char *
+args_value (const Args *args, OptionId id);
+
+/* The one of @names (NULL-terminated) that was probably meant by @text, borrowed; NULL: none. */
+const char *
+nearest_name (const char *text, const char *const *names);
