@@ -17,10 +17,13 @@ typedef struct {
   gboolean dirty, corrupt;
   gboolean has_bitmaps; /* persistent dirty bitmaps */
   gboolean extended_l2;
-  guint64 header_room;  /* bytes left in the header cluster for a longer backing name */
+  guint64 header_room;  /* bytes left in the header cluster: a new backing name may be longer than the
+                           present one by so much (a first one also needs 16 for its format) */
 } ImageHeader;
 
 /* FAILED where the header lies (offsets outside, sizes absurd, NUL inside a name). */
 gboolean image_header_read (const char *path, ImageHeader *ret_header, GError **error);
+/* The same from an open file; @path is for messages. */
+gboolean image_header_read_fd (int fd, const char *path, ImageHeader *ret_header, GError **error);
 void image_header_clear (ImageHeader *header);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (ImageHeader, image_header_clear)

@@ -19,7 +19,15 @@ typedef void (*ImageDone) (const char *out, const GError *error, gpointer data);
 typedef enum {
   IMAGE_DEFAULT = 0,
   IMAGE_STDERR_FAILS = 1 << 0,
+  IMAGE_QUESTION = 1 << 1, /* info, check, measure, map: may not burn CPU time as a copy may */
 } ImageFlags;
+
+/* Limits of each run. Address space: a check needs 2 bytes per cluster of the file, so this is enough
+ * for 100 TiB; qemu-img itself needs less than 1 GiB. CPU time: a copy of many TiB takes hours, a
+ * question takes seconds. No core dumps: guest data would be in them. */
+#define IMAGE_MAX_MEMORY       (4ull << 30)   /* bytes */
+#define IMAGE_MAX_CPU          (24u * 60 * 60) /* seconds */
+#define IMAGE_MAX_CPU_QUESTION (5u * 60)       /* seconds */
 
 #define IMAGE_MAX_OUTPUT (64u << 20) /* bytes */
 

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Command lines of qemu-img as data. Names are made absolute, so that none begins with "-" or reads
+ * as a protocol; what has structure is JSON from a serializer. */
+#include "jobs/chain.h"
+#include "jobs/image.h"
+
+#include "src/common/error.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+/* Formats that take a "backing" option. */
+static const char *const backed[] = {"qcow2", "qcow", "qed", "vmdk", NULL};
+
+static char *
+plain_name (const char *file)
+{
+  g_autofree char *cwd = g_get_current_dir ();
+  return chain_file_in (cwd, file);
+}
+
+char **
+image_create_args (const char *file, const char *format, const char *backing,
+                   const char *backing_format, guint64 size)
+{
+  g_autoptr (GStrvBuilder) args = g_strv_builder_new ();
+  g_autofree char *name = plain_name (file);
+  g_autofree char *bytes = g_strdup_printf ("%" G_GUINT64_FORMAT, size);
+  g_strv_builder_add_many (args, "qemu-img", "create", "-f", format, "-u", NULL);
+  if (backing != NULL)
+    g_strv_builder_add_many (args, "-b", backing, "-F", backing_format, NULL);
+  g_strv_builder_add_many (args, name, bytes, NULL);
+  return g_strv_builder_end (args);
+}
+
+char **
+image_check_args (const char *file, const char *format)
+{
+  g_autoptr (GStrvBuilder) args = g_strv_builder_new ();
+  g_autofree char *name = plain_name (file);
+  g_strv_builder_add_many (args, "qemu-img", "check", "-f", format, "--output=json", name, NULL);
+  return g_strv_builder_end (args);
+}
+
+/* The protocol part: a file, a device, or what QEMU itself called it. */
+static Json *
+storage_spec (const char *file)
+{
+  struct stat st;
+  if (g_str_has_prefix (file, "json:")) {
+    Json *options = json_parse (file + strlen ("json:"), -1);
+    return options ? options : json_make ("filename", json_str (file), NULL);
+  }
+  if (file[0] != '/')
+    return json_make ("filename", json_str (file), NULL);
+  gboolean device = stat (file, &st) == 0 && S_ISBLK (st.st_mode);
+  return json_make ("driver", json_str (device ? "host_device" : "file"), "filename",
+                    json_str (file), NULL);
+}
+
+char **
+image_measure_args (GPtrArray *layers, guint n)
+{
+  g_autoptr (Json) spec = NULL;
+  /* From the last one up, each holding the one below it. */
+  for (guint i = MIN (n, layers->len); i-- > 0;) {
+    const ChainLayer *layer = layers->pdata[i];
+    Json *below = spec ? g_steal_pointer (&spec) : json_null ();
+    spec = json_make ("driver", json_str (layer->format), "file",
+                      storage_spec (layer->file ? layer->file : ""), NULL);
+    if (g_strv_contains (backed, layer->format))
+      json_set (spec, "backing", below);
+    else if (below != json_null ())
+      json_clear (below);
+  }
+  g_autofree char *line = json_line (spec);
+  g_autofree char *name = g_strdup_printf ("json:%s", line);
+  const char *args[] = {"qemu-img", "measure", "-U", "--output=json", "-O", "qcow2", name, NULL};
+  return g_strdupv ((char **)args);
+}
+
+static gboolean
+get_size (Json *reply, const char *key, guint64 *ret_size)
+{
+  gint64 size = json_get_int (reply, key);
+  *ret_size = (guint64)MAX (size, 0);
+  return json_has (reply, key) && size >= 0;
+}
+
+gboolean
+image_measure_parse (const char *out, guint64 *ret_required, guint64 *ret_full, GError **error)
+{
+  g_autoptr (Json) reply = json_parse (out, -1);
+  gboolean complete = get_size (reply, "required", ret_required);
+  complete = get_size (reply, "fully-allocated", ret_full) && complete;
+  return complete ? TRUE : fail (error, FAILED, "qemu-img measure: the answer has no sizes");
+}

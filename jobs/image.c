@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One run of qemu-img: a process, two pipes read to their ends, one callback.
+ *
+ * Three things must happen before the callback: stdout ended, stderr ended, the process was reaped.
+ * Each counts `pending` down, in any order (one_ended).
+ *
+ * The limits are set in the child between fork and exec, so that there is no moment without them,
+ * and no process of another that got the same pid can be hit, as with prlimit() on a child that
+ * GLib may have reaped. The price would be the loss of posix_spawn; but GLib only uses that where
+ * it need not close our other descriptors in the child, and we want them closed. */
+#include "jobs/image.h"
+
+#include "src/common/error.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#define CHUNK         65536u
+#define MAX_STDERR    8192u /* bytes kept, the last ones */
+#define KILL_AFTER_MS 2000u
+/* A child of the child may keep the pipes open; its words do not matter. */
+#define DRAIN_MS 1000u
+
+struct _ImageRun {
+  char *name; /* "qemu-img measure" */
+  ImageFlags flags;
+  ImageDone callback;
+  gpointer data;
+  GSubprocess *process;
+  GCancellable *reads;
+  GString *out, *err;
+  guint pending;
+  gboolean cancelled, overflow, dead;
+  GSource *timer; /* SIGKILL after SIGTERM, or the end of draining */
+  GError *error;  /* of the start, or of reading */
+};
+
+typedef struct {
+  ImageRun *run;
+  GInputStream *stream;
+  GString *text;
+  gboolean tail; /* keep the last bytes, not all */
+  char chunk[CHUNK];
+} Pipe;
+
+static void
+read_more (Pipe *pipe);
+
+static void
+image_run_free (ImageRun *run)
+{
+  if (run->timer != NULL) {
+    g_source_destroy (run->timer);
+    g_source_unref (run->timer);
+  }
+  g_clear_object (&run->process);
+  g_clear_object (&run->reads);
+  g_string_free (run->out, TRUE);
+  g_string_free (run->err, TRUE);
+  g_clear_error (&run->error);
+  g_free (run->name);
+  g_free (run);
+}
+
+static void
+set_timer (ImageRun *run, guint ms, GSourceFunc callback)
+{
+  g_autoptr (GMainContext) context = g_main_context_ref_thread_default ();
+  if (run->timer != NULL) {
+    g_source_destroy (run->timer);
+    g_source_unref (run->timer);
+  }
+  run->timer = ms > 0 ? g_timeout_source_new (ms) : g_idle_source_new ();
+  g_source_set_callback (run->timer, callback, run, NULL);
+  g_source_attach (run->timer, context);
+}
+
+/* -- limits ------------------------------------------------------------------------------------ */
+
+/* In the child, between fork and exec: system calls only. A lower limit of the host stays. */
+static void
+limit (__rlimit_resource_t resource, rlim_t soft, rlim_t hard)
+{
+  struct rlimit now;
+  if (getrlimit (resource, &now) != 0)
+    return;
+  now.rlim_max = MIN (now.rlim_max, hard);
+  now.rlim_cur = MIN (now.rlim_cur, MIN (now.rlim_max, soft));
+  setrlimit (resource, &now);
+}
+
+static void
+limit_child (gpointer data)
+{
+  gboolean question = (GPOINTER_TO_UINT (data) & IMAGE_QUESTION) != 0;
+  rlim_t seconds = question ? IMAGE_MAX_CPU_QUESTION : IMAGE_MAX_CPU;
+  limit (RLIMIT_AS, IMAGE_MAX_MEMORY, IMAGE_MAX_MEMORY);
+  limit (RLIMIT_CPU, seconds, seconds + 5); /* SIGXCPU says why; SIGKILL follows */
+  limit (RLIMIT_CORE, 0, 0);
+}
+
+/* -- the end ----------------------------------------------------------------------------------- */
+
+/* The last lines of stderr, as UTF-8 and without the newline; full. */
+static char *
+last_words (ImageRun *run)
+{
+  char *words = g_utf8_make_valid (run->err->str, (gssize)run->err->len);
+  return g_strchomp (words);
+}
+
+static gboolean
+ended_by_signal (ImageRun *run, int number)
+{
+  return g_subprocess_get_if_signaled (run->process) &&
+         g_subprocess_get_term_sig (run->process) == number;
+}
+
+static gboolean
+say_how_it_ended (ImageRun *run, GError **error)
+{
+  if (run->cancelled)
+    return fail (error, INTERRUPTED, "%s was cancelled", run->name);
+  if (run->overflow)
+    return fail (error, FAILED, "%s: its output is longer than %u bytes", run->name,
+                 IMAGE_MAX_OUTPUT);
+  if (ended_by_signal (run, SIGXCPU))
+    return fail (error, FAILED, "%s used up its limit of CPU time", run->name);
+  if (g_subprocess_get_if_signaled (run->process))
+    return fail (error, FAILED, "%s was killed by signal %d", run->name,
+                 g_subprocess_get_term_sig (run->process));
+  if (g_subprocess_get_exit_status (run->process) != 0)
+    return fail (error, FAILED, "%s failed with exit code %d", run->name,
+                 g_subprocess_get_exit_status (run->process));
+  if ((run->flags & IMAGE_STDERR_FAILS) != 0 && run->err->len > 0)
+    return fail (error, FAILED, "%s ended with exit code 0, but complained", run->name);
+  return TRUE;
+}
+
+static void
+finish (ImageRun *run)
+{
+  g_autoptr (GError) error = g_steal_pointer (&run->error);
+  if (error == NULL && !say_how_it_ended (run, &error)) {
+    g_autofree char *words = last_words (run);
+    if (words[0] != '\0')
+      because (&error, "%s", words);
+  }
+  run->callback (error ? NULL : run->out->str, error, run->data);
+  image_run_free (run);
+}
+
+static void
+one_ended (ImageRun *run)
+{
+  if (--run->pending == 0)
+    finish (run);
+}
+
+static gboolean
+on_not_started (gpointer data)
+{
+  finish (data);
+  return G_SOURCE_REMOVE;
+}
+
+/* -- the process ------------------------------------------------------------------------------- */
+
+static gboolean
+on_drained_long_enough (gpointer data)
+{
+  g_cancellable_cancel (((ImageRun *)data)->reads);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+on_still_there (gpointer data)
+{
+  g_subprocess_send_signal (((ImageRun *)data)->process, SIGKILL);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+on_dead (GObject *process, GAsyncResult *result, gpointer data)
+{
+  ImageRun *run = data;
+  g_subprocess_wait_finish (run->process, result, NULL);
+  run->dead = TRUE;
+  if (run->pending > 1)
+    set_timer (run, DRAIN_MS, on_drained_long_enough);
+  one_ended (run);
+}
+
+static void
+stop (ImageRun *run)
+{
+  if (run->process == NULL || run->dead)
+    return;
+  g_subprocess_send_signal (run->process, SIGTERM);
+  set_timer (run, KILL_AFTER_MS, on_still_there);
+}
+
+void
+image_cancel (ImageRun *run)
+{
+  if (run->cancelled)
+    return;
+  run->cancelled = TRUE;
+  stop (run);
+}
+
+/* -- the pipes --------------------------------------------------------------------------------- */
+
+static void
+keep (Pipe *pipe, gsize n)
+{
+  ImageRun *run = pipe->run;
+  if (!pipe->tail && pipe->text->len + n > IMAGE_MAX_OUTPUT) {
+    if (!run->overflow)
+      stop (run);
+    run->overflow = TRUE;
+    return;
+  }
+  g_string_append_len (pipe->text, pipe->chunk, (gssize)n);
+  if (pipe->tail && pipe->text->len > MAX_STDERR)
+    g_string_erase (pipe->text, 0, (gssize)(pipe->text->len - MAX_STDERR));
+}
+
+static void
+on_read (GObject *stream, GAsyncResult *result, gpointer data)
+{
+  Pipe *pipe = data;
+  gssize n = g_input_stream_read_finish (pipe->stream, result, NULL);
+  if (n > 0) {
+    keep (pipe, (gsize)n);
+    read_more (pipe);
+    return;
+  }
+  ImageRun *run = pipe->run;
+  g_object_unref (pipe->stream);
+  g_free (pipe);
+  one_ended (run);
+}
+
+static void
+read_more (Pipe *pipe)
+{
+  g_input_stream_read_async (pipe->stream, pipe->chunk, sizeof pipe->chunk, G_PRIORITY_DEFAULT,
+                             pipe->run->reads, on_read, pipe);
+}
+
+static void
+open_pipe (ImageRun *run, GInputStream *stream, GString *text, gboolean tail)
+{
+  Pipe *pipe = g_new0 (Pipe, 1);
+  pipe->run = run;
+  pipe->stream = g_object_ref (stream);
+  pipe->text = text;
+  pipe->tail = tail;
+  run->pending++;
+  read_more (pipe);
+}
+
+/* -- the start --------------------------------------------------------------------------------- */
+
+static GSubprocess *
+spawn (const char *const *argv, ImageFlags flags, GError **error)
+{
+  g_autoptr (GError) cause = NULL;
+  const char *program = g_getenv ("RECHAIN_QEMU_IMG");
+  g_auto (GStrv) args = g_strdupv ((char **)argv);
+  g_autoptr (GSubprocessLauncher) launcher =
+      g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
+  if (program != NULL && program[0] != '\0' && g_strcmp0 (args[0], "qemu-img") == 0) {
+    g_free (args[0]);
+    args[0] = g_strdup (program);
+  }
+  g_subprocess_launcher_setenv (launcher, "LC_ALL", "C", TRUE);
+  /* Many threads each with an arena of their own would need address space for nothing. */
+  g_subprocess_launcher_setenv (launcher, "MALLOC_ARENA_MAX", "2", FALSE);
+  g_subprocess_launcher_set_child_setup (launcher, limit_child, GUINT_TO_POINTER (flags), NULL);
+  GSubprocess *process = g_subprocess_launcher_spawnv (launcher, (const char *const *)args, &cause);
+  if (process == NULL) {
+    fail (error, FAILED, "start %s", args[0]);
+    because (error, "%s", cause->message);
+    hint (error, "qemu-img is in Debian's package qemu-utils");
+  }
+  return process;
+}
+
+ImageRun *
+image_run (const char *const *argv, ImageFlags flags, ImageDone callback, gpointer data)
+{
+  ImageRun *run = g_new0 (ImageRun, 1);
+  run->name = argv[1] ? g_strdup_printf ("%s %s", argv[0], argv[1]) : g_strdup (argv[0]);
+  run->flags = flags;
+  run->callback = callback;
+  run->data = data;
+  run->reads = g_cancellable_new ();
+  run->out = g_string_new (NULL);
+  run->err = g_string_new (NULL);
+  run->process = spawn (argv, flags, &run->error);
+  if (run->process == NULL) {
+    set_timer (run, 0, on_not_started);
+    return run;
+  }
+  run->pending++;
+  g_subprocess_wait_async (run->process, NULL, on_dead, run);
+  open_pipe (run, g_subprocess_get_stdout_pipe (run->process), run->out, FALSE);
+  open_pipe (run, g_subprocess_get_stderr_pipe (run->process), run->err, TRUE);
+  return run;
+}
