@@ -26,6 +26,12 @@
 
 typedef struct _Node Node;
 
+/* A driver that shows what lies under it, and the child that it shows. */
+typedef struct {
+  const char *driver;
+  const char *roles[2];
+} Filter;
+
 typedef struct {
   const char *role; /* in the replies */
   Node *node;
@@ -34,10 +40,11 @@ typedef struct {
 struct _Node {
   const char *name; /* strings are borrowed from the replies, as they live with the world */
   const char *driver;
-  Json *info;       /* its row of query-named-block-nodes */
-  char *file;       /* where its bytes are; nullable */
-  GArray *children; /* Child */
-  GPtrArray *disks; /* ChainDisk* whose chain holds it */
+  const Filter *filter; /* nullable */
+  Json *info;           /* its row of query-named-block-nodes */
+  char *file;           /* where its bytes are; nullable */
+  GArray *children;     /* Child */
+  GPtrArray *disks;     /* ChainDisk* whose chain holds it */
   guint parents;
   gboolean job_filter; /* a job calls it its main node */
   gboolean written;    /* by an unnamed block backend: an export or a job */
@@ -66,11 +73,7 @@ struct _World {
   guint n_layers;
 };
 
-/* Nodes that show what lies under them, and the child that they show. */
-static const struct {
-  const char *driver;
-  const char *roles[2];
-} filters[] = {
+static const Filter filters[] = {
     {"throttle", {"file"}},
     {"copy-on-read", {"file"}},
     {"copy-before-write", {"file"}},
@@ -150,20 +153,25 @@ node_storage (const Node *node)
   return file ? file : node_child (node, "image");
 }
 
-/* The child that a filter shows; *ret_is_filter tells a filter without one from no filter. */
+static const Filter *
+find_filter (const char *driver)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (filters); i++)
+    if (g_str_equal (driver, filters[i].driver))
+      return &filters[i];
+  return NULL;
+}
+
+/* What @node shows, if it is a filter; else where it stores; nullable. */
 static Node *
 filter_child (const Node *node, gboolean *ret_is_filter)
 {
-  Node *below = node_storage (node);
-  *ret_is_filter = FALSE;
-  for (guint i = 0; i < G_N_ELEMENTS (filters); i++) {
-    if (!g_str_equal (node->driver, filters[i].driver))
-      continue;
-    *ret_is_filter = TRUE;
-    Node *first = node_child (node, filters[i].roles[0]);
-    return first ? first : node_child (node, filters[i].roles[1]);
-  }
-  return below;
+  const Filter *filter = node->filter;
+  *ret_is_filter = filter != NULL;
+  if (filter == NULL)
+    return node_storage (node);
+  Node *shown = node_child (node, filter->roles[0]);
+  return shown ? shown : node_child (node, filter->roles[1]);
 }
 
 /* Follows storage children, and what lies behind filters, down to the node that has none. */
@@ -288,6 +296,7 @@ read_nodes (World *world)
       continue;
     Node *node = g_new0 (Node, 1);
     *node = (Node){.name = name, .driver = driver, .info = info};
+    node->filter = find_filter (driver);
     node->children = g_array_new (FALSE, FALSE, sizeof (Child));
     node->disks = g_ptr_array_new ();
     g_hash_table_insert (world->nodes, (gpointer)name, node);
@@ -898,6 +907,20 @@ world_node_child (World *world, const char *node, const char *role)
   Node *found = find_node (world, node);
   Node *child = found ? node_child (found, role) : NULL;
   return child ? child->name : NULL;
+}
+
+Json *
+world_node_cache (World *world, const char *name)
+{
+  Node *node = find_node (world, name);
+  Json *cache = node ? json_get (node->info, "cache") : NULL;
+  const char *zeroes = node ? json_get_str (node->info, "detect_zeroes") : NULL;
+  /* "unmap" would need the discard option of that node, which QEMU does not tell. */
+  gboolean on = zeroes != NULL && !g_str_equal (zeroes, "off");
+  return json_make ("cache",
+                    json_make ("direct", json_flag (json_get_bool (cache, "direct")), "no-flush",
+                               json_flag (json_get_bool (cache, "no-flush")), NULL),
+                    "detect-zeroes", json_str (on ? "on" : "off"), NULL);
 }
 
 guint

@@ -129,6 +129,18 @@ file_free_space (const char *path, guint64 *ret_bytes, GError **error)
   return TRUE;
 }
 
+gboolean
+file_is_locked (const char *path)
+{
+  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200};
+  if (fd < 0)
+    return FALSE;
+  gboolean locked = fcntl (fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  close (fd);
+  return locked;
+}
+
 char *
 path_absolute (const char *path)
 {

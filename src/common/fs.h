@@ -27,6 +27,8 @@ gboolean file_sync_dir_of (const char *path, GError **error);
 /* Bytes that an unprivileged process may still write into the filesystem of the directory of
  * @path. */
 gboolean file_free_space (const char *path, guint64 *ret_bytes, GError **error);
+/* Does a process hold one of QEMU's image locks on @path (QEMU: block/file-posix, bytes 100 to 300)? */
+gboolean file_is_locked (const char *path);
 /* Full. Absolute, with "." and ".." removed, symlinks untouched. */
 char *path_absolute (const char *path);
 /* Full. @target as seen from the directory of @from (both absolute), with symlinks in the directory

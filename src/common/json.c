@@ -44,6 +44,19 @@ json_list (Json *first, ...)
   return array;
 }
 
+Json *
+json_array (void)
+{
+  return json_object_new_array ();
+}
+
+void
+json_append (Json *array, Json *take_value)
+{
+  if (take_value != NULL)
+    json_object_array_add (array, take_value);
+}
+
 /* What a peer or a file name contains need not be UTF-8; what we print must be. */
 Json *
 json_str (const char *text)

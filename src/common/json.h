@@ -24,6 +24,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Json, json_clear)
 Json *json_make (const char *first_key, ...) G_GNUC_NULL_TERMINATED;
 /* json_list (a, b, NULL): takes the values. */
 Json *json_list (Json *first, ...) G_GNUC_NULL_TERMINATED;
+Json *json_array (void);
+void json_append (Json *array, Json *take_value);
 void json_set (Json *object, const char *key, Json *take_value);
 
 Json *json_str (const char *text);      /* NULL -> NULL */

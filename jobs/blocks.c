@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "jobs/blocks.h"
+
+#include "jobs/image.h"
+#include "src/common/fs.h"
+
+#include <sys/stat.h>
+
+static ChainLayer *
+old_layer (OpDisk *disk, guint i)
+{
+  return disk->before->pdata[i];
+}
+
+/* ---- make ---------------------------------------------------------------------------------------- */
+
+static gboolean
+create_part (Op *op, OpDisk *disk, GError **error)
+{
+  if (!file_create_new (disk->part, old_layer (disk, 0)->file, &disk->id, error))
+    return FALSE;
+  disk->made = TRUE;
+  return TRUE;
+}
+
+static gboolean
+name_part (Op *op, OpDisk *disk, GError **error)
+{
+  return file_sync (disk->part, error) && file_rename_new (disk->part, disk->to, error);
+}
+
+/* The name of the part carries the operation's random id, so what lies there is ours even if we died
+ * before its identity was recorded. */
+static gboolean
+remove_part (Op *op, OpDisk *disk, GError **error)
+{
+  FileId id;
+  gboolean exists;
+  return file_identify (disk->part, &id, &exists, error) &&
+         (!exists || file_remove (disk->part, id, error));
+}
+
+static gboolean
+remove_layer (Op *op, OpDisk *disk, GError **error)
+{
+  return file_remove (disk->to, disk->id, error);
+}
+
+void
+make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ChainLayer *old = old_layer (disk, 0);
+  if (op->flags & OP_REUSE)
+    return;
+  g_autofree char *create = g_strdup_printf ("create the file %s, owned like %s", disk->part, old->file);
+  g_autofree char *name = g_strdup_printf ("sync it and name it %s", disk->to);
+  ask_local (asks, create, create_part);
+  ask_run (asks, image_create_args (disk->part, "qcow2", disk->backing_first, old->format,
+                                    old->virtual_size));
+  ask_local (asks, name, name_part);
+}
+
+Seen
+layer_is_made (Op *op, OpDisk *disk, World *world)
+{
+  FileId id;
+  gboolean part, whole;
+  if (op->flags & OP_REUSE)
+    return SEEN_NO; /* nothing of ours, nothing to take back */
+  if (!file_identify (disk->part, &id, &part, NULL) || part)
+    return SEEN_HALF;
+  whole = FALSE;
+  if (!file_identify (disk->to, &id, &whole, NULL))
+    return SEEN_HALF;
+  return whole && disk->made && file_id_equal (id, disk->id) ? SEEN_YES : SEEN_NO;
+}
+
+void
+unmake_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (op->flags & OP_REUSE)
+    return;
+  ask_local (asks, "remove the unfinished file", remove_part);
+  if (disk->made)
+    ask_local (asks, "remove the new layer's file", remove_layer);
+}
+
+/* ---- attach --------------------------------------------------------------------------------------- */
+
+static Json *
+cache_of (OpDisk *disk)
+{
+  Json *cache = json_get (disk->cache, "cache");
+  return cache ? json_dup (cache) : NULL;
+}
+
+static Json *
+file_options (OpDisk *disk)
+{
+  struct stat st;
+  gboolean device = stat (disk->to, &st) == 0 && S_ISBLK (st.st_mode);
+  return json_make ("driver", json_str (device ? "host_device" : "file"), "node-name",
+                    json_str (disk->file_node), "filename", json_str (disk->to), "auto-read-only",
+                    json_flag (TRUE), "discard", json_str ("unmap"), "cache", cache_of (disk), NULL);
+}
+
+Json *
+layer_options (OpDisk *disk, const char *backing)
+{
+  return json_make ("driver", json_str ("qcow2"), "node-name", json_str (disk->node), "file",
+                    json_str (disk->file_node), "backing", backing ? json_str (backing) : json_null (),
+                    "discard", json_str ("unmap"), "detect-zeroes",
+                    json_str (json_get_str (disk->cache, "detect-zeroes")), "cache", cache_of (disk),
+                    NULL);
+}
+
+void
+attach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_qmp (asks, "blockdev-add", file_options (disk));
+  ask_qmp (asks, "blockdev-add", layer_options (disk, NULL));
+}
+
+Seen
+layer_is_attached (Op *op, OpDisk *disk, World *world)
+{
+  guint n = world_has_node (world, disk->node) + world_has_node (world, disk->file_node);
+  return n == 0 ? SEEN_NO : n == 2 ? SEEN_YES : SEEN_HALF;
+}
+
+static void
+delete_node (World *world, const char *node, GPtrArray *asks)
+{
+  if (world == NULL || world_has_node (world, node))
+    ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (node), NULL));
+}
+
+void
+detach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  delete_node (world, disk->node, asks);
+  delete_node (world, disk->file_node, asks);
+}
+
+/* ---- snapshot ------------------------------------------------------------------------------------- */
+
+void
+take_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  Json *actions = json_array ();
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *d = op_disk (op, i);
+    Json *data = json_make ("node", json_str (old_layer (d, 0)->node), "overlay", json_str (d->node), NULL);
+    json_append (actions, json_make ("type", json_str ("blockdev-snapshot"), "data", data, NULL));
+  }
+  ask_qmp (asks, "transaction", json_make ("actions", actions, NULL));
+}
+
+gboolean
+disk_is_on (Op *op, OpDisk *disk, World *world, const char *node)
+{
+  ChainDisk *now = op_find_disk (op, disk, world);
+  return now != NULL && now->layers->len > 0 &&
+         g_strcmp0 (((ChainLayer *)now->layers->pdata[0])->node, node) == 0;
+}
+
+Seen
+snapshot_is_taken (Op *op, OpDisk *disk, World *world)
+{
+  return disk_is_on (op, disk, world, disk->node) ? SEEN_YES : SEEN_NO;
+}
+
+gboolean
+disk_shows (Op *op, OpDisk *disk, World *world, char **files, GError **error)
+{
+  ChainDisk *now = op_find_disk (op, disk, world);
+  if (now == NULL)
+    return fail (error, FAILED, "disk '%s' is not in this QEMU any more", disk->name);
+  g_auto (GStrv) shown = chain_files (now->layers);
+  gboolean same = g_strv_length (shown) == g_strv_length (files);
+  for (guint i = 0; same && files[i] != NULL; i++)
+    same = path_same_file (shown[i], files[i]);
+  if (same && now->broken == NULL)
+    return TRUE;
+  g_autofree char *is = g_strjoinv (" <- ", shown);
+  g_autofree char *wanted = g_strjoinv (" <- ", files);
+  return fail (error, FAILED, "disk '%s' shows the chain %s and not %s%s%s", disk->name, is, wanted,
+               now->broken ? ": " : "", now->broken ? now->broken : "");
+}
+
+/* ---- jobs ----------------------------------------------------------------------------------------- */
+
+Seen
+job_is_there (World *world, const char *job)
+{
+  ChainJob *found = world_job (world, job);
+  if (found == NULL)
+    return SEEN_NO;
+  JobStatus status = job_status_parse (found->status);
+  return status == JOB_PENDING || status == JOB_READY ? SEEN_YES : SEEN_HALF;
+}
+
+void
+dismiss_job (World *world, const char *job, GPtrArray *asks)
+{
+  if (world != NULL && world_job (world, job) == NULL)
+    return;
+  ask_qmp (asks, "job-dismiss", json_make ("id", json_str (job), NULL));
+}
+
+void
+end_job (World *world, const char *job, GPtrArray *asks)
+{
+  ChainJob *found = world ? world_job (world, job) : NULL;
+  if (world != NULL && found == NULL)
+    return;
+  if (found == NULL || !job_status_is_over (job_status_parse (found->status))) {
+    Ask *cancel = ask_qmp (asks, "job-cancel", json_make ("id", json_str (job), NULL));
+    cancel->tolerant = TRUE; /* it may end by itself at this moment */
+    cancel->job = job;
+    cancel->wanted = JOB_CONCLUDED;
+  }
+  dismiss_job (NULL, job, asks);
+  ((Ask *)asks->pdata[asks->len - 1])->tolerant = TRUE;
+}
+
+/* ---- dropped layers ------------------------------------------------------------------------------- */
+
+/* A node that QEMU named itself goes by itself, with its last user. */
+static gboolean
+is_ours_to_delete (World *world, const char *node)
+{
+  return node != NULL && node[0] != '#' && (world == NULL || world_has_node (world, node));
+}
+
+void
+drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  guint expected = 0; /* parents that this list itself removes first */
+  for (guint i = 0; i < op_disk_dropped (disk); i++) {
+    ChainLayer *layer = old_layer (disk, i);
+    if (!is_ours_to_delete (world, layer->node)) {
+      expected = 0;
+      continue;
+    }
+    /* Used by somebody else too (another disk's chain): then it and what lies below stay. */
+    if (world != NULL && world_node_parents (world, layer->node) > expected)
+      return;
+    ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (layer->node), NULL));
+    if (is_ours_to_delete (world, layer->protocol_node) &&
+        (world == NULL || world_node_parents (world, layer->protocol_node) <= 1))
+      ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (layer->protocol_node), NULL));
+    expected = 1;
+  }
+}
+
+static gboolean
+remove_dropped (Op *op, OpDisk *disk, GError **error)
+{
+  for (guint i = 0; i < op_disk_dropped (disk); i++) {
+    ChainLayer *layer = old_layer (disk, i);
+    if (file_is_locked (layer->file))
+      return fail (error, REFUSED, "'%s' is open in another process; it is not removed", layer->file);
+    if (!file_remove (layer->file, *(FileId *)disk->old_ids->pdata[i], error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+void
+drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  g_autoptr (GString) says = g_string_new ("remove");
+  for (guint i = 0; i < op_disk_dropped (disk); i++)
+    g_string_append_printf (says, " %s", old_layer (disk, i)->file);
+  if ((op->flags & OP_DELETE) && op_disk_dropped (disk) > 0)
+    ask_local (asks, says->str, remove_dropped);
+}
+
+/* ---- small ones ------------------------------------------------------------------------------------ */
+
+void
+flush_node (const char *node, GPtrArray *asks)
+{
+  g_autofree char *line = g_strdup_printf ("qemu-io %s \"flush\"", node);
+  Ask *ask = ask_qmp (asks, "human-monitor-command", json_make ("command-line", json_str (line), NULL));
+  ask->silent_reply = TRUE;
+}
+
+guint64
+bandwidth_share (Op *op, guint running)
+{
+  return op->bandwidth == 0 ? 0 : MAX (op->bandwidth / MAX (running, 1), 1);
+}

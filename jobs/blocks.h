@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The steps that more than one table is built of: making a layer, attaching it, the snapshot
+ * transaction, ending jobs, dropping layers. Each is a do, a probe and an undo of one row. */
+#pragma once
+
+#include "jobs/step.h"
+
+/* make: the new file, under a name that carries the operation's id until it is whole */
+void make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+Seen layer_is_made (Op *op, OpDisk *disk, World *world);
+void unmake_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+
+/* attach: its nodes in QEMU, without a backing node yet */
+void attach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+Seen layer_is_attached (Op *op, OpDisk *disk, World *world);
+void detach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+
+/* snapshot: one transaction over all disks */
+void take_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+Seen snapshot_is_taken (Op *op, OpDisk *disk, World *world);
+
+/* jobs of ours */
+Seen job_is_there (World *world, const char *job);
+void end_job (World *world, const char *job, GPtrArray *asks);     /* cancel, wait, dismiss */
+void dismiss_job (World *world, const char *job, GPtrArray *asks); /* a concluded one */
+
+/* Is @node the active layer of the disk, and is the chain under it readable? */
+gboolean disk_is_on (Op *op, OpDisk *disk, World *world, const char *node);
+/* The chain that QEMU shows equals @files (NULL-terminated); else FAILED, telling both. */
+gboolean disk_shows (Op *op, OpDisk *disk, World *world, char **files, GError **error);
+
+/* dropped layers: their nodes, top first, as far as nobody else uses them */
+void drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+/* and their files, if the operation says so */
+void drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+
+/* qemu-io flush of @node through the human monitor: the way that works on every version, also on
+ * nodes in an IOThread (qemu-reference 3.3). */
+void flush_node (const char *node, GPtrArray *asks);
+/* This disk's share of the operation's bandwidth, bytes/s, 0 = unlimited. */
+guint64 bandwidth_share (Op *op, guint running);
+/* blockdev-add options of the new layer, full. @backing: node name, or NULL for none. */
+Json *layer_options (OpDisk *disk, const char *backing);

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Fold: the undo of a snapshot. Active commit of the overlay back into the layer under it, and the
+ * two-phase pivot: with the guest held, both layers are equal when the commit record is written, so at
+ * every instant exactly one of them is authoritative (design, "The two-phase pivot"). */
+#include "jobs/blocks.h"
+
+/* Node of the layer under the overlay, as QEMU has it now. */
+static const char *
+layer_below (Op *op, OpDisk *disk, World *world)
+{
+  ChainLayer *old = disk->before->pdata[0];
+  if (world == NULL)
+    return old->node;
+  ChainDisk *now = op_find_disk (op, disk, world);
+  return now && now->layers->len > 1 ? ((ChainLayer *)now->layers->pdata[1])->node : old->node;
+}
+
+static gboolean
+needs_fold (Op *op, OpDisk *disk, World *world)
+{
+  return world == NULL || disk_is_on (op, disk, world, disk->node);
+}
+
+static void
+start_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ChainDisk *now = world ? op_find_disk (op, disk, world) : NULL;
+  if (!needs_fold (op, disk, world))
+    return;
+  if (world == NULL || world_job (world, disk->fold_job) == NULL)
+    ask_qmp (asks, "block-commit",
+             json_make ("job-id", json_str (disk->fold_job), "device",
+                        json_str (now ? now->root_node : disk->attach_to ? disk->attach_to : disk->node),
+                        "top-node", json_str (disk->node), "base-node",
+                        json_str (layer_below (op, disk, world)), "speed",
+                        json_int ((gint64)bandwidth_share (op, op->disks->len)), "auto-finalize",
+                        json_flag (FALSE), "auto-dismiss", json_flag (FALSE), NULL));
+  ask_wait (asks, disk->fold_job, JOB_READY);
+}
+
+static Seen
+commit_is_ready (Op *op, OpDisk *disk, World *world)
+{
+  return disk_is_on (op, disk, world, disk->node) ? job_is_there (world, disk->fold_job) : SEEN_NO;
+}
+
+static void
+end_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  end_job (world, disk->fold_job, asks);
+}
+
+static gboolean
+note_hold (Op *op, OpDisk *disk, GError **error)
+{
+  op->held = TRUE;
+  op->held_us = g_get_monotonic_time ();
+  return TRUE;
+}
+
+static gboolean
+note_release (Op *op, OpDisk *disk, GError **error)
+{
+  if (op->held && op->held_us > 0)
+    op->pause_us = MAX (op->pause_us, (guint64)(g_get_monotonic_time () - op->held_us));
+  op->held = FALSE;
+  return TRUE;
+}
+
+/* "Held" is recorded before the guest is stopped: whoever comes after us knows whom to continue. */
+static void
+hold (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  Ask *calm = ask_local (asks, "wait until what remains fits into the pause budget", NULL);
+  calm->calm = TRUE;
+  if (world != NULL && !world_running (world))
+    return;
+  ask_local (asks, "note that the guest is stopped by us", note_hold);
+  ask_qmp (asks, "stop", NULL);
+}
+
+static gboolean
+is_quiesced (Op *op)
+{
+  return (op->flags & OP_PIVOT_LIVE) == 0;
+}
+
+static void
+release (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  /* Stopped by us, or by QEMU because the overlay could not be written (werror): its requests are
+   * tried again on the old layer. A guest that somebody else stopped stays stopped. */
+  gboolean stopped = world && !world_running (world);
+  gboolean io_error = stopped && g_strcmp0 (world_run_state (world), "io-error") == 0;
+  if (world == NULL || (stopped && (op->held || (io_error && op->was_running))))
+    ask_qmp (asks, "cont", NULL);
+  ask_local (asks, "note that the guest runs", note_release);
+}
+
+static Seen
+is_held (Op *op, OpDisk *disk, World *world)
+{
+  return op->held ? SEEN_YES : SEEN_NO;
+}
+
+static void
+complete (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ChainJob *job = world ? world_job (world, disk->fold_job) : NULL;
+  if (!needs_fold (op, disk, world))
+    return;
+  if (job == NULL || job_status_reached (job_status_parse (job->status), JOB_READY))
+    ask_qmp (asks, "job-complete", json_make ("id", json_str (disk->fold_job), NULL));
+  ask_wait (asks, disk->fold_job, JOB_PENDING);
+}
+
+static void
+finalize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (!needs_fold (op, disk, world))
+    return;
+  Ask *ask = ask_qmp (asks, "job-finalize", json_make ("id", json_str (disk->fold_job), NULL));
+  ask->job = disk->fold_job;
+  ask->wanted = JOB_CONCLUDED;
+}
+
+static Seen
+is_folded (Op *op, OpDisk *disk, World *world)
+{
+  return disk_is_on (op, disk, world, disk->node) ? SEEN_NO : SEEN_YES;
+}
+
+static gboolean
+is_on_old (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  g_auto (GStrv) before = chain_files (disk->before);
+  return disk_shows (op, disk, world, before, error);
+}
+
+/* The overlay is removed next: what was copied back must not live in a cache only. */
+static void
+settle (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ChainDisk *now = world ? op_find_disk (op, disk, world) : NULL;
+  ChainLayer *active = now && now->layers->len > 0 ? now->layers->pdata[0] : NULL;
+  flush_node (active ? active->node : layer_below (op, disk, NULL), asks);
+}
+
+static void
+dismiss (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  dismiss_job (world, disk->fold_job, asks);
+}
+
+const Step fold_steps[] = {
+  {.name = "fold-commit",
+   .says = "copy what was written since back into the old layer",
+   .kind = STEP_UNDOABLE,
+   .looks = TRUE,
+   .ask = start_commit,
+   .probe = commit_is_ready,
+   .undo = end_commit,
+   .undo_says = "cancel that job"},
+  {.name = "hold",
+   .says = "stop the guest for a moment",
+   .kind = STEP_UNDOABLE,
+   .once = TRUE,
+   .looks = TRUE,
+   .applies = is_quiesced,
+   .ask = hold,
+   .probe = is_held,
+   .undo = release,
+   .undo_says = "continue the guest"},
+  {.name = "complete",
+   .says = "bring both layers to the same contents",
+   .kind = STEP_UNDOABLE,
+   .looks = TRUE,
+   .ask = complete,
+   .undo = end_commit,
+   .undo_says = "cancel that job"},
+  {.name = "fold-pivot",
+   .says = "pivot to the old layer",
+   .kind = STEP_PIVOT,
+   .looks = TRUE,
+   .commits = TRUE,
+   .decides = DECIDED_OLD,
+   .ask = finalize,
+   .probe = is_folded,
+   .verify = is_on_old},
+  {.name = "release",
+   .says = "continue the guest",
+   .kind = STEP_FINISH,
+   .once = TRUE,
+   .looks = TRUE,
+   .ask = release},
+  {.name = "fold-settle",
+   .says = "flush the old layer",
+   .kind = STEP_FINISH,
+   .looks = TRUE,
+   .ask = settle},
+  {.name = "fold-dismiss",
+   .says = "dismiss the job, whose outcome is recorded",
+   .kind = STEP_FINISH,
+   .looks = TRUE,
+   .ask = dismiss},
+  {0},
+};

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* An operation: one change over one or more disks of one VM. One disk is a list of one.
+ *
+ * What was asked and found at planning time is fixed; what happened since is under "facts" and goes to
+ * the journal. The whole of it can be written as JSON and read back, which is how recovery gets it. */
+#pragma once
+
+#include "jobs/chain.h"
+#include "src/common/error.h"
+#include "src/common/fs.h"
+
+typedef enum {
+  OP_SNAPSHOT,
+  OP_MOVE,
+  N_OP_KINDS,
+} OpKind;
+
+const char *op_kind_name (OpKind kind);
+
+/* The life of an operation. Law, not observation: op_set_state() is the only way. */
+#define OP_STATES(X)                                                                               \
+  X (OP_PLANNED, "planned")                                                                        \
+  X (OP_RUNNING, "running")                                                                        \
+  X (OP_FINISHING, "finishing")                                                                    \
+  X (OP_DONE, "done")                                                                              \
+  X (OP_UNDOING, "undoing")                                                                        \
+  X (OP_UNDONE, "undone")                                                                          \
+  X (OP_STUCK, "stuck")
+
+typedef enum {
+#define X(id, word) id,
+  OP_STATES (X)
+#undef X
+    N_OP_STATES
+} OpState;
+
+const char *op_state_name (OpState state);
+OpState op_state_parse (const char *word); /* N_OP_STATES where unknown */
+gboolean op_state_is_end (OpState state);
+gboolean op_state_allows (OpState from, OpState to);
+
+typedef enum {
+  OP_DELETE = 1 << 0,     /* remove layers that fall out of the chain */
+  OP_RELATIVE = 1 << 1,   /* relative backing names */
+  OP_REUSE = 1 << 2,      /* the target exists already */
+  OP_NO_UNDO = 1 << 3,    /* on failure leave things for inspection */
+  OP_PIVOT_LIVE = 1 << 4, /* no hold around a pivot */
+} OpFlags;
+
+/* Which layer is authoritative after a pivot that was decided: the commit record. */
+typedef enum {
+  DECIDED_NOTHING = 0,
+  DECIDED_NEW, /* the operation's own pivot */
+  DECIDED_OLD, /* the pivot of a fold: back to the old layer */
+} OpDecision;
+
+typedef struct {
+  /* -- fixed at planning time -- */
+  guint index;
+  char *name;            /* of the disk */
+  char *qdev, *drive;    /* how to find it again; nullable */
+  GPtrArray *before;     /* ChainLayer*, active first */
+  int base;              /* index into before of the layer to keep; before->len: none (flatten) */
+  char *to;              /* the new active layer, absolute */
+  char *part;            /* its name while it is made; carries the operation's id */
+  char *backing_first;   /* backing name written when it is made: the old active layer */
+  char *backing;         /* backing name it has in the end; nullable (flattened) */
+  char *backing_format;  /* nullable */
+  char *node, *file_node; /* its node names */
+  char *old_node;        /* for the old active layer, should QEMU have to open it again */
+  char *job, *fold_job;  /* job ids */
+  char *attach_to;       /* root node of the disk when it is a filter; else NULL */
+  Json *cache;           /* cache and detect-zeroes options taken over from the old active layer */
+  guint64 needed, free;  /* bytes at the target, measured */
+  gboolean has_needed;
+  GPtrArray *old_ids;    /* FileId*: the layers of before that fall out, recorded at planning time */
+  /* -- facts -- */
+  gboolean made;         /* the file was made by us, and is: */
+  FileId id;
+  guint64 current, total; /* progress of its job, bytes */
+} OpDisk;
+
+typedef struct {
+  char *id; /* eight hexadecimal digits */
+  OpKind kind;
+  char *name; /* of the snapshot; nullable */
+  char *vm;   /* address of the monitor, absolute */
+  char *qemu; /* version string */
+  pid_t qemu_pid;
+  guint64 qemu_start; /* start time of that process in clock ticks after boot; 0 unknown */
+  gboolean mask_protocol; /* this QEMU takes backing-mask-protocol */
+  OpFlags flags;
+  guint64 bandwidth;    /* bytes/s over all disks, 0 = unlimited */
+  guint64 timeout_ms, max_pause_ms;
+  GPtrArray *disks;     /* OpDisk* */
+  /* -- facts -- */
+  OpState state;
+  OpDecision decided;
+  gboolean was_running; /* the guest ran when the operation began */
+  gboolean held;        /* the guest is stopped by us (recorded before we stop it) */
+  guint attempt;        /* of the fold */
+  gint64 started_us, ended_us;
+  gint64 held_us;       /* monotonic; not recorded */
+  guint64 pause_us;     /* longest hold */
+  guint64 bytes;        /* in the new layers at the end */
+  GError *error;        /* why it failed; nullable */
+  GPtrArray *left;      /* per disk: GStrv of files kept */
+  GPtrArray *removed;   /* per disk: GStrv of files removed */
+  GPtrArray *after;     /* per disk: GStrv, the chain that QEMU shows at the end */
+} Op;
+
+Op *op_new (OpKind kind);
+void op_free (Op *op);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Op, op_free)
+void op_disk_free (OpDisk *disk);
+
+OpDisk *op_disk (Op *op, guint i);
+/* Names everything of ours on @disk after the operation: node names and job ids of at most 31
+ * characters, "rc-<id>-<disk>-<what>". */
+void op_name_disk (Op *op, OpDisk *disk);
+/* The one setter: checks the table, logs "old -> new"; returns FALSE and changes nothing where the
+ * table forbids it. */
+gboolean op_set_state (Op *op, OpState state);
+
+/* The disk of @op in the world; NULL where it is gone. */
+ChainDisk *op_find_disk (Op *op, OpDisk *disk, World *world);
+/* How many layers of the old chain fall out. */
+guint op_disk_dropped (OpDisk *disk);
+/* Chain that the disk is to have in the end, full. */
+char **op_disk_planned_chain (OpDisk *disk);
+
+/* The parts that are fixed, and the facts. op_from_json: NULL with FAILED where it is malformed. */
+Json *op_to_json (Op *op);
+Json *op_facts_to_json (Op *op);
+Op *op_from_json (Json *plan, Json *facts, GError **error);

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Preflight. Each check looks at one thing and refuses with the reason and the cure. */
+#include "jobs/plan.h"
+
+#include "jobs/header.h"
+#include "jobs/journal.h"
+#include "src/common/fs.h"
+#include "src/common/size.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_BACKING 1023   /* QEMU's limit for the name in a header, bytes */
+#define MAX_SCAN    20000  /* entries of a directory that are looked at for users of a layer */
+
+/* ---- the VM ------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  QmpFeature feature;
+  const char *what_for;
+  guint kinds;
+} Need;
+
+#define SNAPSHOT (1u << OP_SNAPSHOT)
+#define MOVE     (1u << OP_MOVE)
+
+static const Need needs[] = {
+  {FEATURE_TRANSACTION, "to switch disks at one instant", SNAPSHOT | MOVE},
+  {FEATURE_BLOCKDEV_ADD, "to open the new layer", SNAPSHOT | MOVE},
+  {FEATURE_BLOCKDEV_SNAPSHOT, "to take a snapshot", SNAPSHOT | MOVE},
+  {FEATURE_JOB_VERBS, "to hold a job before its pivot", SNAPSHOT | MOVE},
+  {FEATURE_QUERY_JOBS, "to read a job's outcome", SNAPSHOT | MOVE},
+  {FEATURE_COMMIT_FINALIZE, "to take a snapshot back", SNAPSHOT | MOVE},
+  {FEATURE_HMP, "to flush a layer", SNAPSHOT | MOVE},
+  {FEATURE_STREAM_FINALIZE, "to hold a stream before its pivot", MOVE},
+};
+
+gboolean
+plan_check_vm (const PlanContext *context, const Request *request, GError **error)
+{
+  for (gsize i = 0; i < G_N_ELEMENTS (needs); i++)
+    if ((needs[i].kinds & 1u << request->kind) &&
+        !qmp_features_require (context->features, context->client, needs[i].feature, needs[i].what_for,
+                               error))
+      return FALSE;
+  if (world_migrating (context->world)) {
+    fail (error, REFUSED, "the VM is being migrated");
+    return hint (error, "wait until the migration has ended: QEMU can abort when a job runs during one");
+  }
+  return TRUE;
+}
+
+/* ---- a disk -------------------------------------------------------------------------------------------- */
+
+static gboolean
+check_not_taken (const char *disk, const char *state_dir, const char *vm, GError **error)
+{
+  g_autoptr (GError) ignored = NULL;
+  g_autoptr (Journal) journal = journal_open_to_read (state_dir, &ignored);
+  g_autofree char *other = journal ? journal_find_open (journal, vm, disk) : NULL;
+  if (ignored != NULL) {
+    g_propagate_error (error, g_steal_pointer (&ignored));
+    return FALSE;
+  }
+  if (other == NULL)
+    return TRUE;
+  if (journal_owner (journal, other, NULL) == OWNER_ALIVE) {
+    fail (error, REFUSED, "operation %s is running on disk '%s'", other, disk);
+    return hint (error, "wait for it, or: rechain op cancel %s", other);
+  }
+  fail (error, REFUSED, "operation %s on disk '%s' was interrupted and is not settled", other, disk);
+  return hint (error, "rechain recover --op %s", other);
+}
+
+static gboolean
+check_layers (ChainDisk *disk, GError **error)
+{
+  for (guint i = 0; i < disk->layers->len; i++) {
+    ChainLayer *layer = disk->layers->pdata[i];
+    if (layer->file == NULL)
+      return fail (error, REFUSED, "disk '%s': QEMU does not tell the file of layer %u", disk->name, i);
+    if (layer->encrypted) {
+      fail (error, REFUSED, "disk '%s': layer '%s' is encrypted", disk->name, layer->file);
+      return hint (error, "the new layer would hold its data in the clear");
+    }
+  }
+  ChainLayer *active = disk->layers->pdata[0];
+  if (active->virtual_size == 0)
+    return fail (error, REFUSED, "disk '%s': its active layer has no size", disk->name);
+  return TRUE;
+}
+
+gboolean
+plan_check_disk (ChainDisk *disk, const char *state_dir, const char *vm, GError **error)
+{
+  if (!disk->inserted || disk->layers->len == 0)
+    return fail (error, REFUSED, "disk '%s' has no medium", disk->name);
+  if (disk->broken != NULL)
+    return fail (error, REFUSED, "disk '%s': its chain cannot be read: %s", disk->name, disk->broken);
+  if (disk->read_only)
+    return fail (error, REFUSED, "disk '%s' is read-only", disk->name);
+  if (!check_not_taken (disk->name, state_dir, vm, error))
+    return FALSE;
+  if (disk->jobs->len > 0) {
+    ChainJob *job = disk->jobs->pdata[0];
+    fail (error, REFUSED, "disk '%s' is busy: %s job '%s' of %s is %s", disk->name, job->type, job->id,
+          job->ours ? "an operation" : "somebody else", job->status);
+    return hint (error, "wait for it (rechain job wait), or cancel it (rechain job cancel%s)",
+                 job->ours ? "" : " --foreign");
+  }
+  if (disk->writable_exports->len > 0) {
+    fail (error, REFUSED, "disk '%s' has the writable export '%s'", disk->name,
+          (char *)disk->writable_exports->pdata[0]);
+    return hint (error, "remove it first (block-export-del): writes through it around a pivot are lost");
+  }
+  return check_layers (disk, error);
+}
+
+/* ---- the target ------------------------------------------------------------------------------------------ */
+
+static gboolean
+check_directory (const char *to, GError **error)
+{
+  g_autofree char *dir = g_path_get_dirname (to);
+  struct stat st;
+  if (stat (dir, &st) != 0)
+    return fail_errno (error, errno, "the target's directory '%s'", dir);
+  if (!S_ISDIR (st.st_mode))
+    return fail (error, REFUSED, "the target's directory '%s' is not a directory", dir);
+  if (access (dir, W_OK | X_OK) != 0)
+    return errno == EROFS ? fail (error, PERMISSION, "the target's filesystem '%s' is read-only", dir)
+                          : fail_errno (error, errno, "the target's directory '%s' cannot be written", dir);
+  return TRUE;
+}
+
+/* The file that is to be reused must be what we would have made. */
+static gboolean
+check_reuse (OpDisk *disk, GError **error)
+{
+  g_auto (ImageHeader) header = {0};
+  ChainLayer *active = disk->before->pdata[0];
+  if (!image_header_read (disk->to, &header, error))
+    return prefix (error, "reuse '%s'", disk->to);
+  if (!header.is_qcow2)
+    return fail (error, REFUSED, "reuse '%s': it is not a qcow2 image", disk->to);
+  if (header.virtual_size != active->virtual_size)
+    return fail (error, REFUSED, "reuse '%s': its size is %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT,
+                 disk->to, header.virtual_size, active->virtual_size);
+  g_autofree char *dir = g_path_get_dirname (disk->to);
+  g_autofree char *backing = header.backing ? chain_file_in (dir, header.backing) : NULL;
+  if (!path_same_file (backing, active->file)) {
+    fail (error, REFUSED, "reuse '%s': its backing file is '%s' and not the active image '%s'", disk->to,
+          header.backing ? header.backing : "none", active->file);
+    return hint (error, "qemu-img create -f qcow2 -u -b '%s' -F %s '%s' %" G_GUINT64_FORMAT, active->file,
+                 active->format, disk->to, active->virtual_size);
+  }
+  if (file_is_locked (disk->to))
+    return fail (error, REFUSED, "reuse '%s': it is open in another process", disk->to);
+  return TRUE;
+}
+
+static gboolean
+check_names (Op *op, OpDisk *disk, GError **error)
+{
+  for (guint i = 0; i < disk->index; i++)
+    if (path_same_file (op_disk (op, i)->to, disk->to))
+      return fail (error, REFUSED, "disks '%s' and '%s' have the same target '%s'", op_disk (op, i)->name,
+                   disk->name, disk->to);
+  if (strlen (disk->backing_first) > MAX_BACKING || (disk->backing && strlen (disk->backing) > MAX_BACKING))
+    return fail (error, REFUSED, "disk '%s': the name of its backing file is longer than %d bytes",
+                 disk->name, MAX_BACKING);
+  return TRUE;
+}
+
+gboolean
+plan_check_target (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  FileId id;
+  gboolean exists;
+  if (!check_names (op, disk, error) || !check_directory (disk->to, error) ||
+      !file_identify (disk->to, &id, &exists, error))
+    return FALSE;
+  if (exists && (op->flags & OP_REUSE))
+    return check_reuse (disk, error);
+  if (!exists && (op->flags & OP_REUSE))
+    return fail (error, NOT_FOUND, "target '%s' does not exist, and --reuse asks for one that does",
+                 disk->to);
+  if (!exists)
+    return TRUE;
+  fail (error, REFUSED, "target '%s' exists", disk->to);
+  return hint (error, "name another file, remove it, or use --reuse for an image that was made for this");
+}
+
+/* ---- layers that are to be removed ------------------------------------------------------------------------- */
+
+/* Is @layer the backing file of an image in its directory that is not part of this chain? */
+static gboolean
+check_no_overlay (OpDisk *disk, ChainLayer *layer, GError **error)
+{
+  g_autofree char *dir = g_path_get_dirname (layer->file);
+  g_autoptr (GDir) entries = g_dir_open (dir, 0, NULL);
+  guint n = 0;
+  for (const char *name; entries && (name = g_dir_read_name (entries)) && n < MAX_SCAN; n++) {
+    g_autofree char *path = g_build_filename (dir, name, NULL);
+    g_auto (ImageHeader) header = {0};
+    gboolean mine = FALSE;
+    if (!g_file_test (path, G_FILE_TEST_IS_REGULAR) || !image_header_read (path, &header, NULL) ||
+        header.backing == NULL)
+      continue;
+    g_autofree char *backing = chain_file_in (dir, header.backing);
+    for (int i = 0; i < disk->base; i++)
+      mine |= path_same_file (path, ((ChainLayer *)disk->before->pdata[i])->file);
+    if (!mine && path_same_file (backing, layer->file)) {
+      fail (error, REFUSED, "'%s' cannot be removed: it is the backing file of '%s'", layer->file, path);
+      return hint (error, "leave --delete out to keep the files that fall out of the chain");
+    }
+  }
+  return TRUE;
+}
+
+gboolean
+plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  for (int i = 0; (op->flags & OP_DELETE) && i < disk->base; i++) {
+    ChainLayer *layer = disk->before->pdata[i];
+    GPtrArray *disks = world_disks (world);
+    for (guint d = 0; d < disks->len; d++) {
+      ChainDisk *other = disks->pdata[d];
+      for (guint k = 0; !g_str_equal (other->name, disk->name) && k < other->layers->len; k++)
+        if (path_same_file (((ChainLayer *)other->layers->pdata[k])->file, layer->file))
+          return fail (error, REFUSED, "'%s' cannot be removed: disk '%s' uses it too", layer->file,
+                       other->name);
+    }
+    if (!check_no_overlay (disk, layer, error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* ---- space --------------------------------------------------------------------------------------------------- */
+
+/* Targets on one filesystem share what is free there. */
+gboolean
+plan_check_space (Op *op, GError **error)
+{
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    g_autofree char *dir = g_path_get_dirname (disk->to);
+    struct stat st, other;
+    guint64 needed = 0;
+    if (stat (dir, &st) != 0)
+      continue;
+    for (guint k = 0; k < op->disks->len; k++) {
+      g_autofree char *other_dir = g_path_get_dirname (op_disk (op, k)->to);
+      if (op_disk (op, k)->has_needed && stat (other_dir, &other) == 0 && other.st_dev == st.st_dev)
+        needed += op_disk (op, k)->needed;
+    }
+    if (needed <= disk->free)
+      continue;
+    g_autofree char *want = format_size (needed);
+    g_autofree char *have = format_size (disk->free);
+    fail (error, REFUSED, "not enough space in '%s': %s needed, %s free", dir, want, have);
+    return hint (error, "measured: what the layers above the kept base hold; free %" G_GUINT64_FORMAT
+                        " bytes more, or choose another target",
+                 needed - disk->free);
+  }
+  return TRUE;
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "jobs/plan.h"
+
+#include "jobs/image.h"
+#include "jobs/journal.h"
+#include "src/common/fs.h"
+
+#include <string.h>
+
+typedef struct {
+  PlanContext context;
+  Op *op;
+  guint measuring; /* qemu-img measure in flight */
+  GError *error;
+  PlanReady callback;
+  gpointer data;
+} Plan;
+
+/* One disk whose needed space is being measured. */
+typedef struct {
+  Plan *plan;
+  OpDisk *disk;
+} Measure;
+
+/* ---- one disk -------------------------------------------------------------------------------------------- */
+
+static char *
+stem_of (const char *file)
+{
+  static const char *const endings[] = {".qcow2", ".img", ".raw", ".qcow"};
+  for (gsize i = 0; i < G_N_ELEMENTS (endings); i++)
+    if (g_str_has_suffix (file, endings[i]))
+      return g_strndup (file, strlen (file) - strlen (endings[i]));
+  return g_strdup (file);
+}
+
+/* Beside the active image, named after it and the snapshot. */
+static char *
+default_target (Op *op, ChainLayer *active)
+{
+  g_autofree char *stem = stem_of (active->file);
+  return g_strdup_printf ("%s.%s.qcow2", stem, op->name);
+}
+
+static gboolean
+choose_base (OpDisk *disk, const RequestDisk *wanted, OpKind kind, GError **error)
+{
+  int none = (int)disk->before->len;
+  if (kind == OP_SNAPSHOT)
+    disk->base = 0;
+  else if (wanted->base == NULL)
+    disk->base = MIN (1, none);
+  else if (g_str_equal (wanted->base, "none"))
+    disk->base = none;
+  else
+    disk->base = chain_find_layer (disk->before, wanted->base, error);
+  if (disk->base < 0)
+    return prefix (error, "base of disk '%s'", disk->name);
+  if (kind == OP_MOVE && disk->base == 0) {
+    fail (error, REFUSED, "base of disk '%s': '%s' is its active layer", disk->name, wanted->base);
+    return hint (error, "the base must lie under the active layer; 'none' copies everything");
+  }
+  return TRUE;
+}
+
+/* The name that a header gets for @file: the file's own, or relative to @to. */
+static char *
+backing_name (Op *op, const char *to, const char *file)
+{
+  if (file[0] != '/')
+    return g_strdup (file);
+  return (op->flags & OP_RELATIVE) ? path_relative (to, file) : g_strdup (file);
+}
+
+static void
+name_backing (Op *op, OpDisk *disk)
+{
+  ChainLayer *active = disk->before->pdata[0];
+  disk->backing_first = backing_name (op, disk->to, active->file);
+  if ((guint)disk->base >= disk->before->len)
+    return;
+  ChainLayer *base = disk->before->pdata[disk->base];
+  disk->backing = backing_name (op, disk->to, base->file);
+  disk->backing_format = g_strdup (base->format);
+}
+
+static gboolean
+remember_dropped (OpDisk *disk, GError **error)
+{
+  for (guint i = 0; i < op_disk_dropped (disk); i++) {
+    FileId id = {0};
+    gboolean exists;
+    const char *file = ((ChainLayer *)disk->before->pdata[i])->file;
+    if (file[0] == '/' && !file_identify (file, &id, &exists, error))
+      return FALSE;
+    g_ptr_array_add (disk->old_ids, g_memdup2 (&id, sizeof id));
+  }
+  return TRUE;
+}
+
+static void
+free_layer (gpointer layer)
+{
+  chain_layer_free (layer);
+}
+
+static OpDisk *
+new_disk (Op *op, ChainDisk *found, World *world)
+{
+  OpDisk *disk = g_new0 (OpDisk, 1);
+  ChainLayer *active = found->layers->pdata[0];
+  g_ptr_array_add (op->disks, disk);
+  disk->index = op->disks->len - 1;
+  disk->name = g_strdup (found->name);
+  disk->qdev = g_strdup (found->qdev);
+  disk->drive = g_strdup (found->drive);
+  disk->old_ids = g_ptr_array_new_with_free_func (g_free);
+  disk->before = g_ptr_array_new_with_free_func (free_layer);
+  for (guint i = 0; i < found->layers->len; i++)
+    g_ptr_array_add (disk->before, chain_layer_copy (found->layers->pdata[i]));
+  if (g_strcmp0 (found->root_node, active->node) != 0)
+    disk->attach_to = g_strdup (found->root_node);
+  disk->cache = world_node_cache (world, active->node);
+  return disk;
+}
+
+static gboolean
+add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
+{
+  Op *op = plan->op;
+  World *world = plan->context.world;
+  ChainDisk *found = world_find_disk (world, wanted->disk, error);
+  if (found == NULL)
+    return FALSE;
+  for (guint i = 0; i < op->disks->len; i++)
+    if (g_str_equal (op_disk (op, i)->name, found->name))
+      return fail (error, USAGE, "disk '%s' is named twice", found->name);
+  if (!plan_check_disk (found, plan->context.state_dir, op->vm, error))
+    return FALSE;
+  if (wanted->format != NULL && !g_str_equal (wanted->format, "qcow2")) {
+    fail (error, REFUSED, "disk '%s': the new layer cannot be '%s'", found->name, wanted->format);
+    return hint (error, "an overlay is qcow2; 'copy' is the operation that changes formats");
+  }
+  OpDisk *disk = new_disk (op, found, world);
+  disk->to = wanted->to ? path_absolute (wanted->to) : default_target (op, disk->before->pdata[0]);
+  if (!choose_base (disk, wanted, op->kind, error))
+    return FALSE;
+  op_name_disk (op, disk);
+  name_backing (op, disk);
+  return plan_check_target (op, disk, world, error) && remember_dropped (disk, error) &&
+         plan_check_dropped (op, disk, world, error) && file_free_space (disk->to, &disk->free, error);
+}
+
+/* ---- all disks ------------------------------------------------------------------------------------------- */
+
+static gboolean
+check_name (const char *name, GError **error)
+{
+  gboolean odd = name[0] == '\0' || strchr (name, '/') != NULL || strlen (name) > 200;
+  for (const char *c = name; *c != '\0'; c++)
+    odd |= (guchar)*c < 0x20;
+  return odd ? fail (error, USAGE, "'%s' cannot be the name of a snapshot", name) : TRUE;
+}
+
+/* No disk named: all that the guest can write to. */
+static gboolean
+add_all (Plan *plan, GError **error)
+{
+  GPtrArray *disks = world_disks (plan->context.world);
+  for (guint i = 0; i < disks->len; i++) {
+    ChainDisk *found = disks->pdata[i];
+    RequestDisk all = {.disk = found->name};
+    if (found->inserted && !found->read_only && found->qdev != NULL && !add_disk (plan, &all, error))
+      return FALSE;
+  }
+  return plan->op->disks->len > 0 ? TRUE : fail (error, NOT_FOUND, "the VM has no writable disk");
+}
+
+static gboolean
+fill (Plan *plan, const Request *request, GError **error)
+{
+  Op *op = plan->op;
+  QmpClient *client = plan->context.client;
+  g_autoptr (GDateTime) now = g_date_time_new_now_utc ();
+  op->name = request->name ? g_strdup (request->name) : g_date_time_format (now, "%Y%m%dT%H%M%SZ");
+  op->vm = g_strdup (qmp_client_get_name (client));
+  op->qemu = g_strdup (qmp_client_get_version_string (client));
+  op->qemu_pid = qmp_client_get_peer_pid (client);
+  op->qemu_start = process_start_time (op->qemu_pid);
+  op->mask_protocol = qmp_features_has (plan->context.features, FEATURE_STREAM_MASK_PROTOCOL);
+  op->flags = request->flags;
+  op->bandwidth = request->bandwidth;
+  op->timeout_ms = request->timeout_ms;
+  op->max_pause_ms = request->max_pause_ms;
+  op->was_running = world_running (plan->context.world);
+  if (!plan_check_vm (&plan->context, request, error) || !check_name (op->name, error))
+    return FALSE;
+  if (request->disks->len == 0 && request->kind == OP_SNAPSHOT)
+    return add_all (plan, error);
+  if (request->disks->len == 0)
+    return fail (error, USAGE, "no disk is named");
+  for (guint i = 0; i < request->disks->len; i++) {
+    RequestDisk *wanted = request->disks->pdata[i];
+    if (request->kind == OP_MOVE && wanted->to == NULL)
+      return fail (error, USAGE, "disk '%s': no target is named (to=FILE)", wanted->disk);
+    if (!add_disk (plan, wanted, error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* ---- measuring -------------------------------------------------------------------------------------------- */
+
+static gboolean
+tell (gpointer data)
+{
+  Plan *plan = data;
+  if (plan->error == NULL)
+    plan_check_space (plan->op, &plan->error);
+  if (plan->error != NULL)
+    g_clear_pointer (&plan->op, op_free);
+  plan->callback (plan->op, plan->error, plan->data);
+  g_clear_error (&plan->error);
+  g_free (plan);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+on_measured (const char *out, const GError *error, gpointer data)
+{
+  g_autofree Measure *measure = data;
+  Plan *plan = measure->plan;
+  guint64 full;
+  GError *bad = error ? g_error_copy (error) : NULL;
+  if (bad == NULL)
+    measure->disk->has_needed = image_measure_parse (out, &measure->disk->needed, &full, &bad);
+  if (bad != NULL) {
+    prefix (&bad, "measure what disk '%s' holds", measure->disk->name);
+    if (plan->error == NULL)
+      plan->error = bad;
+    else
+      g_error_free (bad);
+  }
+  if (--plan->measuring == 0)
+    tell (plan);
+}
+
+static void
+measure (Plan *plan)
+{
+  for (guint i = 0; i < plan->op->disks->len; i++) {
+    OpDisk *disk = op_disk (plan->op, i);
+    Measure *one = g_new0 (Measure, 1);
+    *one = (Measure){.plan = plan, .disk = disk};
+    g_auto (GStrv) argv = image_measure_args (disk->before, op_disk_dropped (disk));
+    plan->measuring++;
+    image_run ((const char *const *)argv, IMAGE_DEFAULT, on_measured, one);
+  }
+}
+
+void
+plan_make (const PlanContext *context, const Request *request, PlanReady callback, gpointer data)
+{
+  Plan *plan = g_new0 (Plan, 1);
+  *plan = (Plan){.context = *context, .op = op_new (request->kind), .callback = callback, .data = data};
+  if (fill (plan, request, &plan->error) && request->kind == OP_MOVE)
+    measure (plan);
+  else {
+    g_autoptr (GSource) source = g_idle_source_new ();
+    g_source_set_priority (source, G_PRIORITY_DEFAULT);
+    g_source_set_callback (source, tell, plan, NULL);
+    g_source_attach (source, g_main_context_get_thread_default ());
+  }
+}
+
+/* ---- printing --------------------------------------------------------------------------------------------- */
+
+static void
+print_asks (const Step *step, Op *op, OpDisk *disk, Json *qmp, Json *argv, Json *local)
+{
+  g_autoptr (GPtrArray) asks = step_asks (step, op, disk, NULL);
+  for (guint i = 0; i < asks->len; i++) {
+    Ask *ask = asks->pdata[i];
+    if (ask->command != NULL)
+      json_append (qmp, ask_to_qmp (ask));
+    else if (ask->argv != NULL) {
+      Json *words = json_array ();
+      for (char **word = ask->argv; *word != NULL; word++)
+        json_append (words, json_str (*word));
+      json_append (argv, words);
+    } else if (ask->says != NULL)
+      json_append (local, json_str (ask->says));
+  }
+}
+
+Json *
+plan_steps_to_json (Op *op)
+{
+  Json *all = json_array ();
+  for (const Step *step = steps_of (op->kind); step->name != NULL; step++) {
+    if (step->applies != NULL && !step->applies (op))
+      continue;
+    Json *qmp = json_array (), *argv = json_array (), *local = json_array ();
+    for (guint i = 0; i < (step->once ? 1 : op->disks->len); i++)
+      print_asks (step, op, step->once ? NULL : op_disk (op, i), qmp, argv, local);
+    json_append (all, json_make ("step", json_str (step->name), "kind",
+                                 json_str (step_kind_name (step->kind)), "says", json_str (step->says),
+                                 "qmp", qmp, "argv", argv, "local", local, "undo",
+                                 json_str (step->undo_says), NULL));
+  }
+  return all;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Request + the world -> an operation whose steps can run; every precondition is checked first, and
+ * nothing is changed. Printing a plan is printing the asks of its table. */
+#pragma once
+
+#include "jobs/request.h"
+#include "jobs/step.h"
+
+/* What the plan is made against. All borrowed; they must outlive the callback. */
+typedef struct {
+  QmpClient *client;
+  QmpFeatures *features;
+  World *world;
+  const char *state_dir; /* where other operations are looked up */
+} PlanContext;
+
+/* Exactly one of @op (full) and @error (borrowed) is set. */
+typedef void (*PlanReady) (Op *op, const GError *error, gpointer data);
+
+void plan_make (const PlanContext *context, const Request *request, PlanReady callback, gpointer data);
+
+/* {"step","kind","says","qmp":[...],"argv":[...],"undo"} for each step, full. */
+Json *plan_steps_to_json (Op *op);
+
+/* plan-checks.c: each is a refusal with reason and cure. */
+gboolean plan_check_vm (const PlanContext *context, const Request *request, GError **error);
+gboolean plan_check_disk (ChainDisk *disk, const char *state_dir, const char *vm, GError **error);
+gboolean plan_check_target (Op *op, OpDisk *disk, World *world, GError **error);
+gboolean plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error);
+gboolean plan_check_space (Op *op, GError **error);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "jobs/request.h"
+
+static void
+disk_free (gpointer data)
+{
+  RequestDisk *disk = data;
+  g_free (disk->disk);
+  g_free (disk->to);
+  g_free (disk->base);
+  g_free (disk->format);
+  g_free (disk);
+}
+
+Request *
+request_new (OpKind kind)
+{
+  Request *request = g_new0 (Request, 1);
+  request->kind = kind;
+  request->max_pause_ms = 500;
+  request->disks = g_ptr_array_new_with_free_func (disk_free);
+  return request;
+}
+
+Request *
+request_copy (const Request *request)
+{
+  Request *copy = request_new (request->kind);
+  copy->name = g_strdup (request->name);
+  copy->bandwidth = request->bandwidth;
+  copy->timeout_ms = request->timeout_ms;
+  copy->max_pause_ms = request->max_pause_ms;
+  copy->flags = request->flags;
+  for (guint i = 0; i < request->disks->len; i++) {
+    RequestDisk *from = request->disks->pdata[i];
+    RequestDisk *to = request_add_disk (copy, from->disk);
+    to->to = g_strdup (from->to);
+    to->base = g_strdup (from->base);
+    to->format = g_strdup (from->format);
+  }
+  return copy;
+}
+
+void
+request_free (Request *request)
+{
+  if (request == NULL)
+    return;
+  g_free (request->name);
+  g_ptr_array_unref (request->disks);
+  g_free (request);
+}
+
+RequestDisk *
+request_add_disk (Request *request, const char *disk)
+{
+  RequestDisk *added = g_new0 (RequestDisk, 1);
+  added->disk = g_strdup (disk);
+  g_ptr_array_add (request->disks, added);
+  return added;
+}
+
+/* Which kinds know which option. */
+static const struct {
+  const char *name;
+  gsize offset;
+  guint kinds;
+} options[] = {
+  {"to", G_STRUCT_OFFSET (RequestDisk, to), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
+  {"base", G_STRUCT_OFFSET (RequestDisk, base), 1u << OP_MOVE},
+  {"format", G_STRUCT_OFFSET (RequestDisk, format), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
+};
+
+static RequestDisk *
+find (Request *request, const char *disk)
+{
+  for (guint i = request->disks->len; i-- > 0;)
+    if (g_str_equal (((RequestDisk *)request->disks->pdata[i])->disk, disk))
+      return request->disks->pdata[i];
+  return NULL;
+}
+
+gboolean
+request_set_disk_option (Request *request, const char *disk, const char *option, const char *value,
+                         GError **error)
+{
+  RequestDisk *found = find (request, disk);
+  if (found == NULL)
+    return fail (error, USAGE, "disk '%s' is not part of the request", disk);
+  if (value == NULL || value[0] == '\0')
+    return fail (error, USAGE, "disk '%s': option '%s' is empty", disk, option);
+  for (gsize i = 0; i < G_N_ELEMENTS (options); i++) {
+    if (!g_str_equal (option, options[i].name) || !(options[i].kinds & 1u << request->kind))
+      continue;
+    char **field = (char **)(void *)((char *)found + options[i].offset);
+    g_free (*field);
+    *field = g_strdup (value);
+    return TRUE;
+  }
+  return fail (error, USAGE, "disk '%s': '%s' has no option '%s'", disk, op_kind_name (request->kind),
+               option);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a caller wants: a kind, disks with their options, and how. It says nothing about any QEMU. */
+#pragma once
+
+#include "jobs/op.h"
+
+typedef struct {
+  char *disk;             /* as the caller named it */
+  char *to, *base, *format; /* nullable */
+} RequestDisk;
+
+typedef struct _RechainRequest Request;
+struct _RechainRequest {
+  OpKind kind;
+  char *name;             /* of the snapshot; nullable */
+  guint64 bandwidth;      /* bytes/s, 0 = unlimited */
+  guint64 timeout_ms;     /* 0 = never */
+  guint64 max_pause_ms;
+  OpFlags flags;
+  GPtrArray *disks;       /* RequestDisk* */
+};
+
+Request *request_new (OpKind kind);
+Request *request_copy (const Request *request);
+void request_free (Request *request);
+RequestDisk *request_add_disk (Request *request, const char *disk);
+/* USAGE for an option that this kind has not. */
+gboolean request_set_disk_option (Request *request, const char *disk, const char *option,
+                                  const char *value, GError **error);

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Performing the asks of one step. A lane per disk; each does one thing at a time. */
+#include "jobs/run-private.h"
+
+#include <string.h>
+
+#define CALM_EVERY_MS 100
+#define CALM_TRIES    100 /* after 10 s the guest is held all the same: an undo must end */
+#define CALM_RATE     (64u << 20) /* bytes/s that any storage in use is taken to manage */
+
+static void go_on (Lane *lane);
+
+void
+lane_free (gpointer data)
+{
+  Lane *lane = data;
+  if (lane->calm != NULL)
+    g_source_destroy (lane->calm);
+  g_clear_pointer (&lane->calm, g_source_unref);
+  g_clear_pointer (&lane->asks, g_ptr_array_unref);
+  g_clear_error (&lane->error);
+  g_free (lane);
+}
+
+static Ask *
+current (Lane *lane)
+{
+  return lane->asks->pdata[lane->at];
+}
+
+static void
+lane_ended (Lane *lane)
+{
+  Runner *runner = lane->runner;
+  lane->running = FALSE;
+  if (--runner->busy == 0)
+    lanes_ended (runner);
+}
+
+static gboolean
+is_stale (Lane *lane)
+{
+  return lane->runner->ended || lane->runner->detached;
+}
+
+static void
+next (Lane *lane)
+{
+  lane->at++;
+  go_on (lane);
+}
+
+/* Takes @error. */
+static void
+lane_failed (Lane *lane, GError *error)
+{
+  if (lane->error == NULL)
+    lane->error = error;
+  else
+    g_error_free (error);
+  lane_ended (lane);
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------------- */
+
+static GError *
+job_failure (const char *job, JobStatus wanted, JobStatus status, const char *words)
+{
+  GError *error = NULL;
+  if (status == JOB_NULL)
+    fail (&error, FAILED, "job '%s' vanished without leaving a record", job);
+  else if (words == NULL)
+    fail (&error, FAILED, "job '%s' ended before it was %s", job, job_status_name (wanted));
+  else
+    fail (&error, FAILED, "job '%s' failed", job);
+  if (words != NULL)
+    because (&error, "%s", words);
+  else if (status == JOB_NULL)
+    hint (&error, "somebody else cancelled or dismissed it");
+  return error;
+}
+
+static void
+on_job (const char *job, JobStatus status, const char *words, gpointer data)
+{
+  Lane *lane = data;
+  Ask *ask = current (lane);
+  g_autofree char *detail =
+    g_strdup_printf ("job %s is %s%s%s", job, status == JOB_NULL ? "gone" : job_status_name (status),
+                     words ? ": " : "", words ? words : "");
+  journal_note (lane->runner->journal, lane->runner->op, runner_step (lane->runner)->name,
+                lane->disk ? lane->disk->name : NULL, runner_direction (lane->runner), "note", detail);
+  lane->waiting_for = NULL;
+  /* A job that concluded without error, or is gone where its end was waited for, proves nothing yet: the
+   * step's verify looks at the graph. */
+  gboolean ok = ask->tolerant || (job_status_reached (status, ask->wanted) && words == NULL) ||
+                (ask->wanted == JOB_CONCLUDED && status == JOB_NULL);
+  if (ok)
+    next (lane);
+  else
+    lane_failed (lane, job_failure (job, ask->wanted, status, words));
+}
+
+static void
+wait_for_job (Lane *lane)
+{
+  Ask *ask = current (lane);
+  lane->waiting_for = ask->job;
+  job_watch_wait (lane->runner->watch, ask->job, ask->wanted, on_job, lane);
+}
+
+/* ---- QMP --------------------------------------------------------------------------------------------- */
+
+static void
+on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  Lane *lane = data;
+  g_autoptr (Runner) runner = lane->runner; /* the reference that the command held */
+  if (is_stale (lane))
+    return;
+  Ask *ask = current (lane);
+  gboolean noisy = ask->silent_reply && ret != NULL &&
+                   (!json_object_is_type (ret, json_type_string) || json_object_get_string_len (ret) > 0);
+  if (noisy) {
+    GError *said = NULL;
+    g_autofree char *words = g_strdup (json_object_get_string (ret));
+    fail (&said, FAILED, "%s", ask->command);
+    because (&said, "%s", g_strstrip (words));
+    lane_failed (lane, said);
+  } else if (error != NULL && (!ask->tolerant || runner->lost))
+    lane_failed (lane, g_error_copy (error));
+  else if (ask->job != NULL)
+    wait_for_job (lane);
+  else
+    next (lane);
+}
+
+static void
+send (Lane *lane)
+{
+  Ask *ask = current (lane);
+  runner_ref (lane->runner);
+  qmp_client_execute (lane->runner->client, ask->command,
+                      ask->arguments ? json_dup (ask->arguments) : NULL, 0, on_reply, lane);
+}
+
+/* ---- qemu-img ---------------------------------------------------------------------------------------- */
+
+static void
+on_image (const char *out, const GError *error, gpointer data)
+{
+  Lane *lane = data;
+  g_autoptr (Runner) runner = lane->runner;
+  lane->image = NULL;
+  if (is_stale (lane))
+    return;
+  if (error != NULL)
+    lane_failed (lane, g_error_copy (error));
+  else
+    next (lane);
+}
+
+static void
+run (Lane *lane)
+{
+  runner_ref (lane->runner);
+  lane->image =
+    image_run ((const char *const *)current (lane)->argv, IMAGE_DEFAULT, on_image, lane);
+}
+
+/* ---- local acts and calm ------------------------------------------------------------------------------ */
+
+/* What a local act found out (the identity of a file, that the guest is held) is durable before the next
+ * ask. */
+static void
+act (Lane *lane)
+{
+  Runner *runner = lane->runner;
+  GError *error = NULL;
+  if (current (lane)->local (runner->op, lane->disk, &error) &&
+      journal_write (runner->journal, runner->op, &error))
+    next (lane);
+  else
+    lane_failed (lane, error);
+}
+
+static void ask_calm (Lane *lane);
+
+static gboolean
+on_calm_timer (gpointer data)
+{
+  Lane *lane = data;
+  g_clear_pointer (&lane->calm, g_source_unref);
+  ask_calm (lane);
+  return G_SOURCE_REMOVE;
+}
+
+static guint64
+remaining_bytes (Op *op, Json *jobs)
+{
+  guint64 sum = 0;
+  for (gsize i = 0; i < json_length (jobs); i++)
+    for (guint d = 0; d < op->disks->len; d++) {
+      Json *job = json_at (jobs, i);
+      if (g_strcmp0 (json_get_str (job, "device"), op_disk (op, d)->fold_job) == 0)
+        sum += (guint64)MAX (json_get_int (job, "len") - json_get_int (job, "offset"), 0);
+    }
+  return sum;
+}
+
+static void
+on_block_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  Lane *lane = data;
+  g_autoptr (Runner) runner = lane->runner;
+  if (is_stale (lane))
+    return;
+  guint64 budget = MAX (runner->op->max_pause_ms * (CALM_RATE / 1000), 1 << 20);
+  if (error != NULL)
+    lane_failed (lane, g_error_copy (error));
+  else if (lane->error != NULL)
+    lane_ended (lane);
+  else if (remaining_bytes (runner->op, ret) <= budget || ++lane->calm_tries > CALM_TRIES)
+    next (lane);
+  else {
+    lane->calm = g_timeout_source_new (CALM_EVERY_MS);
+    g_source_set_callback (lane->calm, on_calm_timer, lane, NULL);
+    g_source_attach (lane->calm, g_main_context_get_thread_default ());
+  }
+}
+
+static void
+ask_calm (Lane *lane)
+{
+  runner_ref (lane->runner);
+  qmp_client_execute (lane->runner->client, "query-block-jobs", NULL, 0, on_block_jobs, lane);
+}
+
+/* ---- the lane ----------------------------------------------------------------------------------------- */
+
+static void
+go_on (Lane *lane)
+{
+  if (lane->error != NULL || lane->at >= lane->asks->len) {
+    lane_ended (lane);
+    return;
+  }
+  Ask *ask = current (lane);
+  if (ask->calm)
+    ask_calm (lane);
+  else if (ask->command != NULL)
+    send (lane);
+  else if (ask->argv != NULL)
+    run (lane);
+  else if (ask->local != NULL)
+    act (lane);
+  else if (ask->job != NULL)
+    wait_for_job (lane);
+  else
+    next (lane);
+}
+
+void
+lanes_start (Runner *runner)
+{
+  /* The barrier must not fall while lanes are still being started. */
+  runner->busy = runner->lanes->len + 1;
+  for (guint i = 0; i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    lane->running = TRUE;
+    go_on (lane);
+  }
+  if (--runner->busy == 0)
+    lanes_ended (runner);
+}
+
+/* Ends what can be ended; a command that is on its way is waited for, since only its reply tells. */
+void
+lanes_abort (Runner *runner, RechainError code, const char *why)
+{
+  g_autoptr (GPtrArray) idle = g_ptr_array_new ();
+  for (guint i = 0; runner->lanes != NULL && i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    if (!lane->running)
+      continue;
+    if (lane->error == NULL)
+      fail (&lane->error, code, "%s", why);
+    if (lane->image != NULL)
+      image_cancel (lane->image);
+    if (lane->waiting_for != NULL || lane->calm != NULL)
+      g_ptr_array_add (idle, lane);
+  }
+  for (guint i = 0; i < idle->len; i++) {
+    Lane *lane = idle->pdata[i];
+    if (lane->waiting_for != NULL)
+      job_watch_cancel (runner->watch, lane->waiting_for);
+    lane->waiting_for = NULL;
+    if (lane->calm != NULL)
+      g_source_destroy (lane->calm);
+    g_clear_pointer (&lane->calm, g_source_unref);
+    lane_ended (lane);
+  }
+}
+
+/* Lanes stay allocated with the runner: replies that are on their way still point at them. */
+void
+lanes_stop (Runner *runner)
+{
+  for (guint i = 0; i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    if (lane->image != NULL)
+      image_cancel (lane->image);
+    if (lane->calm != NULL)
+      g_source_destroy (lane->calm);
+    g_clear_pointer (&lane->calm, g_source_unref);
+  }
+}
+
+void
+lanes_on_lost (Runner *runner)
+{
+  lanes_abort (runner, UNREACHABLE, "the connection to QEMU ended");
+}

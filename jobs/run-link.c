@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The runner's connection: events that matter to every step, losing it, and getting it back. */
+#include "jobs/run-private.h"
+
+#define RECONNECT_MS    15000
+#define RECONNECT_EVERY 250
+
+/* What a borrower of the monitor may ask: looking, and the control of running jobs. */
+static const char *const lent[] = {
+  "query-block", "query-named-block-nodes", "x-debug-query-block-graph", "query-jobs",
+  "query-block-jobs", "query-block-exports", "query-status", "query-migrate", "query-version",
+  "query-qmp-schema", "query-name", "query-uuid", "block-job-set-speed", "job-pause", "job-resume",
+  "job-cancel", NULL};
+
+/* A write of the guest to a new layer failed: what the operation did hurts the guest, so it goes back.
+ * Which device is told by node name, or by drive name for -drive guests. */
+static void
+on_io_error (QmpClient *client, const char *name, Json *event, gpointer data)
+{
+  Runner *runner = data;
+  Json *d = json_get (event, "data");
+  const char *node = json_get_str (d, "node-name");
+  const char *device = json_get_str (d, "device");
+  if (!runner->switched || runner->op->decided != DECIDED_NOTHING ||
+      g_strcmp0 (json_get_str (d, "operation"), "write") != 0)
+    return;
+  for (guint i = 0; i < runner->op->disks->len; i++) {
+    OpDisk *disk = op_disk (runner->op, i);
+    gboolean ours = g_strcmp0 (node, disk->node) == 0 ||
+                    (disk->attach_to && g_strcmp0 (node, disk->attach_to) == 0) ||
+                    (disk->drive && g_strcmp0 (device, disk->drive) == 0);
+    if (!ours)
+      continue;
+    g_autofree char *why =
+      g_strdup_printf ("the guest's write to '%s' failed: %s", disk->to,
+                       json_get_str (d, "reason") ? json_get_str (d, "reason") : "I/O error");
+    runner_cancel (runner, why);
+    return;
+  }
+}
+
+static void
+on_state (QmpClient *client, QmpState state, gpointer data)
+{
+  Runner *runner = data;
+  if (state != QMP_CLOSED || runner->lost)
+    return;
+  runner->lost = TRUE;
+  if (runner->busy > 0)
+    lanes_on_lost (runner);
+}
+
+static void
+on_progress (const char *job, JobStatus status, guint64 current, guint64 total, gpointer data)
+{
+  Runner *runner = data;
+  for (guint i = 0; i < runner->op->disks->len; i++) {
+    OpDisk *disk = op_disk (runner->op, i);
+    if (g_strcmp0 (job, disk->job) == 0 || g_strcmp0 (job, disk->fold_job) == 0) {
+      disk->current = current;
+      disk->total = total;
+    }
+  }
+  runner_changed (runner);
+}
+
+void
+link_attach (Runner *runner, QmpClient *client)
+{
+  runner->client = qmp_client_ref (client);
+  runner->watch = job_watch_new (client);
+  runner->lost = qmp_client_get_state (client) == QMP_CLOSED;
+  runner->listeners[0] = qmp_client_watch_state (client, on_state, runner);
+  runner->listeners[1] = qmp_client_listen (client, "BLOCK_IO_ERROR", on_io_error, runner);
+  job_watch_set_progress (runner->watch, 500, on_progress, runner);
+  if (runner->relay != NULL)
+    qmp_relay_set_client (runner->relay, client);
+}
+
+void
+link_drop (Runner *runner)
+{
+  if (runner->client == NULL)
+    return;
+  for (guint i = 0; i < G_N_ELEMENTS (runner->listeners); i++)
+    qmp_client_unlisten (runner->client, runner->listeners[i]);
+  if (runner->relay != NULL)
+    qmp_relay_set_client (runner->relay, NULL);
+  g_clear_pointer (&runner->watch, job_watch_free);
+  g_clear_pointer (&runner->client, qmp_client_unref);
+}
+
+/* ---- getting it back -------------------------------------------------------------------------------- */
+
+static gboolean
+qemu_is_gone (Op *op)
+{
+  return op->qemu_pid > 0 && process_start_time (op->qemu_pid) != op->qemu_start;
+}
+
+static gboolean try_again (gpointer data);
+
+static void
+on_new_state (QmpClient *client, QmpState state, gpointer data)
+{
+  Runner *runner = data;
+  if (state == QMP_READY) {
+    qmp_client_unlisten (client, runner->listeners[0]);
+    g_autoptr (QmpClient) keep = g_steal_pointer (&runner->client);
+    link_attach (runner, keep);
+    link_is_back (runner);
+    return;
+  }
+  if (state != QMP_CLOSED)
+    return;
+  GError *error = g_error_copy (qmp_client_get_error (client));
+  qmp_client_unlisten (client, runner->listeners[0]);
+  g_clear_pointer (&runner->client, qmp_client_unref);
+  if (qemu_is_gone (runner->op) || g_get_monotonic_time () > runner->reconnect_until) {
+    link_is_dead (runner, error);
+    return;
+  }
+  g_error_free (error);
+  runner_after (runner, RECONNECT_EVERY, try_again);
+}
+
+static gboolean
+try_again (gpointer data)
+{
+  Runner *runner = data;
+  GError *error = NULL;
+  if (qemu_is_gone (runner->op)) {
+    fail (&error, UNREACHABLE, "QEMU (process %d) is gone", (int)runner->op->qemu_pid);
+    link_is_dead (runner, error);
+    return G_SOURCE_REMOVE;
+  }
+  runner->client = qmp_client_new (runner->op->vm, QMP_GREETING_MS, &error);
+  if (runner->client == NULL)
+    link_is_dead (runner, error);
+  else
+    runner->listeners[0] = qmp_client_watch_state (runner->client, on_new_state, runner);
+  return G_SOURCE_REMOVE;
+}
+
+void
+link_again (Runner *runner)
+{
+  link_drop (runner);
+  runner->reconnect_until = g_get_monotonic_time () + RECONNECT_MS * G_TIME_SPAN_MILLISECOND;
+  g_debug ("operation %s: the connection to QEMU ended; connecting again", runner->op->id);
+  runner_after (runner, 1, try_again);
+}
+
+/* ---- lending ------------------------------------------------------------------------------------------ */
+
+static gboolean
+on_own_command (const char *command, Json *arguments, Json **ret_return, gpointer data, GError **error)
+{
+  Runner *runner = data;
+  Json *speed = json_get (arguments, "bandwidth");
+  *ret_return = json_make ("operation", json_str (runner->op->id), NULL);
+  if (g_str_equal (command, "rechain-cancel"))
+    runner_cancel (runner, "cancelled by the user");
+  else if (g_str_equal (command, "rechain-bandwidth") && json_object_is_type (speed, json_type_int))
+    runner_set_bandwidth (runner, (guint64)MAX (json_object_get_int64 (speed), 0));
+  else {
+    json_object_put (g_steal_pointer (ret_return));
+    return fail (error, REFUSED, "'%s' is not understood", command);
+  }
+  return TRUE;
+}
+
+/* Borrowing is a convenience: where the socket cannot be made, the operation runs all the same. */
+void
+link_lend (Runner *runner)
+{
+  g_autoptr (GError) error = NULL;
+  g_autofree char *path = journal_run_path (runner->state_dir, runner->op->id, ".sock");
+  runner->relay = qmp_relay_new (path, lent, on_own_command, runner, &error);
+  if (runner->relay == NULL)
+    g_message ("operation %s: its monitor cannot be lent: %s", runner->op->id, error->message);
+  else if (runner->client != NULL)
+    qmp_relay_set_client (runner->relay, runner->client);
+}

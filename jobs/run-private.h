@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Shared by run.c (which step, which direction), run-lane.c (performing the asks of one step) and
+ * run-link.c (the connection, and losing it). */
+#pragma once
+
+#include "jobs/image.h"
+#include "jobs/run.h"
+#include "jobs/watch.h"
+#include "qmp/relay.h"
+
+/* Where in a table, and in which direction. */
+typedef struct {
+  const Step *steps;
+  int at;
+  gboolean back;
+} Cursor;
+
+/* The asks of one step for one disk, performed in order; the lanes of a step run side by side. */
+typedef struct {
+  Runner *runner;
+  OpDisk *disk; /* NULL: for all disks at once */
+  GPtrArray *asks;
+  guint at;
+  gboolean running;
+  const char *waiting_for; /* job id */
+  GSource *calm;           /* the timer of a calm ask */
+  guint calm_tries;
+  ImageRun *image;
+  GError *error;
+} Lane;
+
+typedef struct {
+  gint64 us;
+  guint64 bytes;
+} Sample;
+
+#define N_SAMPLES 8
+
+struct _Runner {
+  gint refs;
+  Op *op;
+  Journal *journal;
+  char *state_dir;
+  QmpClient *client;
+  QmpFeatures *features;
+  JobWatch *watch;
+  QmpRelay *relay;
+  guint listeners[2]; /* on the client: state, guest's I/O errors */
+
+  Cursor main, fold;
+  gboolean in_fold;
+  gboolean resumed;   /* steps may have happened already: probe before doing */
+  RunDirection recover; /* as asked of runner_recover */
+  gboolean switched;  /* the guest writes to the new layers */
+  World *world;       /* the last look; NULL where there was none for this step */
+  GPtrArray *lanes;
+  guint busy;         /* lanes that run */
+  guint tries;        /* of the current undo or finish step */
+  GError *failure;    /* of the fold */
+
+  char *cancelled;    /* why; NULL */
+  gboolean lost;      /* the connection ended */
+  gboolean ended, detached;
+  GSource *timer;     /* retry, reconnect */
+  GSource *deadline;
+  gint64 reconnect_until;
+  Sample samples[N_SAMPLES];
+  guint n_samples;
+
+  RunnerEnded on_ended;
+  RunnerChanged on_changed;
+  gpointer data;
+};
+
+Cursor *runner_cursor (Runner *runner);
+const Step *runner_step (Runner *runner);
+const char *runner_direction (Runner *runner);
+void runner_changed (Runner *runner);
+/* One shot, replacing what was set before. */
+void runner_after (Runner *runner, guint ms, GSourceFunc func);
+
+/* run-lane.c */
+void lane_free (gpointer lane);
+void lanes_start (Runner *runner);          /* then lanes_ended() once all are through */
+void lanes_abort (Runner *runner, RechainError code, const char *why);
+void lanes_stop (Runner *runner);           /* nothing of them comes any more */
+void lanes_on_lost (Runner *runner);
+void lanes_ended (Runner *runner);          /* in run.c */
+
+/* run-link.c */
+void link_attach (Runner *runner, QmpClient *client);
+void link_drop (Runner *runner);
+void link_again (Runner *runner);           /* then link_is_back() or link_is_dead() */
+void link_is_back (Runner *runner);         /* in run.c */
+void link_is_dead (Runner *runner, GError *take_error); /* in run.c */
+void link_lend (Runner *runner);            /* the relay */

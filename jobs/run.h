@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The runner: performs every table, forward or backward. The only place where steps happen.
+ *
+ * Per step: [look at the world] -> asks (data) -> intent durable -> ask, all disks in parallel, within a
+ * disk in order -> barrier -> [look, verify] -> next. A failure before the pivot turns it round; a
+ * failure in a finish or undo step makes the operation stuck. It looks at the current step and either
+ * moves or returns to wait; callbacks store a fact and turn the runner. */
+#pragma once
+
+#include "jobs/journal.h"
+#include "jobs/step.h"
+#include "qmp/features.h"
+
+typedef struct _Runner Runner;
+
+/* The operation ended: op->state is done, undone or stuck; or it was let go of (detached), and keeps the
+ * state it had. Comes once, from the main loop. */
+typedef void (*RunnerEnded) (Runner *runner, gpointer data);
+/* State, step or progress changed. */
+typedef void (*RunnerChanged) (Runner *runner, gpointer data);
+
+typedef enum { RUN_BACK, RUN_ON, RUN_BY_RECORD } RunDirection;
+
+/* Takes @op and @journal. @client is ready; @features is borrowed and outlives the runner. */
+Runner *runner_new (Op *op, Journal *journal, const char *state_dir, QmpClient *client,
+                    QmpFeatures *features);
+Runner *runner_ref (Runner *runner);
+void runner_unref (Runner *runner);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Runner, runner_unref)
+
+/* A new operation: records it, then runs. FALSE: nothing was changed, and the callbacks will not come. */
+gboolean runner_start (Runner *runner, RunnerEnded ended, RunnerChanged changed, gpointer data,
+                       GError **error);
+/* An interrupted one, from the journal. RUN_BY_RECORD: back before the pivot, on after it. */
+gboolean runner_recover (Runner *runner, RunDirection direction, RunnerEnded ended,
+                         RunnerChanged changed, gpointer data, GError **error);
+
+/* Turns round where it still can; @why reads as the cause of the failure. */
+void runner_cancel (Runner *runner, const char *why);
+/* Lets go at once. */
+void runner_detach (Runner *runner);
+void runner_pause (Runner *runner, gboolean pause);
+void runner_set_bandwidth (Runner *runner, guint64 bytes_per_second);
+
+Op *runner_op (Runner *runner);
+const char *runner_step_name (Runner *runner);      /* "" before the first */
+gboolean runner_was_detached (Runner *runner);
+/* Bytes of all jobs of this step, and the rate in bytes/s over the last seconds. */
+void runner_progress (Runner *runner, guint64 *ret_done, guint64 *ret_total, double *ret_rate);

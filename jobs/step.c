@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "jobs/step.h"
+
+const char *
+step_kind_name (StepKind kind)
+{
+  static const char *const names[] = {"undoable", "pivot", "finish"};
+  return names[kind];
+}
+
+const Step *
+steps_of (OpKind kind)
+{
+  static const Step *const tables[] = {[OP_SNAPSHOT] = snapshot_steps, [OP_MOVE] = move_steps};
+  return tables[kind];
+}
+
+guint
+steps_count (const Step *steps)
+{
+  guint n = 0;
+  while (steps[n].name != NULL)
+    n++;
+  return n;
+}
+
+static void
+ask_free_func (gpointer ask)
+{
+  ask_free (ask);
+}
+
+GPtrArray *
+step_asks (const Step *step, Op *op, OpDisk *disk, World *world)
+{
+  GPtrArray *asks = g_ptr_array_new_with_free_func (ask_free_func);
+  if (step->ask != NULL)
+    step->ask (op, disk, world, asks);
+  return asks;
+}
+
+void
+ask_free (Ask *ask)
+{
+  if (ask == NULL)
+    return;
+  g_free (ask->says);
+  g_free (ask->command);
+  json_object_put (ask->arguments);
+  g_strfreev (ask->argv);
+  g_free (ask);
+}
+
+static Ask *
+add (GPtrArray *asks)
+{
+  Ask *ask = g_new0 (Ask, 1);
+  g_ptr_array_add (asks, ask);
+  return ask;
+}
+
+Ask *
+ask_qmp (GPtrArray *asks, const char *command, Json *take_arguments)
+{
+  Ask *ask = add (asks);
+  ask->command = g_strdup (command);
+  ask->arguments = take_arguments;
+  return ask;
+}
+
+Ask *
+ask_run (GPtrArray *asks, char **take_argv)
+{
+  Ask *ask = add (asks);
+  ask->argv = take_argv;
+  return ask;
+}
+
+Ask *
+ask_local (GPtrArray *asks, const char *says, AskLocal local)
+{
+  Ask *ask = add (asks);
+  ask->says = g_strdup (says);
+  ask->local = local;
+  return ask;
+}
+
+Ask *
+ask_wait (GPtrArray *asks, const char *job, JobStatus wanted)
+{
+  Ask *ask = add (asks);
+  ask->job = job;
+  ask->wanted = wanted;
+  return ask;
+}
+
+Json *
+ask_to_qmp (const Ask *ask)
+{
+  if (ask->command == NULL)
+    return NULL;
+  return json_make ("execute", json_str (ask->command), "arguments",
+                    ask->arguments ? json_dup (ask->arguments) : NULL, NULL);
+}
+
+char *
+ask_describe (const Ask *ask)
+{
+  g_autoptr (GString) text = g_string_new (NULL);
+  if (ask->command != NULL) {
+    g_autoptr (Json) qmp = ask_to_qmp (ask);
+    g_autofree char *line = json_line (qmp);
+    g_string_append (text, line);
+  } else if (ask->argv != NULL) {
+    for (guint i = 0; ask->argv[i] != NULL; i++) {
+      g_autofree char *quoted = g_shell_quote (ask->argv[i]);
+      gboolean plain = strpbrk (ask->argv[i], " '\"\\\n\t*?$&|;<>()`~{}") == NULL && ask->argv[i][0];
+      g_string_append_printf (text, "%s%s", i ? " " : "", plain ? ask->argv[i] : quoted);
+    }
+  } else if (ask->says != NULL) {
+    g_string_append (text, ask->says);
+  }
+  if (ask->job != NULL)
+    g_string_append_printf (text, "%swait until job %s is %s", text->len ? ", then " : "", ask->job,
+                            job_status_name (ask->wanted));
+  return g_string_free (g_steal_pointer (&text), FALSE);
+}

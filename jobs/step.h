@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The vocabulary of operations. Read this, one jobs/op-*.c, then jobs/run.c.
+ *
+ * An operation is a table of steps. A step says what to ask for (data: a plan prints it, the runner
+ * sends it), how to find out whether it happened (probe: looks at the world, changes nothing), and how
+ * to take it back (undo: again data, made from the world as it is, so that undoing twice, or after
+ * nothing happened, is harmless).
+ *
+ *   undoable steps   the runner can go back
+ *   pivot            the guest's disk moves to another active layer
+ *   finish steps     the runner can only go forward
+ */
+#pragma once
+
+#include "jobs/op.h"
+#include "jobs/status.h"
+
+typedef enum { STEP_UNDOABLE, STEP_PIVOT, STEP_FINISH } StepKind;
+
+const char *step_kind_name (StepKind kind);
+
+typedef enum {
+  SEEN_NO,   /* it did not happen, or was taken back */
+  SEEN_YES,  /* it happened in full */
+  SEEN_HALF, /* it began; what is there must be taken back or completed */
+} Seen;
+
+/* One thing to ask for, of QEMU, of qemu-img or of the file system. Exactly one of command, argv and
+ * local is set, or none where it only waits. */
+typedef struct Ask Ask;
+typedef gboolean (*AskLocal) (Op *op, OpDisk *disk, GError **error);
+
+struct Ask {
+  char *says;        /* for the journal and the plan; nullable where the command speaks for itself */
+  char *command;     /* QMP */
+  Json *arguments;
+  char **argv;       /* qemu-img */
+  AskLocal local;    /* a short, synchronous act on the file system or on the operation's facts */
+  const char *job;   /* then wait until this job ... */
+  JobStatus wanted;  /* ... is at this status (borrowed from the operation's names) */
+  gboolean tolerant; /* a refusal is no failure: the probe decides afterwards */
+  gboolean silent_reply; /* any text in the reply is a failure (human-monitor-command) */
+  gboolean calm;     /* wait until what remains of the jobs fits into the pause budget */
+};
+
+typedef struct Step Step;
+struct Step {
+  const char *name; /* one word; also in the journal */
+  const char *says; /* a sentence for people */
+  StepKind kind;
+  gboolean once;    /* asked once for all disks; @disk is NULL */
+  gboolean looks;   /* its asks are made from a fresh look at the world, also in the normal course */
+  gboolean commits; /* the commit record is written with the intent of this step */
+  OpDecision decides;
+  /* Appends to @asks what is to be done. @world is fresh, or NULL when a plan is printed: then the
+   * normal course is shown. */
+  void (*ask) (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+  Seen (*probe) (Op *op, OpDisk *disk, World *world); /* NULL: cannot be seen, is simply done again */
+  void (*undo) (Op *op, OpDisk *disk, World *world, GPtrArray *asks); /* NULL: nothing to take back */
+  const char *undo_says;                                              /* nullable */
+  const Step *undo_table; /* taking back is a table of its own; ends with a NULL name */
+  gboolean (*applies) (Op *op); /* NULL: always */
+  /* After the asks: is the outcome right? Truth is job record, events and graph together. */
+  gboolean (*verify) (Op *op, OpDisk *disk, World *world, GError **error);
+};
+
+/* The tables. Each ends with a row without a name. */
+extern const Step snapshot_steps[];
+extern const Step move_steps[];
+extern const Step fold_steps[];
+
+const Step *steps_of (OpKind kind);
+guint steps_count (const Step *steps);
+/* Calls @step->ask for all disks (or once), appending. For plans. */
+GPtrArray *step_asks (const Step *step, Op *op, OpDisk *disk, World *world);
+
+void ask_free (Ask *ask);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Ask, ask_free)
+/* Each appends one and returns it, so that a flag can be set on it. */
+Ask *ask_qmp (GPtrArray *asks, const char *command, Json *take_arguments);
+Ask *ask_run (GPtrArray *asks, char **take_argv);
+Ask *ask_local (GPtrArray *asks, const char *says, AskLocal local);
+Ask *ask_wait (GPtrArray *asks, const char *job, JobStatus wanted);
+/* {"execute":...,"arguments":...}, full; NULL where @ask is no QMP. */
+Json *ask_to_qmp (const Ask *ask);
+/* Full: one line for people and for the journal. */
+char *ask_describe (const Ask *ask);
