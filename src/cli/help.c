@@ -122,7 +122,9 @@ not_built_help (const Command *command, GString *out)
 static void
 command_line (const Command *command, GString *out)
 {
-  two_columns (out, command->name, 16, command->summary);
+  g_autofree char *summary =
+      g_strconcat (command->summary, command->run ? "" : " (not built in this version)", NULL);
+  two_columns (out, command->name, 17, summary);
 }
 
 static void
@@ -131,7 +133,7 @@ family_help (const char *family, GString *out)
   g_autofree char *start = g_strconcat (family, " ", NULL);
   g_string_append_printf (out, "Usage: rechain %s VERB ...\n\n", family);
   for (const Command *command = commands; command->name != NULL; command++)
-    if (g_str_has_prefix (command->name, start) && command->run != NULL)
+    if (g_str_has_prefix (command->name, start))
       command_line (command, out);
 }
 
@@ -155,7 +157,9 @@ overview (Cli *cli, GString *out)
   }
   heading (cli, "Options", out);
   global_options (out);
-  g_string_append_printf (out, "\nNot built in this version: %s.\n", missing->str);
+  g_autofree char *sentence = g_strdup_printf ("Not built in this version: %s.", missing->str);
+  g_string_append_c (out, '\n');
+  text_wrap (out, sentence, 0, WIDTH);
   g_string_append (out, "'rechain help COMMAND' says more; see also rechain(1).\n");
 }
 
@@ -198,23 +202,26 @@ print_table (Cli *cli, GError **error)
 /* ---- completion ---- */
 
 static void
-completion_options (guint64 wanted, GString *out)
+completion_options (guint64 wanted, OptionFlags flags, GString *out)
 {
-  for (gsize i = 0; i < N_OPTIONS; i++)
-    if (is_shown (&options[i]) && ((wanted & OPTION_BIT (i)) || (options[i].flags & OPTION_GLOBAL)))
-      g_string_append_printf (out, " --%s", options[i].name);
+  const char *blank = "";
+  for (gsize i = 0; i < N_OPTIONS; i++) {
+    if (!is_shown (&options[i]) || !((wanted & OPTION_BIT (i)) || (options[i].flags & flags)))
+      continue;
+    g_string_append_printf (out, "%s--%s", blank, options[i].name);
+    blank = " ";
+  }
 }
 
 static void
 completion_rows (GString *out)
 {
   for (const Command *command = commands; command->name != NULL; command++) {
-    if (command->run == NULL)
+    if (command->run == NULL || command->options == 0)
       continue;
-    g_string_append_printf (out, "    \"%s\") echo \"", command->name);
-    g_autoptr (GString) list = g_string_new (NULL);
-    completion_options (command->options, list);
-    g_string_append_printf (out, "%s\" ;;\n", list->str + 1);
+    g_string_append_printf (out, "    '%s') echo \"", command->name);
+    completion_options (command->options, 0, out);
+    g_string_append (out, "\" ;;\n");
   }
 }
 
@@ -259,10 +266,9 @@ print_completion (Cli *cli, GError **error)
       "# bash completion of rechain; made by 'rechain help --completion', do not edit\n\n"
       "_rechain_options ()\n{\n  case \"$1\" in\n");
   completion_rows (out);
-  g_string_append (out, "    *) echo \"");
-  g_autoptr (GString) globals = g_string_new (NULL);
-  completion_options (0, globals);
-  g_string_append_printf (out, "%s\" ;;\n  esac\n}\n\n", globals->str + 1);
+  g_string_append (out, "  esac\n  echo \"");
+  completion_options (0, OPTION_GLOBAL, out);
+  g_string_append (out, "\"\n}\n\n");
   g_string_append (out, "_rechain_verbs ()\n{\n  case \"$1\" in\n");
   completion_verbs (out);
   g_string_append (out, "  esac\n}\n\n"

@@ -39,7 +39,8 @@ write_log (GLogLevelFlags level, const GLogField *fields, gsize n_fields, gpoint
                                    ? g_strdup (fields[i].value)
                                    : g_strndup (fields[i].value, (gsize)fields[i].length);
     g_autofree char *safe = text_escape (message);
-    fprintf (stderr, "rechain: %s\n", safe);
+    gboolean bar = ((Cli *)data)->progress == PROGRESS_BAR;
+    fprintf (stderr, "%srechain: %s\n", bar ? "\r\033[K" : "", safe);
   }
   return G_LOG_WRITER_HANDLED;
 }

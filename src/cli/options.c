@@ -40,7 +40,7 @@ nearest_name (const char *text, const char *const *names)
   if (strlen (text) > 64)
     return NULL;
   const char *nearest = NULL;
-  guint least = 3;
+  guint least = strlen (text) > 4 ? 3 : 2; /* one slip in a short word, two in a longer one */
   for (gsize i = 0; names[i] != NULL; i++) {
     guint distance = edit_distance (text, names[i]);
     if (distance < least && distance < strlen (names[i])) {

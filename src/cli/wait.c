@@ -4,6 +4,7 @@
 
 #include <glib-unix.h>
 #include <signal.h>
+#include <unistd.h>
 
 struct _Wait {
   WaitSpec spec;
@@ -22,8 +23,10 @@ on_interrupt (gpointer data)
   wait->interrupts++;
   if (wait->spec.on_interrupt != NULL)
     wait->spec.on_interrupt (wait->interrupts, wait->spec.data);
-  else
+  else if (wait->interrupts == 1)
     g_cancellable_cancel (wait->cancellable);
+  else
+    _exit (130); /* nothing but looking and waiting goes on in these waits */
   return G_SOURCE_CONTINUE;
 }
 
