@@ -70,7 +70,10 @@ typedef void (*WorldReady) (World *world, const GError *error, gpointer data);
 
 /* Asks QEMU (all queries pipelined): query-block, query-named-block-nodes flat,
  * x-debug-query-block-graph, query-jobs, query-block-jobs, query-block-exports, query-status,
- * query-migrate where there is one. */
+ * query-migrate where there is one. Where the answers do not fit together (a job ended in between) it
+ * asks again, up to three times. @features (nullable: ask for all of it) is borrowed until the
+ * callback. Relative file names are read against the working directory of the peer process, if that
+ * has the file open; otherwise the layer has no file, and the disk is broken. */
 void world_query (QmpClient *client, QmpFeatures *features, WorldReady callback, gpointer data);
 /* The same from recorded replies: {"query-block": [...], ...}; for tests. "cwd" (optional) is the
  * directory against which QEMU's relative file names are to be read. */

@@ -14,7 +14,8 @@ static Json *
 recorded (const char *name)
 {
   g_autofree char *file = g_strdup_printf ("%s.json", name);
-  g_autofree char *path = g_build_filename (g_getenv ("RECHAIN_SOURCE_DIR"), "tests", "unit", "data", file, NULL);
+  g_autofree char *path =
+      g_build_filename (g_getenv ("RECHAIN_SOURCE_DIR"), "tests", "unit", "data", file, NULL);
   g_autofree char *text = NULL;
   assert_true (g_file_get_contents (path, &text, NULL, NULL));
   Json *replies = json_parse (text, -1);
@@ -231,7 +232,8 @@ unnamed_job_filters_are_passed_over (void **state)
   static const char *const names[] = {"vda", "vdb", "vdc", "vdd"};
   for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
     ChainDisk *disk = disk_of (world, names[i]);
-    g_autofree char *chain = g_strdup_printf ("%c2.qcow2 %c1.qcow2 %c0.qcow2", 'a' + i, 'a' + i, 'a' + i);
+    g_autofree char *chain =
+        g_strdup_printf ("%c2.qcow2 %c1.qcow2 %c0.qcow2", 'a' + i, 'a' + i, 'a' + i);
     g_autofree char *root = g_strdup_printf ("%c2", 'a' + i);
     assert_null (disk->broken);
     assert_chain (disk, chain);
@@ -283,12 +285,16 @@ without_the_graph_every_export_counts_as_writable (void **state)
   for (gsize i = 0; i < json_length (rows); i++) {
     const char *name = json_get_str (json_at (rows, i), "node-name");
     if (g_strcmp0 (name, "odd") == 0)
-      json_set (json_at (rows, i), "children",
-                json_list (json_make ("child", json_str ("file"), "node-name", json_str ("odd-f"), NULL),
-                           json_make ("child", json_str ("backing"), "node-name", json_str ("r"), NULL), NULL));
+      json_set (
+          json_at (rows, i), "children",
+          json_list (json_make ("child", json_str ("file"), "node-name", json_str ("odd-f"), NULL),
+                     json_make ("child", json_str ("backing"), "node-name", json_str ("r"), NULL),
+                     NULL));
     if (g_strcmp0 (name, "r") == 0)
-      json_set (json_at (rows, i), "children",
-                json_list (json_make ("child", json_str ("file"), "node-name", json_str ("r-f"), NULL), NULL));
+      json_set (
+          json_at (rows, i), "children",
+          json_list (json_make ("child", json_str ("file"), "node-name", json_str ("r-f"), NULL),
+                     NULL));
   }
   g_autoptr (World) world = world_parse (replies, NULL);
   ChainDisk *vda = disk_of (world, "vda");
@@ -404,18 +410,20 @@ static int
 add_node (Graph *graph, const char *name, const char *driver, const char *file)
 {
   Json *image = json_make ("filename", json_str (file), "virtual-size", json_int (1 << 20), NULL);
-  json_object_array_add (graph->nodes, json_make ("node-name", json_str (name), "drv", json_str (driver),
-                                                  "ro", json_flag (FALSE), "image", image, NULL));
-  json_object_array_add (graph->names, json_make ("id", json_int (++graph->id), "type", json_str ("block-driver"),
-                                                  "name", json_str (name), NULL));
+  json_object_array_add (graph->nodes,
+                         json_make ("node-name", json_str (name), "drv", json_str (driver), "ro",
+                                    json_flag (FALSE), "image", image, NULL));
+  json_object_array_add (graph->names,
+                         json_make ("id", json_int (++graph->id), "type", json_str ("block-driver"),
+                                    "name", json_str (name), NULL));
   return graph->id;
 }
 
 static void
 add_edge (Graph *graph, int parent, int child, const char *role)
 {
-  json_object_array_add (graph->edges, json_make ("parent", json_int (parent), "child", json_int (child),
-                                                  "name", json_str (role), NULL));
+  json_object_array_add (graph->edges, json_make ("parent", json_int (parent), "child",
+                                                  json_int (child), "name", json_str (role), NULL));
 }
 
 /* A disk over @n layers; returns the id of the last layer's node. */
@@ -435,8 +443,8 @@ add_disk (Graph *graph, const char *name, guint n)
   }
   g_autofree char *top = g_strdup_printf ("%s-0", name);
   Json *inserted = json_make ("node-name", json_str (top), NULL);
-  json_object_array_add (graph->disks, json_make ("device", json_str (""), "qdev", json_str (name), "inserted",
-                                                  inserted, NULL));
+  json_object_array_add (graph->disks, json_make ("device", json_str (""), "qdev", json_str (name),
+                                                  "inserted", inserted, NULL));
   return above;
 }
 
@@ -450,8 +458,9 @@ static World *
 graph_world (Graph *graph)
 {
   g_autoptr (Json) replies =
-    json_make ("query-block", graph->disks, "query-named-block-nodes", graph->nodes, "x-debug-query-block-graph",
-               json_make ("nodes", graph->names, "edges", graph->edges, NULL), NULL);
+      json_make ("query-block", graph->disks, "query-named-block-nodes", graph->nodes,
+                 "x-debug-query-block-graph",
+                 json_make ("nodes", graph->names, "edges", graph->edges, NULL), NULL);
   World *world = world_parse (replies, NULL);
   assert_non_null (world);
   return world;
@@ -489,7 +498,7 @@ static void
 loops_end (void **state)
 {
   Graph graph = graph_new ();
-  add_edge (&graph, add_disk (&graph, "a", 3), 1, "backing");         /* the base backs on the top */
+  add_edge (&graph, add_disk (&graph, "a", 3), 1, "backing"); /* the base backs on the top */
   int self = add_disk (&graph, "b", 1);
   add_edge (&graph, self, self, "backing");
   int filter = add_disk (&graph, "c", 1);
@@ -500,8 +509,9 @@ loops_end (void **state)
   int format = add_node (&graph, "d-0", "qcow2", "");
   add_edge (&graph, format, storage, "file");
   add_edge (&graph, storage, storage, "image");
-  json_object_array_add (graph.disks, json_make ("qdev", json_str ("d"), "inserted",
-                                                 json_make ("node-name", json_str ("d-0"), NULL), NULL));
+  json_object_array_add (graph.disks,
+                         json_make ("qdev", json_str ("d"), "inserted",
+                                    json_make ("node-name", json_str ("d-0"), NULL), NULL));
   g_autoptr (World) world = graph_world (&graph);
   assert_string_equal (disk_of (world, "a")->broken, "the chain loops at node 'a-0'");
   assert_non_null (strstr (disk_of (world, "b")->broken, "loops"));
@@ -537,10 +547,12 @@ an_export_on_a_filter_of_its_own_belongs_to_the_disk_under_it (void **state)
   Graph graph = graph_new ();
   add_disk (&graph, "a", 1);
   add_edge (&graph, add_node (&graph, "cor", "copy-on-read", NULL), 1, "file");
-  g_autoptr (Json) replies =
-    json_make ("query-block", graph.disks, "query-named-block-nodes", graph.nodes, "x-debug-query-block-graph",
-               json_make ("nodes", graph.names, "edges", graph.edges, NULL), "query-block-exports",
-               json_list (json_make ("id", json_str ("e"), "node-name", json_str ("cor"), NULL), NULL), NULL);
+  g_autoptr (Json) replies = json_make (
+      "query-block", graph.disks, "query-named-block-nodes", graph.nodes,
+      "x-debug-query-block-graph", json_make ("nodes", graph.names, "edges", graph.edges, NULL),
+      "query-block-exports",
+      json_list (json_make ("id", json_str ("e"), "node-name", json_str ("cor"), NULL), NULL),
+      NULL);
   g_autoptr (World) world = world_parse (replies, NULL);
   assert_names (disk_of (world, "a")->exports, "e");
 }
@@ -550,11 +562,12 @@ two_devices_never_share_a_name (void **state)
 {
   Graph graph = graph_new ();
   add_disk (&graph, "a", 1);
-  json_object_array_add (graph.disks, json_make ("qdev", json_str ("/machine/peripheral/a/lun[1]"), "device",
-                                                 json_str (""), NULL));
+  json_object_array_add (graph.disks, json_make ("qdev", json_str ("/machine/peripheral/a/lun[1]"),
+                                                 "device", json_str (""), NULL));
   g_autoptr (World) world = graph_world (&graph);
   GPtrArray *disks = world_disks (world);
-  assert_string_not_equal (((ChainDisk *)disks->pdata[0])->name, ((ChainDisk *)disks->pdata[1])->name);
+  assert_string_not_equal (((ChainDisk *)disks->pdata[0])->name,
+                           ((ChainDisk *)disks->pdata[1])->name);
 }
 
 /* -- hostile replies --------------------------------------------------------------------------- */
@@ -562,7 +575,11 @@ two_devices_never_share_a_name (void **state)
 static void
 replies_of_wrong_types_are_refused (void **state)
 {
-  static const char *const texts[] = {"{}", "[]", "7", "null", "{\"query-block\":[]}",
+  static const char *const texts[] = {"{}",
+                                      "[]",
+                                      "7",
+                                      "null",
+                                      "{\"query-block\":[]}",
                                       "{\"query-block\":{},\"query-named-block-nodes\":[]}"};
   for (guint i = 0; i < G_N_ELEMENTS (texts); i++) {
     g_autoptr (GError) error = NULL;
@@ -584,7 +601,8 @@ replace_nth (Json *json, int *countdown, Json *with)
         return TRUE;
     }
   } else if (json_object_is_type (json, json_type_object)) {
-    json_object_object_foreach (json, key, value) {
+    json_object_object_foreach (json, key, value)
+    {
       if ((*countdown)-- == 0)
         return json_object_object_add (json, key, json_dup (with)) == 0;
       if (replace_nth (value, countdown, with))
@@ -641,8 +659,9 @@ sh (const char *line)
 {
   const char *argv[] = {"sh", "-ec", line, NULL};
   int status = -1;
-  assert_true (g_spawn_sync (dir, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL, NULL,
-                             NULL, NULL, NULL, &status, NULL));
+  assert_true (g_spawn_sync (dir, (char **)argv, NULL,
+                             G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
+                             NULL, &status, NULL));
   assert_int_equal (status, 0);
 }
 
@@ -665,7 +684,8 @@ static void
 an_offline_chain_is_read_through_relative_names (void **state)
 {
   sh ("mkdir -p sub; qemu-img create -q -f raw base.raw 8M");
-  sh ("cd sub; qemu-img create -q -f qcow2 -b ../base.raw -F raw mid; qemu-img create -q -f qcow2 -b mid -F qcow2 top");
+  sh ("cd sub; qemu-img create -q -f qcow2 -b ../base.raw -F raw mid; qemu-img create -q -f qcow2 "
+      "-b mid -F qcow2 top");
   sh ("qemu-io -f qcow2 -c 'write 0 1M' sub/top");
   g_autoptr (GPtrArray) layers = read_chain ("sub/top", NULL, NULL);
   assert_non_null (layers);
@@ -706,7 +726,8 @@ static void
 a_backing_file_of_format_raw_ends_the_chain_whatever_is_in_it (void **state)
 {
   sh ("qemu-img create -q -f qcow2 -u -b /etc/passwd -F raw evil 1M");
-  sh ("qemu-img create -q -f qcow2 -u -b evil -F raw r1 1M; qemu-img create -q -f qcow2 -u -b evil -F file r2 1M");
+  sh ("qemu-img create -q -f qcow2 -u -b evil -F raw r1 1M; qemu-img create -q -f qcow2 -u -b evil "
+      "-F file r2 1M");
   g_autoptr (GPtrArray) one = read_chain ("r1", NULL, NULL);
   g_autoptr (GPtrArray) two = read_chain ("r2", NULL, NULL);
   assert_int_equal (one->len, 2);
@@ -719,27 +740,35 @@ a_backing_file_without_format_is_refused_with_the_cure (void **state)
 {
   sh ("qemu-img create -q -f qcow2 nf-base 1M; qemu-img create -q -f qcow2 -o compat=0.10 nf 1M");
   sh ("printf '%s' nf-base | dd of=nf bs=1 seek=1024 conv=notrunc status=none");
-  sh ("printf '\\000\\000\\000\\000\\000\\000\\004\\000\\000\\000\\000\\007' | dd of=nf bs=1 seek=8 conv=notrunc "
+  sh ("printf '\\000\\000\\000\\000\\000\\000\\004\\000\\000\\000\\000\\007' | dd of=nf bs=1 "
+      "seek=8 conv=notrunc "
       "status=none");
   g_autoptr (GError) error = NULL;
   assert_null (read_chain ("nf", NULL, &error));
   assert_error (error, REFUSED, "does not say which format");
-  assert_non_null (strstr (rechain_error_get_hint (error), "qemu-img rebase -u -b 'nf-base' -F FORMAT"));
+  assert_non_null (
+      strstr (rechain_error_get_hint (error), "qemu-img rebase -u -b 'nf-base' -F FORMAT"));
 }
 
 static void
 references_that_are_no_plain_files_are_refused (void **state)
 {
-  static const char *const names[] = {"json:{\"driver\":\"null-co\"}", "nbd:localhost:1", "nbd://h/x", "fat:/etc",
-                                      "file:base", "a:b"};
+  static const char *const names[] = {"json:{\"driver\":\"null-co\"}",
+                                      "nbd:localhost:1",
+                                      "nbd://h/x",
+                                      "fat:/etc",
+                                      "file:base",
+                                      "a:b"};
   for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
-    g_autofree char *line = g_strdup_printf ("qemu-img create -q -f qcow2 -u -b '%s' -F raw odd 1M", names[i]);
+    g_autofree char *line =
+        g_strdup_printf ("qemu-img create -q -f qcow2 -u -b '%s' -F raw odd 1M", names[i]);
     sh (line);
     assert_refused ("odd", NULL, REFUSED, names[i]);
   }
   sh ("mkfifo fifo; qemu-img create -q -f qcow2 -u -b fifo -F qcow2 odd 1M");
   assert_refused ("odd", NULL, REFUSED, "neither a file nor a block device");
-  sh ("qemu-img create -q -f qcow2 -u -b fifo -F vmdk odd2 1M; qemu-img create -q -f vmdk v.vmdk 1M");
+  sh ("qemu-img create -q -f qcow2 -u -b fifo -F vmdk odd2 1M; qemu-img create -q -f vmdk v.vmdk "
+      "1M");
   assert_refused ("v.vmdk", "vmdk", REFUSED, "vmdk");
 }
 
@@ -776,44 +805,44 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (disks_of_a_blockdev_guest_are_called_by_their_qdev_id),
-    cmocka_unit_test (a_layer_tells_nodes_sizes_and_the_header_as_it_is),
-    cmocka_unit_test (raw_with_and_without_a_format_node_is_one_layer),
-    cmocka_unit_test (an_empty_tray_is_a_disk_without_layers),
-    cmocka_unit_test (a_shared_template_names_its_other_users),
-    cmocka_unit_test (nodes_are_found_by_name_prefix_and_role),
-    cmocka_unit_test (drive_guests_have_generated_nodes_and_relative_names),
-    cmocka_unit_test (a_relative_name_without_its_directory_is_not_guessed),
-    cmocka_unit_test (filters_are_looked_through_and_named),
-    cmocka_unit_test (raw_that_shows_only_a_part_is_not_looked_through),
-    cmocka_unit_test (unnamed_job_filters_are_passed_over),
-    cmocka_unit_test (jobs_belong_to_the_disks_they_work_on),
-    cmocka_unit_test (exports_and_those_that_may_write_are_told_apart),
-    cmocka_unit_test (without_the_graph_every_export_counts_as_writable),
-    cmocka_unit_test (odd_and_blkdebug_names_are_read_from_the_protocol_node),
-    cmocka_unit_test (a_disk_is_copied_with_all_it_has),
-    cmocka_unit_test (an_unknown_disk_lists_the_disks),
-    cmocka_unit_test (a_name_of_two_disks_is_refused),
-    cmocka_unit_test (layers_are_found_by_file_base_name_or_node),
-    cmocka_unit_test (a_base_name_in_two_folders_is_refused),
-    cmocka_unit_test (two_hundred_layers_on_each_of_eight_disks_are_read_fast),
-    cmocka_unit_test (a_chain_of_201_layers_is_broken_and_says_so),
-    cmocka_unit_test (loops_end),
-    cmocka_unit_test (a_hidden_layer_does_not_make_the_chain_shorter_in_silence),
-    cmocka_unit_test (quorum_is_no_chain),
-    cmocka_unit_test (an_export_on_a_filter_of_its_own_belongs_to_the_disk_under_it),
-    cmocka_unit_test (two_devices_never_share_a_name),
-    cmocka_unit_test (replies_of_wrong_types_are_refused),
-    cmocka_unit_test (any_value_of_any_other_type_is_survived),
-    cmocka_unit_test (an_offline_chain_is_read_through_relative_names),
-    cmocka_unit_test (a_backing_name_behind_a_symlinked_folder_is_the_one_that_qemu_opens),
-    cmocka_unit_test (a_raw_image_is_never_probed),
-    cmocka_unit_test (a_backing_file_of_format_raw_ends_the_chain_whatever_is_in_it),
-    cmocka_unit_test (a_backing_file_without_format_is_refused_with_the_cure),
-    cmocka_unit_test (references_that_are_no_plain_files_are_refused),
-    cmocka_unit_test (a_missing_layer_names_itself_and_who_refers_to_it),
-    cmocka_unit_test (offline_loops_are_found_by_what_files_are),
-    cmocka_unit_test (an_external_data_file_is_flagged),
+      cmocka_unit_test (disks_of_a_blockdev_guest_are_called_by_their_qdev_id),
+      cmocka_unit_test (a_layer_tells_nodes_sizes_and_the_header_as_it_is),
+      cmocka_unit_test (raw_with_and_without_a_format_node_is_one_layer),
+      cmocka_unit_test (an_empty_tray_is_a_disk_without_layers),
+      cmocka_unit_test (a_shared_template_names_its_other_users),
+      cmocka_unit_test (nodes_are_found_by_name_prefix_and_role),
+      cmocka_unit_test (drive_guests_have_generated_nodes_and_relative_names),
+      cmocka_unit_test (a_relative_name_without_its_directory_is_not_guessed),
+      cmocka_unit_test (filters_are_looked_through_and_named),
+      cmocka_unit_test (raw_that_shows_only_a_part_is_not_looked_through),
+      cmocka_unit_test (unnamed_job_filters_are_passed_over),
+      cmocka_unit_test (jobs_belong_to_the_disks_they_work_on),
+      cmocka_unit_test (exports_and_those_that_may_write_are_told_apart),
+      cmocka_unit_test (without_the_graph_every_export_counts_as_writable),
+      cmocka_unit_test (odd_and_blkdebug_names_are_read_from_the_protocol_node),
+      cmocka_unit_test (a_disk_is_copied_with_all_it_has),
+      cmocka_unit_test (an_unknown_disk_lists_the_disks),
+      cmocka_unit_test (a_name_of_two_disks_is_refused),
+      cmocka_unit_test (layers_are_found_by_file_base_name_or_node),
+      cmocka_unit_test (a_base_name_in_two_folders_is_refused),
+      cmocka_unit_test (two_hundred_layers_on_each_of_eight_disks_are_read_fast),
+      cmocka_unit_test (a_chain_of_201_layers_is_broken_and_says_so),
+      cmocka_unit_test (loops_end),
+      cmocka_unit_test (a_hidden_layer_does_not_make_the_chain_shorter_in_silence),
+      cmocka_unit_test (quorum_is_no_chain),
+      cmocka_unit_test (an_export_on_a_filter_of_its_own_belongs_to_the_disk_under_it),
+      cmocka_unit_test (two_devices_never_share_a_name),
+      cmocka_unit_test (replies_of_wrong_types_are_refused),
+      cmocka_unit_test (any_value_of_any_other_type_is_survived),
+      cmocka_unit_test (an_offline_chain_is_read_through_relative_names),
+      cmocka_unit_test (a_backing_name_behind_a_symlinked_folder_is_the_one_that_qemu_opens),
+      cmocka_unit_test (a_raw_image_is_never_probed),
+      cmocka_unit_test (a_backing_file_of_format_raw_ends_the_chain_whatever_is_in_it),
+      cmocka_unit_test (a_backing_file_without_format_is_refused_with_the_cure),
+      cmocka_unit_test (references_that_are_no_plain_files_are_refused),
+      cmocka_unit_test (a_missing_layer_names_itself_and_who_refers_to_it),
+      cmocka_unit_test (offline_loops_are_found_by_what_files_are),
+      cmocka_unit_test (an_external_data_file_is_flagged),
   };
   return cmocka_run_group_tests (tests, make_dir, remove_dir);
 }

@@ -87,8 +87,9 @@ must (const char *format, ...)
   va_end (args);
   const char *argv[] = {"sh", "-ec", line, NULL};
   int status = -1;
-  assert_true (g_spawn_sync (dir, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL, NULL,
-                             NULL, NULL, NULL, &status, NULL));
+  assert_true (g_spawn_sync (dir, (char **)argv, NULL,
+                             G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
+                             NULL, &status, NULL));
   assert_int_equal (status, 0);
 }
 
@@ -98,7 +99,8 @@ run_script (const char *body, ImageFlags flags, Answer *answer)
 {
   g_autofree char *path = g_build_filename (dir, "script", NULL);
   g_autofree char *text = g_strdup_printf ("#!/bin/sh\n%s\n", body);
-  assert_true (g_file_set_contents_full (path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0700, NULL));
+  assert_true (
+      g_file_set_contents_full (path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0700, NULL));
   const char *argv[] = {"qemu-img", "info", NULL};
   g_setenv ("RECHAIN_QEMU_IMG", path, TRUE);
   run (g_strdupv ((char **)argv), flags, answer);
@@ -133,14 +135,16 @@ its_own_words_are_the_cause (void **state)
   run (image_check_args ("/rc-none/a", "qcow2"), IMAGE_QUESTION, &answer);
   assert_error (answer.error, FAILED, "qemu-img check failed with exit code 1");
   assert_string_equal (rechain_error_get_cause (answer.error),
-                       "qemu-img: Could not open '/rc-none/a': Could not open '/rc-none/a': No such file or directory");
+                       "qemu-img: Could not open '/rc-none/a': Could not open '/rc-none/a': No "
+                       "such file or directory");
 }
 
 static void
 only_the_last_words_of_a_long_complaint_are_kept (void **state)
 {
   g_auto (Answer) answer = {0};
-  run_script ("yes complaint | head -c 1000000 >&2; echo the end >&2; exit 3", IMAGE_DEFAULT, &answer);
+  run_script ("yes complaint | head -c 1000000 >&2; echo the end >&2; exit 3", IMAGE_DEFAULT,
+              &answer);
   assert_error (answer.error, FAILED, "exit code 3");
   const char *cause = rechain_error_get_cause (answer.error);
   assert_true (strlen (cause) <= 8192 && g_str_has_suffix (cause, "the end"));
@@ -170,8 +174,9 @@ static void
 limits_environment_and_input_are_set (void **state)
 {
   g_auto (Answer) answer = {0};
-  run_script ("ulimit -v; ulimit -t; ulimit -c; echo $LC_ALL; cat | wc -c; readlink /proc/self/fd/0", IMAGE_QUESTION,
-              &answer);
+  run_script (
+      "ulimit -v; ulimit -t; ulimit -c; echo $LC_ALL; cat | wc -c; readlink /proc/self/fd/0",
+      IMAGE_QUESTION, &answer);
   assert_string_equal (answer.out, "4194304\n300\n0\nC\n0\n/dev/null\n");
 }
 
@@ -202,7 +207,8 @@ cancel_after (const char *body, double least, double most)
   g_auto (Answer) answer = {0};
   g_autofree char *path = g_build_filename (dir, "slow", NULL);
   g_autofree char *text = g_strdup_printf ("#!/bin/sh\n%s\n", body);
-  assert_true (g_file_set_contents_full (path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0700, NULL));
+  assert_true (
+      g_file_set_contents_full (path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0700, NULL));
   const char *argv[] = {path, NULL};
   gint64 start = g_get_monotonic_time ();
   ImageRun *handle = image_run (argv, IMAGE_DEFAULT, on_done, &answer);
@@ -258,7 +264,8 @@ eight_run_in_parallel (void **state)
 static void
 names_with_every_odd_character_are_created_and_measured (void **state)
 {
-  static const char *const names[] = {"a,b", "a:b", "-a", "a\"b'c", "a\nb", "a%20b", "a b", "json:{}", "a\\b", "\xc3\xa4"};
+  static const char *const names[] = {"a,b",   "a:b", "-a",      "a\"b'c", "a\nb",
+                                      "a%20b", "a b", "json:{}", "a\\b",   "\xc3\xa4"};
   g_autofree char *cwd = g_get_current_dir ();
   assert_int_equal (chdir (dir), 0);
   for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
@@ -343,14 +350,21 @@ a_chain_in_use_by_a_qemu_is_measured (void **state)
 {
   must ("qemu-img create -q -f qcow2 l0 64M; qemu-img create -q -f qcow2 -b l0 -F qcow2 l1");
   must ("qemu-io -f qcow2 -c 'write 0 4M' l1");
-  const char *argv[] = {"qemu-storage-daemon", "--blockdev",
-                        "driver=qcow2,node-name=n,file.driver=file,file.filename=l1", "--nbd-server",
-                        "addr.type=unix,addr.path=nbd", "--export",
-                        "type=nbd,id=e,node-name=n,writable=on", "--pidfile", "pid", NULL};
+  const char *argv[] = {"qemu-storage-daemon",
+                        "--blockdev",
+                        "driver=qcow2,node-name=n,file.driver=file,file.filename=l1",
+                        "--nbd-server",
+                        "addr.type=unix,addr.path=nbd",
+                        "--export",
+                        "type=nbd,id=e,node-name=n,writable=on",
+                        "--pidfile",
+                        "pid",
+                        NULL};
   GPid pid = 0;
   g_autofree char *pidfile = g_build_filename (dir, "pid", NULL);
-  assert_true (g_spawn_async (dir, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL,
-                              NULL, &pid, NULL));
+  assert_true (g_spawn_async (dir, (char **)argv, NULL,
+                              G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &pid,
+                              NULL));
   for (guint i = 0; i < 500 && !g_file_test (pidfile, G_FILE_TEST_EXISTS); i++)
     g_usleep (10000);
   g_autoptr (GPtrArray) layers = chain ("l1", NULL);
@@ -383,7 +397,11 @@ a_chain_of_200_layers_is_read_and_measured (void **state)
 static void
 answers_without_sizes_are_refused (void **state)
 {
-  static const char *const texts[] = {"", "{}", "[]", "{\"required\":1}", "{\"required\":-1,\"fully-allocated\":2}",
+  static const char *const texts[] = {"",
+                                      "{}",
+                                      "[]",
+                                      "{\"required\":1}",
+                                      "{\"required\":-1,\"fully-allocated\":2}",
                                       "{\"required\":\"1\",\"fully-allocated\":[]} x"};
   for (guint i = 0; i < G_N_ELEMENTS (texts); i++) {
     g_autoptr (GError) error = NULL;
@@ -397,24 +415,24 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (the_callback_comes_once_and_later),
-    cmocka_unit_test (a_program_that_is_not_there_is_an_answer_too),
-    cmocka_unit_test (its_own_words_are_the_cause),
-    cmocka_unit_test (only_the_last_words_of_a_long_complaint_are_kept),
-    cmocka_unit_test (complaints_fail_only_where_asked),
-    cmocka_unit_test (output_without_end_is_stopped),
-    cmocka_unit_test (limits_environment_and_input_are_set),
-    cmocka_unit_test (none_of_our_descriptors_is_handed_on),
-    cmocka_unit_test (a_signal_is_named),
-    cmocka_unit_test (cancel_ends_at_once_what_obeys_and_after_2_s_what_does_not),
-    cmocka_unit_test (a_grandchild_that_keeps_the_pipes_is_not_waited_for),
-    cmocka_unit_test (eight_run_in_parallel),
-    cmocka_unit_test (names_with_every_odd_character_are_created_and_measured),
-    cmocka_unit_test (measure_counts_what_the_named_layers_hold_together),
-    cmocka_unit_test (measure_does_not_count_zeros_and_reads_raw),
-    cmocka_unit_test (a_chain_in_use_by_a_qemu_is_measured),
-    cmocka_unit_test (a_chain_of_200_layers_is_read_and_measured),
-    cmocka_unit_test (answers_without_sizes_are_refused),
+      cmocka_unit_test (the_callback_comes_once_and_later),
+      cmocka_unit_test (a_program_that_is_not_there_is_an_answer_too),
+      cmocka_unit_test (its_own_words_are_the_cause),
+      cmocka_unit_test (only_the_last_words_of_a_long_complaint_are_kept),
+      cmocka_unit_test (complaints_fail_only_where_asked),
+      cmocka_unit_test (output_without_end_is_stopped),
+      cmocka_unit_test (limits_environment_and_input_are_set),
+      cmocka_unit_test (none_of_our_descriptors_is_handed_on),
+      cmocka_unit_test (a_signal_is_named),
+      cmocka_unit_test (cancel_ends_at_once_what_obeys_and_after_2_s_what_does_not),
+      cmocka_unit_test (a_grandchild_that_keeps_the_pipes_is_not_waited_for),
+      cmocka_unit_test (eight_run_in_parallel),
+      cmocka_unit_test (names_with_every_odd_character_are_created_and_measured),
+      cmocka_unit_test (measure_counts_what_the_named_layers_hold_together),
+      cmocka_unit_test (measure_does_not_count_zeros_and_reads_raw),
+      cmocka_unit_test (a_chain_in_use_by_a_qemu_is_measured),
+      cmocka_unit_test (a_chain_of_200_layers_is_read_and_measured),
+      cmocka_unit_test (answers_without_sizes_are_refused),
   };
   return cmocka_run_group_tests (tests, make_dir, remove_dir);
 }
