@@ -111,15 +111,13 @@ static gboolean
 run_command (Cli *cli, const GError *problem, GError **error)
 {
   guint used = 0;
-  cli->command = command_find (cli->args.words, &used, error);
-  if (cli->command == NULL)
-    return FALSE;
-  if (cli->command->run == NULL)
+  cli->command = command_find (cli->args.words, &used, problem ? NULL : error);
+  if (cli->command != NULL && cli->command->run == NULL)
     return not_built (cli->command->name, error);
-  if (problem != NULL) {
+  if (problem != NULL)
     g_propagate_error (error, g_error_copy (problem));
+  if (problem != NULL || cli->command == NULL)
     return FALSE;
-  }
   cli->n_words = cli->args.words->len - used;
   cli->words = g_memdup2 (cli->args.words->pdata + used, cli->n_words * sizeof (char *));
   return check_options (cli, error) && check_words (cli, error) && cli->command->run (cli, error);
@@ -136,10 +134,6 @@ run (Cli *cli, int argc, char **argv, GError **error)
     return print_help (cli, cli->args.words, error);
   if (args_has (&cli->args, OPT_VERSION) && problem == NULL)
     return run_version (cli, error);
-  if (cli->args.words->len == 0 && problem != NULL) {
-    g_propagate_error (error, g_steal_pointer (&problem));
-    return FALSE;
-  }
   return run_command (cli, problem, error);
 }
 

@@ -247,11 +247,10 @@ show_recovered (Cli *cli, Json *list, GString *out)
 
 /* ---- plan ---- */
 
+/* What would be run, as one would type it. */
 static void
-argv_line (GString *out, Json *argv)
+command_line (GString *out, Json *argv)
 {
-  if (json_length (argv) == 0)
-    return;
   g_autoptr (GString) command = g_string_new (NULL);
   for (gsize i = 0; i < json_length (argv); i++) {
     const char *word = or_empty (json_object_get_string (json_at (argv, i)));
@@ -262,19 +261,41 @@ argv_line (GString *out, Json *argv)
   text_line (out, "     $%s", command->str);
 }
 
+/* One command, or a list of them: one for each disk. */
+static void
+argv_lines (GString *out, Json *argv)
+{
+  if (json_length (argv) == 0)
+    return;
+  if (!json_object_is_type (json_at (argv, 0), json_type_array)) {
+    command_line (out, argv);
+    return;
+  }
+  for (gsize i = 0; i < json_length (argv); i++)
+    command_line (out, json_at (argv, i));
+}
+
+static void
+qmp_lines (GString *out, Json *qmp)
+{
+  for (gsize i = 0; i < json_length (qmp); i++) {
+    g_autofree char *line = json_line (json_at (qmp, i));
+    text_line (out, "     > %s", line);
+  }
+}
+
 static void
 step_lines (Json *step, gsize number, GString *out)
 {
-  Json *qmp = json_get (step, "qmp");
-  const char *undo = json_get_str (step, "undo");
+  Json *local = json_get (step, "local");
+  const char *undo = or_empty (json_get_str (step, "undo"));
   text_line (out, "%3zu. %s: %s [%s]", number, or_empty (json_get_str (step, "step")),
              or_empty (json_get_str (step, "says")), or_empty (json_get_str (step, "kind")));
-  argv_line (out, json_get (step, "argv"));
-  for (gsize i = 0; i < json_length (qmp); i++)
-    text_line (out, "     > %s",
-               json_object_to_json_string_ext (
-                   json_at (qmp, i), JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
-  if (undo != NULL && *undo != 0)
+  for (gsize i = 0; i < json_length (local); i++)
+    text_line (out, "     - %s", or_empty (json_object_get_string (json_at (local, i))));
+  argv_lines (out, json_get (step, "argv"));
+  qmp_lines (out, json_get (step, "qmp"));
+  if (*undo != 0)
     text_line (out, "     undo: %s", undo);
 }
 
