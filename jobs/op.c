@@ -357,7 +357,8 @@ op_facts_to_json (Op *op)
     json_append (disks, json_make ("made", json_flag (disk->made), "id", id_to_json (disk->id),
                                              NULL));
   }
-  return json_make ("was_running", json_flag (op->was_running), "held", json_flag (op->held), "attempt",
+  return json_make ("was_running", json_flag (op->was_running), "held", json_flag (op->held), "switched",
+                    json_flag (op->switched), "attempt",
                     json_int (op->attempt), "pause_us", json_int ((gint64)op->pause_us), "bytes",
                     json_int ((gint64)op->bytes), "error", error_to_json (op->error), "left",
                     strvs_to_json (op->left), "removed", strvs_to_json (op->removed), "after",
@@ -418,6 +419,7 @@ op_from_json (Json *plan, Json *facts, GError **error)
   op->mask_protocol = json_get_bool (plan, "mask_protocol");
   op->was_running = json_get_bool (facts, "was_running");
   op->held = json_get_bool (facts, "held");
+  op->switched = json_get_bool (facts, "switched");
   op->attempt = (guint)json_get_int (facts, "attempt");
   op->pause_us = (guint64)json_get_int (facts, "pause_us");
   op->bytes = (guint64)json_get_int (facts, "bytes");

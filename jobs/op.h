@@ -97,6 +97,7 @@ typedef struct {
   OpState state;
   OpDecision decided;
   gboolean was_running; /* the guest ran when the operation began */
+  gboolean switched;    /* the snapshot was asked for: the new layers may hold writes */
   gboolean held;        /* the guest is stopped by us (recorded before we stop it) */
   guint attempt;        /* of the fold */
   gint64 started_us, ended_us;

@@ -254,7 +254,7 @@ measure (Plan *plan)
     *one = (Measure){.plan = plan, .disk = disk};
     g_auto (GStrv) argv = image_measure_args (disk->before, op_disk_dropped (disk));
     plan->measuring++;
-    image_run ((const char *const *)argv, IMAGE_DEFAULT, on_measured, one);
+    image_run ((const char *const *)argv, IMAGE_QUESTION, on_measured, one);
   }
 }
 

@@ -411,6 +411,8 @@ record_intent (Runner *runner, const Step *step, GError **error)
       note (runner, lane->disk, "intent", text);
     }
   }
+  if (step->undo_table != NULL && !cursor->back)
+    runner->op->switched = TRUE;
   if (step->commits && !cursor->back) {
     runner->op->decided = step->decides;
     note (runner, NULL, "note", step->decides == DECIDED_NEW ? "commit record: the new layer" :

@@ -250,3 +250,11 @@ qmp_features_query (QmpClient *client, const char *cache_dir, gboolean may_write
   }
   wakeup_at (question->turn, WAKEUP_NOW);
 }
+
+void
+qmp_features_save (QmpFeatures *features, QmpClient *client, const char *cache_dir)
+{
+  g_autofree char *digest = rows_digest ();
+  g_autoptr (Json) names = features_to_json (features);
+  features_cache_save (cache_dir, client, digest, names);
+}

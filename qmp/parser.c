@@ -118,8 +118,14 @@ scan_between_strings (QmpParser *parser, guchar c)
     return NULL;
   case ',':
     return ++parser->commas > MAX_COMMAS ? "a message of too many members" : NULL;
-  default:
+  case ':':
+  case ' ':
+  case '\t':
+  case '\n':
+  case '\r':
     return NULL;
+  default: /* json-c alone would take 'single quotes' and comments in some versions */
+    return in_word ? NULL : "something that is not JSON";
   }
 }
 

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The JSON documents of the interface contract. */
+#include "src/lib/lib-private.h"
+
+#include "jobs/journal.h"
+#include "src/common/size.h"
+
+char *
+print_document (Json *take_document)
+{
+  g_autoptr (Json) document = take_document;
+  return json_pretty (document);
+}
+
+static Json *
+strings (char **strv)
+{
+  Json *array = json_array ();
+  for (; strv != NULL && *strv != NULL; strv++)
+    json_append (array, json_str (*strv));
+  return array;
+}
+
+static Json *
+string_array (GPtrArray *names)
+{
+  Json *array = json_array ();
+  for (guint i = 0; i < names->len; i++)
+    json_append (array, json_str (names->pdata[i]));
+  return array;
+}
+
+static Json *
+number (guint64 value)
+{
+  return json_int ((gint64)MIN (value, G_MAXINT64));
+}
+
+/* ---- chain ------------------------------------------------------------------------------------------ */
+
+static Json *
+layer_json (ChainLayer *layer, guint depth, guint n)
+{
+  const char *role = depth == 0 ? "active" : depth + 1 == n ? "base" : "intermediate";
+  return json_make ("depth", json_int (depth), "role", json_str (role), "file", json_str (layer->file),
+                    "format", json_str (layer->format), "node", json_str (layer->node), "read-only",
+                    json_flag (layer->read_only), "virtual-size", number (layer->virtual_size),
+                    "allocated", layer->has_allocated ? number (layer->allocated) : NULL, "backing",
+                    json_str (layer->backing), "backing-format", json_str (layer->backing_format),
+                    "encrypted", layer->encrypted ? json_flag (TRUE) : NULL, "filters",
+                    layer->filters && layer->filters->len ? string_array (layer->filters) : NULL, NULL);
+}
+
+static Json *
+layers_json (GPtrArray *layers)
+{
+  Json *array = json_array ();
+  for (guint i = 0; i < layers->len; i++)
+    json_append (array, layer_json (layers->pdata[i], i, layers->len));
+  return array;
+}
+
+static Json *
+job_json (ChainJob *job)
+{
+  return json_make ("id", json_str (job->id), "type", json_str (job->type), "status",
+                    json_str (job->status), "ours", json_flag (job->ours), "current",
+                    number (job->current), "total", number (job->total), "speed",
+                    job->has_speed ? number (job->speed) : NULL, "paused", json_flag (job->paused),
+                    "error", json_str (job->error), NULL);
+}
+
+static Json *
+jobs_json (GPtrArray *jobs)
+{
+  Json *array = json_array ();
+  for (guint i = 0; i < jobs->len; i++)
+    json_append (array, job_json (jobs->pdata[i]));
+  return array;
+}
+
+Json *
+document_chain (World *world, const char *address, ChainDisk *only)
+{
+  GPtrArray *all = world_disks (world);
+  Json *disks = json_array ();
+  for (guint i = 0; i < all->len; i++) {
+    ChainDisk *disk = all->pdata[i];
+    if (only != NULL && disk != only)
+      continue;
+    json_append (disks, json_make ("disk", json_str (disk->name), "node", json_str (disk->root_node),
+                                   "virtual-size",
+                                   disk->layers->len
+                                     ? number (((ChainLayer *)disk->layers->pdata[0])->virtual_size)
+                                     : NULL,
+                                   "chain", layers_json (disk->layers), "jobs", jobs_json (disk->jobs),
+                                   "broken", json_str (disk->broken), NULL));
+  }
+  return json_make ("schema", json_str ("rechain.chain/1"), "vm", json_str (address), "disks", disks, NULL);
+}
+
+Json *
+document_chain_offline (GPtrArray *layers)
+{
+  ChainLayer *active = layers->pdata[0];
+  Json *disk = json_make ("virtual-size", number (active->virtual_size), "chain", layers_json (layers),
+                          NULL);
+  return json_make ("schema", json_str ("rechain.chain/1"), "disks", json_list (disk, NULL), NULL);
+}
+
+/* ---- info and jobs ---------------------------------------------------------------------------------- */
+
+static Json *
+disk_info (ChainDisk *disk)
+{
+  ChainLayer *active = disk->layers->len ? disk->layers->pdata[0] : NULL;
+  return json_make ("disk", json_str (disk->name), "drive", json_str (disk->drive), "node",
+                    json_str (disk->root_node), "file", active ? json_str (active->file) : NULL, "format",
+                    active ? json_str (active->format) : NULL, "read-only", json_flag (disk->read_only),
+                    "virtual-size", active ? number (active->virtual_size) : NULL, "layers",
+                    json_int (disk->layers->len), "io-status", json_str (disk->io_status), "exports",
+                    string_array (disk->exports), "writable-exports",
+                    string_array (disk->writable_exports), "jobs", jobs_json (disk->jobs), "broken",
+                    json_str (disk->broken), NULL);
+}
+
+Json *
+document_info (VmLink *link, const char *address)
+{
+  pid_t pid = qmp_client_get_peer_pid (link->client);
+  GPtrArray *all = world_disks (link->world);
+  Json *disks = json_array (), *features = json_object_new_object ();
+  for (guint i = 0; i < all->len; i++)
+    json_append (disks, disk_info (all->pdata[i]));
+  for (guint i = 0; i < N_FEATURES; i++)
+    json_set (features, qmp_feature_name ((QmpFeature)i),
+              json_flag (qmp_features_has (link->features, (QmpFeature)i)));
+  return json_make ("schema", json_str ("rechain.info/1"), "vm", json_str (address), "qemu",
+                    json_str (qmp_client_get_version_string (link->client)), "pid",
+                    pid > 0 && !link->borrowed_from ? json_int (pid) : NULL, "run-state",
+                    json_str (world_run_state (link->world)), "borrowed-from",
+                    json_str (link->borrowed_from), "disks", disks, "jobs",
+                    jobs_json (world_jobs (link->world)), "features", features, NULL);
+}
+
+Json *
+document_jobs (World *world, ChainJob *only)
+{
+  return json_make ("schema", json_str ("rechain.job-list/1"), "jobs",
+                    only ? json_list (job_json (only), NULL) : jobs_json (world_jobs (world)), NULL);
+}
+
+/* ---- operation --------------------------------------------------------------------------------------- */
+
+/* Before the snapshot the old layer, after it the new one, which is backed by it until the pivot; after
+ * the commit record of a fold the old one again (design, "Journal and recovery"). */
+Json *
+authoritative_files (Op *op)
+{
+  gboolean over = op_state_is_end (op->state) || op->state == OP_PLANNED;
+  if (over || op->qemu_pid <= 0 || process_start_time (op->qemu_pid) == op->qemu_start)
+    return NULL;
+  Json *files = json_object_new_object ();
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    gboolean on_new = op->switched && op->decided != DECIDED_OLD;
+    json_set (files, disk->name,
+              json_str (on_new ? disk->to : ((ChainLayer *)disk->before->pdata[0])->file));
+  }
+  return files;
+}
+
+static char **
+strv_at (GPtrArray *strvs, guint i)
+{
+  return i < strvs->len ? strvs->pdata[i] : NULL;
+}
+
+static Json *
+disk_result (Op *op, guint i)
+{
+  OpDisk *disk = op_disk (op, i);
+  g_auto (GStrv) before = chain_files (disk->before);
+  char **after = strv_at (op->after, i);
+  return json_make ("disk", json_str (disk->name), "chain", strings (after && *after ? after : before),
+                    "chain-before", strings (before), "removed", strings (strv_at (op->removed, i)),
+                    "left", strings (strv_at (op->left, i)), "target", json_str (disk->to), NULL);
+}
+
+static Json *
+error_json (const GError *error)
+{
+  if (error == NULL)
+    return json_null ();
+  return json_make ("code", json_str (rechain_error_code_name ((RechainError)error->code)), "message",
+                    json_str (error->message), "cause", json_str (rechain_error_get_cause (error)), "hint",
+                    json_str (rechain_error_get_hint (error)), NULL);
+}
+
+Json *
+document_operation (Op *op)
+{
+  Json *disks = json_array (), *authoritative = authoritative_files (op);
+  g_autofree char *started = op->started_us ? format_time (op->started_us) : NULL;
+  g_autofree char *ended = op->ended_us ? format_time (op->ended_us) : NULL;
+  gint64 until = op->ended_us ? op->ended_us : g_get_real_time ();
+  double seconds = op->started_us ? (double)(until - op->started_us) / G_USEC_PER_SEC : 0;
+  for (guint i = 0; i < op->disks->len; i++)
+    json_append (disks, disk_result (op, i));
+  return json_make ("schema", json_str ("rechain.operation/1"), "operation", json_str (op->id), "kind",
+                    json_str (op_kind_name (op->kind)), "name", json_str (op->name), "state",
+                    json_str (op_state_name (op->state)), "vm", json_str (op->vm), "disks", disks, "bytes",
+                    number (op->bytes), "seconds", json_real (seconds, 3), "pause-ms",
+                    json_real ((double)op->pause_us / 1000, 1), "freeze-ms", json_int (0),
+                    "authoritative", authoritative ? authoritative : json_null (), "started",
+                    json_str (started), "ended", json_str (ended), "error", error_json (op->error), NULL);
+}
+
+Json *
+document_plan (Op *op)
+{
+  Json *disks = json_array (), *space = json_array ();
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    g_auto (GStrv) before = chain_files (disk->before);
+    g_auto (GStrv) after = op_disk_planned_chain (disk);
+    json_append (disks, json_make ("disk", json_str (disk->name), "chain-before", strings (before),
+                                   "chain-after", strings (after), "backing", json_str (disk->backing),
+                                   "backing-format", json_str (disk->backing_format), NULL));
+    json_append (space, json_make ("path", json_str (disk->to), "needed", number (disk->needed), "free",
+                                   number (disk->free), NULL));
+  }
+  return json_make ("schema", json_str ("rechain.plan/1"), "kind", json_str (op_kind_name (op->kind)),
+                    "operation", json_str (op->id), "vm", json_str (op->vm), "disks", disks, "steps",
+                    plan_steps_to_json (op), "space", space, NULL);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Behind rechain.h. The rim is GObject; inside are the plain structs of jobs/ and qmp/. */
+#pragma once
+
+#include "jobs/plan.h"
+#include "jobs/run.h"
+#include "src/lib/rechain.h"
+
+/* sync.c: x = x_async + iterating the object's own context until the result is there. */
+typedef struct {
+  GMainContext *context;
+  GAsyncResult *result;
+} Waiting;
+
+void waiting_done (GObject *source, GAsyncResult *result, gpointer waiting);
+/* Borrowed until waiting_clear(). */
+GAsyncResult *waiting_result (Waiting *waiting);
+void waiting_clear (Waiting *waiting);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Waiting, waiting_clear)
+
+/* vm.c */
+typedef struct {
+  QmpClient *client;     /* NULL while not connected */
+  QmpFeatures *features;
+  World *world;          /* the last look */
+  char *borrowed_from;   /* operation that holds the monitor, nullable */
+  RechainController *controller;
+} VmLink;
+
+VmLink *rechain_vm_get_link (RechainVm *vm);
+char *rechain_vm_normalize_address (const char *address);
+
+/* operation.c: around an operation of the journal, for recovery. Takes @op. */
+RechainOperation *rechain_operation_wrap (RechainVm *vm, Op *op);
+/* Connects, checks that it is the same QEMU, and settles it. */
+void rechain_operation_recover_async (RechainOperation *operation, RechainDirection direction,
+                                      GCancellable *cancellable, GAsyncReadyCallback callback,
+                                      gpointer user_data);
+
+/* documents.c; all full */
+Json *document_chain (World *world, const char *address, ChainDisk *only);
+Json *document_chain_offline (GPtrArray *layers);
+Json *document_info (VmLink *link, const char *address);
+Json *document_jobs (World *world, ChainJob *only);
+Json *document_operation (Op *op);
+Json *document_plan (Op *op);
+char *print_document (Json *take_document);
+/* For operations whose QEMU is dead: per disk the file to start the guest from; NULL otherwise. */
+Json *authoritative_files (Op *op);

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Boxed values and the small functions of the public header. */
+#include "src/lib/lib-private.h"
+
+/* GLib's macro passes functions through a union, which ISO C does not know. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"
+G_DEFINE_BOXED_TYPE (RechainLayer, rechain_layer, rechain_layer_copy, rechain_layer_free)
+G_DEFINE_BOXED_TYPE (RechainDisk, rechain_disk, rechain_disk_copy, rechain_disk_free)
+G_DEFINE_BOXED_TYPE (RechainRequest, rechain_request, rechain_request_copy, rechain_request_free)
+#pragma GCC diagnostic pop
+
+/* The public enums are the inner ones under other names. */
+G_STATIC_ASSERT ((int)RECHAIN_STATE_STUCK == (int)OP_STUCK);
+G_STATIC_ASSERT ((int)RECHAIN_STATE_UNDOING == (int)OP_UNDOING);
+G_STATIC_ASSERT ((int)RECHAIN_KIND_MOVE == (int)OP_MOVE);
+G_STATIC_ASSERT ((int)RECHAIN_FLAG_PIVOT_LIVE == (int)OP_PIVOT_LIVE);
+G_STATIC_ASSERT ((int)RECHAIN_FLAG_NO_UNDO == (int)OP_NO_UNDO);
+G_STATIC_ASSERT ((int)RECHAIN_FLAG_DELETE == (int)OP_DELETE);
+
+RechainLayer *
+rechain_layer_copy (const RechainLayer *layer)
+{
+  RechainLayer *copy = g_memdup2 (layer, sizeof *layer);
+  copy->file = g_strdup (layer->file);
+  copy->format = g_strdup (layer->format);
+  copy->node = g_strdup (layer->node);
+  copy->backing = g_strdup (layer->backing);
+  copy->backing_format = g_strdup (layer->backing_format);
+  return copy;
+}
+
+void
+rechain_layer_free (RechainLayer *layer)
+{
+  if (layer == NULL)
+    return;
+  g_free (layer->file);
+  g_free (layer->format);
+  g_free (layer->node);
+  g_free (layer->backing);
+  g_free (layer->backing_format);
+  g_free (layer);
+}
+
+static gpointer
+copy_layer (gconstpointer layer, gpointer data)
+{
+  return rechain_layer_copy (layer);
+}
+
+RechainDisk *
+rechain_disk_copy (const RechainDisk *disk)
+{
+  RechainDisk *copy = g_memdup2 (disk, sizeof *disk);
+  copy->name = g_strdup (disk->name);
+  copy->node = g_strdup (disk->node);
+  copy->layers = g_ptr_array_copy (disk->layers, copy_layer, NULL);
+  return copy;
+}
+
+void
+rechain_disk_free (RechainDisk *disk)
+{
+  if (disk == NULL)
+    return;
+  g_free (disk->name);
+  g_free (disk->node);
+  g_ptr_array_unref (disk->layers);
+  g_free (disk);
+}
+
+RechainRequest *
+rechain_request_new (RechainKind kind)
+{
+  g_return_val_if_fail ((guint)kind < N_OP_KINDS, NULL);
+  return request_new ((OpKind)kind);
+}
+
+RechainRequest *
+rechain_request_copy (const RechainRequest *request)
+{
+  return request_copy (request);
+}
+
+void
+rechain_request_free (RechainRequest *request)
+{
+  request_free (request);
+}
+
+void
+rechain_request_add_disk (RechainRequest *request, const char *disk)
+{
+  g_return_if_fail (disk != NULL);
+  request_add_disk (request, disk);
+}
+
+gboolean
+rechain_request_set_disk_option (RechainRequest *request, const char *disk, const char *option,
+                                 const char *value, GError **error)
+{
+  return request_set_disk_option (request, disk, option, value, error);
+}
+
+void
+rechain_request_set_name (RechainRequest *request, const char *name)
+{
+  g_free (request->name);
+  request->name = g_strdup (name);
+}
+
+void
+rechain_request_set_bandwidth (RechainRequest *request, guint64 bytes_per_second)
+{
+  request->bandwidth = bytes_per_second;
+}
+
+void
+rechain_request_set_timeout (RechainRequest *request, guint64 ms)
+{
+  request->timeout_ms = ms;
+}
+
+void
+rechain_request_set_max_pause (RechainRequest *request, guint64 ms)
+{
+  request->max_pause_ms = ms;
+}
+
+void
+rechain_request_set_flags (RechainRequest *request, RechainFlags flags)
+{
+  request->flags = (OpFlags)flags;
+}
+
+const char *
+rechain_state_name (RechainState state)
+{
+  return op_state_name ((OpState)state);
+}
+
+const char *
+rechain_version (void)
+{
+  return RECHAIN_VERSION;
+}
+
+char *
+rechain_chain_read_offline (const char *image, const char *format, GError **error)
+{
+  g_autoptr (GPtrArray) layers = chain_read_offline (image, format, error);
+  return layers ? print_document (document_chain_offline (layers)) : NULL;
+}

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "src/lib/lib-private.h"
+
+#include "jobs/journal.h"
+#include "jobs/watch.h"
+#include "src/common/fs.h"
+
+#include <string.h>
+
+struct _RechainVm {
+  GObject parent;
+  char *address;
+  VmLink link;
+};
+
+G_DEFINE_FINAL_TYPE (RechainVm, rechain_vm, G_TYPE_OBJECT)
+
+static void
+rechain_vm_finalize (GObject *object)
+{
+  RechainVm *vm = RECHAIN_VM (object);
+  g_clear_pointer (&vm->link.world, world_free);
+  g_clear_pointer (&vm->link.features, qmp_features_free);
+  if (vm->link.client != NULL)
+    qmp_client_close (vm->link.client);
+  g_clear_pointer (&vm->link.client, qmp_client_unref);
+  g_free (vm->link.borrowed_from);
+  g_clear_object (&vm->link.controller);
+  g_free (vm->address);
+  G_OBJECT_CLASS (rechain_vm_parent_class)->finalize (object);
+}
+
+static void
+rechain_vm_class_init (RechainVmClass *class)
+{
+  G_OBJECT_CLASS (class)->finalize = rechain_vm_finalize;
+}
+
+static void
+rechain_vm_init (RechainVm *vm)
+{
+}
+
+VmLink *
+rechain_vm_get_link (RechainVm *vm)
+{
+  return &vm->link;
+}
+
+/* One VM has one name in the journal: an absolute path, or tcp:HOST:PORT. */
+char *
+rechain_vm_normalize_address (const char *address)
+{
+  const char *path = g_str_has_prefix (address, "unix:") ? address + strlen ("unix:") : address;
+  return strchr (path, '/') && !g_str_has_prefix (address, "tcp:") ? path_absolute (path)
+                                                                   : g_strdup (address);
+}
+
+RechainVm *
+rechain_vm_new (RechainController *controller, const char *address, GError **error)
+{
+  gboolean known = address && (strchr (address, '/') || g_str_has_prefix (address, "unix:") ||
+                               g_str_has_prefix (address, "tcp:"));
+  if (!known) {
+    fail (error, USAGE, "'%s' is not the address of a monitor", address ? address : "");
+    hint (error, "write the path of a QMP socket (with a '/'), unix:PATH or tcp:HOST:PORT");
+    return NULL;
+  }
+  RechainVm *vm = g_object_new (RECHAIN_TYPE_VM, NULL);
+  vm->link.controller = g_object_ref (controller);
+  vm->address = rechain_vm_normalize_address (address);
+  return vm;
+}
+
+const char *
+rechain_vm_get_address (RechainVm *vm)
+{
+  return vm->address;
+}
+
+const char *
+rechain_vm_get_qemu_version (RechainVm *vm)
+{
+  return vm->link.client ? qmp_client_get_version_string (vm->link.client) : NULL;
+}
+
+/* ---- looking ------------------------------------------------------------------------------------------ */
+
+static void
+on_world (World *world, const GError *error, gpointer data)
+{
+  g_autoptr (GTask) task = data;
+  RechainVm *vm = g_task_get_source_object (task);
+  if (world == NULL) {
+    g_task_return_error (task, g_error_copy (error));
+    return;
+  }
+  g_clear_pointer (&vm->link.world, world_free);
+  vm->link.world = world;
+  if (!g_task_return_error_if_cancelled (task))
+    g_task_return_boolean (task, TRUE);
+}
+
+static void
+on_features (QmpFeatures *features, const GError *error, gpointer data)
+{
+  GTask *task = data;
+  RechainVm *vm = g_task_get_source_object (task);
+  if (features == NULL) {
+    g_task_return_error (task, g_error_copy (error));
+    g_object_unref (task);
+    return;
+  }
+  g_clear_pointer (&vm->link.features, qmp_features_free);
+  vm->link.features = features;
+  world_query (vm->link.client, features, on_world, task);
+}
+
+/* While an operation of ours holds the monitor, it lends it. */
+static char *
+address_to_use (RechainVm *vm)
+{
+  const char *state_dir = rechain_controller_get_state_dir (vm->link.controller);
+  g_autoptr (Journal) journal = journal_open_to_read (state_dir, NULL);
+  g_autofree char *holder = journal ? journal_find_open (journal, vm->address, NULL) : NULL;
+  g_clear_pointer (&vm->link.borrowed_from, g_free);
+  if (holder == NULL || journal_owner (journal, holder, NULL) != OWNER_ALIVE)
+    return g_strdup (vm->address);
+  char *relay = journal_run_path (state_dir, holder, ".sock");
+  if (!g_file_test (relay, G_FILE_TEST_EXISTS)) {
+    g_free (relay);
+    return g_strdup (vm->address);
+  }
+  vm->link.borrowed_from = g_steal_pointer (&holder);
+  return relay;
+}
+
+static gboolean
+connect_link (RechainVm *vm, GError **error)
+{
+  if (vm->link.client != NULL && qmp_client_get_state (vm->link.client) != QMP_CLOSED)
+    return TRUE;
+  g_clear_pointer (&vm->link.client, qmp_client_unref);
+  g_clear_pointer (&vm->link.features, qmp_features_free);
+  g_autofree char *address = address_to_use (vm);
+  vm->link.client = qmp_client_new (address, QMP_GREETING_MS, error);
+  return vm->link.client != NULL;
+}
+
+void
+rechain_vm_look_async (RechainVm *vm, GCancellable *cancellable, GAsyncReadyCallback callback,
+                       gpointer user_data)
+{
+  GTask *task = g_task_new (vm, cancellable, callback, user_data);
+  g_autofree char *cache =
+    g_build_filename (rechain_controller_get_state_dir (vm->link.controller), "cache", NULL);
+  GError *error = NULL;
+  if (!connect_link (vm, &error)) {
+    g_task_return_error (task, error);
+    g_object_unref (task);
+  } else if (vm->link.features != NULL)
+    world_query (vm->link.client, vm->link.features, on_world, task);
+  else
+    qmp_features_query (vm->link.client, cache, FALSE, on_features, task);
+}
+
+gboolean
+rechain_vm_look_finish (RechainVm *vm, GAsyncResult *result, GError **error)
+{
+  return g_task_propagate_boolean (G_TASK (result), error);
+}
+
+gboolean
+rechain_vm_look (RechainVm *vm, GCancellable *cancellable, GError **error)
+{
+  g_auto (Waiting) waiting = {0};
+  rechain_vm_look_async (vm, cancellable, waiting_done, &waiting);
+  return rechain_vm_look_finish (vm, waiting_result (&waiting), error);
+}
+
+static void
+free_public_layer (gpointer layer)
+{
+  rechain_layer_free (layer);
+}
+
+static void
+free_public_disk (gpointer disk)
+{
+  rechain_disk_free (disk);
+}
+
+GPtrArray *
+rechain_vm_get_disks (RechainVm *vm)
+{
+  GPtrArray *disks = g_ptr_array_new_with_free_func (free_public_disk);
+  for (guint i = 0; vm->link.world && i < world_disks (vm->link.world)->len; i++) {
+    ChainDisk *from = world_disks (vm->link.world)->pdata[i];
+    RechainDisk *disk = g_new0 (RechainDisk, 1);
+    *disk = (RechainDisk){.name = g_strdup (from->name),
+                          .node = g_strdup (from->root_node),
+                          .read_only = from->read_only,
+                          .layers = g_ptr_array_new_with_free_func (free_public_layer)};
+    for (guint k = 0; k < from->layers->len; k++) {
+      ChainLayer *l = from->layers->pdata[k];
+      RechainLayer layer = {.file = l->file, .format = l->format, .node = l->node,
+                            .read_only = l->read_only, .virtual_size = l->virtual_size,
+                            .allocated = l->has_allocated ? (gint64)l->allocated : -1,
+                            .backing = l->backing, .backing_format = l->backing_format};
+      g_ptr_array_add (disk->layers, rechain_layer_copy (&layer));
+    }
+    g_ptr_array_add (disks, disk);
+  }
+  return disks;
+}
+
+char *
+rechain_vm_info_to_json (RechainVm *vm)
+{
+  g_return_val_if_fail (vm->link.world != NULL, NULL);
+  return print_document (document_info (&vm->link, vm->address));
+}
+
+char *
+rechain_vm_chain_to_json (RechainVm *vm, const char *disk, GError **error)
+{
+  g_return_val_if_fail (vm->link.world != NULL, NULL);
+  ChainDisk *only = disk ? world_find_disk (vm->link.world, disk, error) : NULL;
+  if (disk != NULL && only == NULL)
+    return NULL;
+  return print_document (document_chain (vm->link.world, vm->address, only));
+}
+
+/* ---- jobs ----------------------------------------------------------------------------------------------- */
+
+static ChainJob *
+find_job (RechainVm *vm, const char *job, GError **error)
+{
+  ChainJob *found = world_job (vm->link.world, job);
+  if (found != NULL)
+    return found;
+  g_autoptr (GString) ids = g_string_new (NULL);
+  GPtrArray *jobs = world_jobs (vm->link.world);
+  for (guint i = 0; i < jobs->len; i++)
+    g_string_append_printf (ids, "%s%s", i ? ", " : "", ((ChainJob *)jobs->pdata[i])->id);
+  fail (error, NOT_FOUND, "there is no job '%s'", job);
+  hint (error, "jobs of this VM: %s", jobs->len ? ids->str : "none");
+  return NULL;
+}
+
+char *
+rechain_vm_jobs_to_json (RechainVm *vm, const char *job, GError **error)
+{
+  g_return_val_if_fail (vm->link.world != NULL, NULL);
+  ChainJob *only = job ? find_job (vm, job, error) : NULL;
+  if (job != NULL && only == NULL)
+    return NULL;
+  return print_document (document_jobs (vm->link.world, only));
+}
+
+typedef struct {
+  RechainJobVerb verb;
+  char *job;
+  guint64 speed;
+  gboolean foreign;
+  JobWatch *watch;
+} JobCall;
+
+static void
+job_call_free (gpointer data)
+{
+  JobCall *call = data;
+  g_clear_pointer (&call->watch, job_watch_free);
+  g_free (call->job);
+  g_free (call);
+}
+
+/* Verb, QMP command, name of its argument. */
+static const struct {
+  const char *command, *key, *says;
+} verbs[] = {
+  [RECHAIN_JOB_CANCEL] = {"job-cancel", "id", "cancel"},
+  [RECHAIN_JOB_PAUSE] = {"job-pause", "id", "pause"},
+  [RECHAIN_JOB_RESUME] = {"job-resume", "id", "resume"},
+  [RECHAIN_JOB_SPEED] = {"block-job-set-speed", "device", "change the speed of"},
+};
+
+static void
+on_verb_done (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  g_autoptr (GTask) task = data;
+  JobCall *call = g_task_get_task_data (task);
+  if (error == NULL) {
+    g_task_return_boolean (task, TRUE);
+    return;
+  }
+  GError *copy = g_error_copy (error);
+  if (copy->code == (int)FAILED)
+    recode (&copy, REFUSED);
+  prefix (&copy, "%s job '%s'", verbs[call->verb].says, call->job);
+  g_task_return_error (task, copy);
+}
+
+static void
+on_looked_for_job (GObject *source, GAsyncResult *result, gpointer data)
+{
+  g_autoptr (GTask) task = data;
+  RechainVm *vm = RECHAIN_VM (source);
+  JobCall *call = g_task_get_task_data (task);
+  GError *error = NULL;
+  ChainJob *job = rechain_vm_look_finish (vm, result, &error) ? find_job (vm, call->job, &error) : NULL;
+  if (job != NULL && !job->ours && !call->foreign) {
+    fail (&error, REFUSED, "job '%s' is not one of rechain's", call->job);
+    hint (&error, "--foreign if you mean it");
+  }
+  if (error != NULL) {
+    g_task_return_error (task, error);
+    return;
+  }
+  Json *arguments = json_make (verbs[call->verb].key, json_str (call->job), "speed",
+                               call->verb == RECHAIN_JOB_SPEED
+                                 ? json_int ((gint64)MIN (call->speed, G_MAXINT64))
+                                 : NULL,
+                               NULL);
+  qmp_client_execute (vm->link.client, verbs[call->verb].command, arguments, 0, on_verb_done,
+                      g_steal_pointer (&task));
+}
+
+static GTask *
+job_task (RechainVm *vm, const char *job, GCancellable *cancellable, GAsyncReadyCallback callback,
+          gpointer user_data)
+{
+  GTask *task = g_task_new (vm, cancellable, callback, user_data);
+  JobCall *call = g_new0 (JobCall, 1);
+  call->job = g_strdup (job);
+  g_task_set_task_data (task, call, job_call_free);
+  return task;
+}
+
+void
+rechain_vm_job_command_async (RechainVm *vm, RechainJobVerb verb, const char *job, guint64 speed,
+                              gboolean foreign, GCancellable *cancellable,
+                              GAsyncReadyCallback callback, gpointer user_data)
+{
+  g_return_if_fail ((guint)verb < G_N_ELEMENTS (verbs) && job != NULL);
+  GTask *task = job_task (vm, job, cancellable, callback, user_data);
+  JobCall *call = g_task_get_task_data (task);
+  call->verb = verb;
+  call->speed = speed;
+  call->foreign = foreign;
+  rechain_vm_look_async (vm, cancellable, on_looked_for_job, task);
+}
+
+gboolean
+rechain_vm_job_command_finish (RechainVm *vm, GAsyncResult *result, GError **error)
+{
+  return g_task_propagate_boolean (G_TASK (result), error);
+}
+
+gboolean
+rechain_vm_job_command (RechainVm *vm, RechainJobVerb verb, const char *job, guint64 speed,
+                        gboolean foreign, GCancellable *cancellable, GError **error)
+{
+  g_auto (Waiting) waiting = {0};
+  rechain_vm_job_command_async (vm, verb, job, speed, foreign, cancellable, waiting_done, &waiting);
+  return rechain_vm_job_command_finish (vm, waiting_result (&waiting), error);
+}
+
+/* ---- waiting for a job ----------------------------------------------------------------------------------- */
+
+typedef struct {
+  GTask *task;
+  guint closed_listener;
+  QmpClient *client;
+  GSource *cancel_source;
+} JobWait;
+
+static void
+job_wait_end (JobWait *wait, GError *take_error)
+{
+  JobCall *call = g_task_get_task_data (wait->task);
+  g_clear_pointer (&call->watch, job_watch_free);
+  qmp_client_unlisten (wait->client, wait->closed_listener);
+  if (wait->cancel_source != NULL)
+    g_source_destroy (wait->cancel_source);
+  g_clear_pointer (&wait->cancel_source, g_source_unref);
+  if (take_error != NULL)
+    g_task_return_error (wait->task, take_error);
+  else
+    g_task_return_boolean (wait->task, TRUE);
+  g_object_unref (wait->task);
+  qmp_client_unref (wait->client);
+  g_free (wait);
+}
+
+static void
+on_job_over (const char *job, JobStatus status, const char *words, gpointer data)
+{
+  GError *error = NULL;
+  if (words != NULL) {
+    fail (&error, FAILED, "job '%s' failed", job);
+    because (&error, "%s", words);
+  } else if (status == JOB_NULL) {
+    fail (&error, FAILED, "job '%s' vanished without leaving a record, which is not success", job);
+    hint (&error, "look at the chain: rechain chain");
+  }
+  job_wait_end (data, error);
+}
+
+static void
+on_closed (QmpClient *client, QmpState state, gpointer data)
+{
+  if (state == QMP_CLOSED)
+    job_wait_end (data, g_error_copy (qmp_client_get_error (client)));
+}
+
+static gboolean
+on_cancelled (GCancellable *cancellable, gpointer data)
+{
+  JobWait *wait = data;
+  GError *error = NULL;
+  g_cancellable_set_error_if_cancelled (cancellable, &error);
+  job_wait_end (wait, error);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+on_looked_to_wait (GObject *source, GAsyncResult *result, gpointer data)
+{
+  g_autoptr (GTask) task = data;
+  RechainVm *vm = RECHAIN_VM (source);
+  JobCall *call = g_task_get_task_data (task);
+  GCancellable *cancellable = g_task_get_cancellable (task);
+  GError *error = NULL;
+  if (!rechain_vm_look_finish (vm, result, &error) || find_job (vm, call->job, &error) == NULL) {
+    g_task_return_error (task, error);
+    return;
+  }
+  JobWait *wait = g_new0 (JobWait, 1);
+  wait->task = g_steal_pointer (&task);
+  wait->client = qmp_client_ref (vm->link.client);
+  wait->closed_listener = qmp_client_watch_state (wait->client, on_closed, wait);
+  if (cancellable != NULL) {
+    wait->cancel_source = g_cancellable_source_new (cancellable);
+    g_source_set_callback (wait->cancel_source, G_SOURCE_FUNC (on_cancelled), wait, NULL);
+    g_source_attach (wait->cancel_source, g_main_context_get_thread_default ());
+  }
+  call->watch = job_watch_new (wait->client);
+  job_watch_wait (call->watch, call->job, JOB_CONCLUDED, on_job_over, wait);
+}
+
+void
+rechain_vm_wait_job_async (RechainVm *vm, const char *job, GCancellable *cancellable,
+                           GAsyncReadyCallback callback, gpointer user_data)
+{
+  g_return_if_fail (job != NULL);
+  rechain_vm_look_async (vm, cancellable, on_looked_to_wait,
+                         job_task (vm, job, cancellable, callback, user_data));
+}
+
+gboolean
+rechain_vm_wait_job_finish (RechainVm *vm, GAsyncResult *result, GError **error)
+{
+  return g_task_propagate_boolean (G_TASK (result), error);
+}
+
+gboolean
+rechain_vm_wait_job (RechainVm *vm, const char *job, GCancellable *cancellable, GError **error)
+{
+  g_auto (Waiting) waiting = {0};
+  rechain_vm_wait_job_async (vm, job, cancellable, waiting_done, &waiting);
+  return rechain_vm_wait_job_finish (vm, waiting_result (&waiting), error);
+}
