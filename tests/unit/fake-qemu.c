@@ -146,7 +146,7 @@ perform (FakeQemu *qemu, const Action *action)
   Json *id = action->command ? g_hash_table_lookup (qemu->ids, action->command) : qemu->last_id;
   gsize length = 0;
   if (action->kind == REPLY)
-    write_reply (qemu, relaxed (json_object_to_json_string (action->arguments)), id);
+    write_reply (qemu, json_dup (action->arguments), id);
   if (action->kind == CLOSE)
     qemu->closing = TRUE;
   if (action->kind == SAY) {
