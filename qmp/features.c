@@ -156,7 +156,7 @@ static gboolean
 answer_all (Question *question)
 {
   g_autoptr (GError) error = g_steal_pointer (&question->error);
-  g_autoptr (QmpClient) client = question->client; /* the reference of qmp_features_query() */
+  QmpClient *client = question->client; /* with the reference of qmp_features_query() */
   GQueue waiters = question->waiters;
   g_queue_init (&question->waiters);
   question->busy = question->asked = FALSE;
@@ -166,6 +166,7 @@ answer_all (Question *question)
                       question->known ? NULL : error, waiter->data);
     g_free (waiter);
   }
+  qmp_client_unref (client); /* the question may go with it */
   return G_SOURCE_CONTINUE;
 }
 

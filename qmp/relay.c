@@ -182,11 +182,11 @@ wrong_with (Json *request)
     return "QMP input lacks member 'execute'";
   if (json_has (request, "arguments") && !json_object_is_type (arguments, json_type_object))
     return "QMP input member 'arguments' must be an object";
-  json_object_object_foreach (request, key, value)
+  static const char *const known[] = {"execute", "arguments", "id", NULL};
+  struct json_object_iter member;
+  json_object_object_foreachC (request, member)
   {
-    (void)value;
-    if (!g_str_equal (key, "execute") && !g_str_equal (key, "arguments") &&
-        !g_str_equal (key, "id"))
+    if (!g_strv_contains (known, member.key))
       return "QMP input has an unexpected member";
   }
   return NULL;
