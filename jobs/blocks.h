@@ -21,8 +21,8 @@ Seen snapshot_is_taken (Op *op, OpDisk *disk, World *world);
 
 /* jobs of ours */
 Seen job_is_there (World *world, const char *job);
-void end_job (World *world, const char *job, GPtrArray *asks);     /* cancel, wait, dismiss */
-void dismiss_job (World *world, const char *job, GPtrArray *asks); /* a concluded one */
+void end_job (World *world, const char *job, GPtrArray *asks); /* cancel, wait, dismiss */
+void record_and_dismiss (const char *job, GPtrArray *asks);   /* a concluded one */
 
 /* Is @node the active layer of the disk, and is the chain under it readable? */
 gboolean disk_is_on (Op *op, OpDisk *disk, World *world, const char *node);

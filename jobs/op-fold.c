@@ -122,6 +122,7 @@ finalize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   Ask *ask = ask_qmp (asks, "job-finalize", json_make ("id", json_str (disk->fold_job), NULL));
   ask->job = disk->fold_job;
   ask->wanted = JOB_CONCLUDED;
+  record_and_dismiss (disk->fold_job, asks);
 }
 
 static Seen
@@ -144,12 +145,6 @@ settle (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ChainDisk *now = world ? op_find_disk (op, disk, world) : NULL;
   ChainLayer *active = now && now->layers->len > 0 ? now->layers->pdata[0] : NULL;
   flush_node (active ? active->node : layer_below (op, disk, NULL), asks);
-}
-
-static void
-dismiss (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
-{
-  dismiss_job (world, disk->fold_job, asks);
 }
 
 const Step fold_steps[] = {
@@ -198,10 +193,5 @@ const Step fold_steps[] = {
    .kind = STEP_FINISH,
    .looks = TRUE,
    .ask = settle},
-  {.name = "fold-dismiss",
-   .says = "dismiss the job, whose outcome is recorded",
-   .kind = STEP_FINISH,
-   .looks = TRUE,
-   .ask = dismiss},
   {0},
 };

@@ -64,14 +64,13 @@ is_pivoted (Op *op, OpDisk *disk, World *world)
 static void
 finalize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ChainJob *job = world ? world_job (world, disk->job) : NULL;
-  if (job != NULL && job_status_is_over (job_status_parse (job->status)))
-    return; /* done before we were interrupted; the graph is looked at in any case */
-  if (world != NULL && job == NULL)
+  /* Done before we were interrupted; the graph is looked at in any case. */
+  if (world != NULL && world_job (world, disk->job) == NULL)
     return;
   Ask *ask = ask_qmp (asks, "job-finalize", json_make ("id", json_str (disk->job), NULL));
   ask->job = disk->job;
   ask->wanted = JOB_CONCLUDED;
+  record_and_dismiss (disk->job, asks);
 }
 
 static gboolean
@@ -107,7 +106,6 @@ reattach (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   const char *node = old->node;
   if (!disk_is_on (op, disk, world, disk->node) || is_pivoted (op, disk, world) != SEEN_YES)
     return;
-  end_job (world, disk->job, asks);
   if (!world_has_node (world, node)) {
     node = disk->old_node;
     if (!world_has_node (world, node))
@@ -129,12 +127,6 @@ header_is_right (Op *op, OpDisk *disk, World *world, GError **error)
     return fail (error, FAILED, "the header of '%s' names the backing file '%s' and not '%s'", disk->to,
                  header.backing ? header.backing : "", disk->backing ? disk->backing : "");
   return is_on_new (op, disk, world, error);
-}
-
-static void
-dismiss (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
-{
-  dismiss_job (world, disk->job, asks);
 }
 
 static gboolean
@@ -192,11 +184,6 @@ const Step move_steps[] = {
    .kind = STEP_FINISH,
    .ask = flush,
    .verify = header_is_right},
-  {.name = "dismiss",
-   .says = "dismiss the job, whose outcome is recorded",
-   .kind = STEP_FINISH,
-   .looks = TRUE,
-   .ask = dismiss},
   {.name = "detach",
    .says = "close the nodes of the dropped layers",
    .kind = STEP_FINISH,

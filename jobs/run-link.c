@@ -73,8 +73,6 @@ link_attach (Runner *runner, QmpClient *client)
   runner->listeners[0] = qmp_client_watch_state (client, on_state, runner);
   runner->listeners[1] = qmp_client_listen (client, "BLOCK_IO_ERROR", on_io_error, runner);
   job_watch_set_progress (runner->watch, 500, on_progress, runner);
-  if (runner->relay != NULL)
-    qmp_relay_set_client (runner->relay, client);
 }
 
 void
@@ -179,6 +177,11 @@ link_lend (Runner *runner)
   runner->relay = qmp_relay_new (path, lent, on_own_command, runner, &error);
   if (runner->relay == NULL)
     g_message ("operation %s: its monitor cannot be lent: %s", runner->op->id, error->message);
-  else if (runner->client != NULL)
-    qmp_relay_set_client (runner->relay, runner->client);
+}
+
+void
+link_set_lent (Runner *runner, gboolean lent_now)
+{
+  if (runner->relay != NULL)
+    qmp_relay_set_client (runner->relay, lent_now ? runner->client : NULL);
 }

@@ -94,3 +94,4 @@ void link_again (Runner *runner);           /* then link_is_back() or link_is_de
 void link_is_back (Runner *runner);         /* in run.c */
 void link_is_dead (Runner *runner, GError *take_error); /* in run.c */
 void link_lend (Runner *runner);            /* the relay */
+void link_set_lent (Runner *runner, gboolean lent);

@@ -230,7 +230,7 @@ on_world (World *world, const GError *error, gpointer data)
   runner->world = world;
   if (world != NULL)
     look->then (runner, world);
-  else if (runner->lost || g_error_matches (error, RECHAIN_ERROR, UNREACHABLE)) {
+  else if (runner->lost || error == NULL || g_error_matches (error, RECHAIN_ERROR, UNREACHABLE)) {
     runner->lost = TRUE;
     link_again (runner);
   } else {
@@ -238,6 +238,60 @@ on_world (World *world, const GError *error, gpointer data)
     prefix (&copy, "look at QEMU");
     get_stuck (runner, copy);
   }
+}
+
+static gboolean
+is_our_job (Op *op, const char *id)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    if (g_strcmp0 (id, op_disk (op, i)->job) == 0 || g_strcmp0 (id, op_disk (op, i)->fold_job) == 0)
+      return TRUE;
+  return FALSE;
+}
+
+/* A job of ours that concluded outside the normal course (it failed, or we were interrupted): its
+ * outcome is recorded, then it is dismissed, and only then is QEMU asked for its nodes, since 7.2 dies of
+ * that question otherwise. TRUE: there was one. */
+static gboolean
+note_concluded (Runner *runner, Json *jobs)
+{
+  guint n = 0;
+  for (gsize i = 0; i < json_length (jobs); i++) {
+    Json *job = json_at (jobs, i);
+    const char *id = json_get_str (job, "id"), *words = json_get_str (job, "error");
+    if (!is_our_job (runner->op, id) || g_strcmp0 (json_get_str (job, "status"), "concluded") != 0)
+      continue;
+    g_autofree char *detail = g_strdup_printf ("job %s concluded: %s", id, words ? words : "no error");
+    note (runner, NULL, "note", detail);
+    n++;
+  }
+  return n > 0;
+}
+
+static void
+on_jobs_before_look (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  Look *look = data;
+  Runner *runner = look->runner;
+  GError *unwritten = NULL;
+  if (runner->ended || runner->detached || (error != NULL && runner->lost)) {
+    on_world (NULL, error, look);
+    return;
+  }
+  if (note_concluded (runner, ret) && !journal_write (runner->journal, runner->op, &unwritten)) {
+    g_autoptr (Runner) last = runner;
+    g_free (look);
+    journal_failed (runner, unwritten);
+    return;
+  }
+  for (gsize i = 0; i < json_length (ret); i++) {
+    Json *job = json_at (ret, i);
+    if (is_our_job (runner->op, json_get_str (job, "id")) &&
+        g_strcmp0 (json_get_str (job, "status"), "concluded") == 0)
+      qmp_client_execute (client, "job-dismiss",
+                          json_make ("id", json_str (json_get_str (job, "id")), NULL), 0, NULL, NULL);
+  }
+  world_query (client, runner->features, on_world, look);
 }
 
 static void
@@ -249,7 +303,7 @@ look_then (Runner *runner, Looked then)
   }
   Look *look = g_new0 (Look, 1);
   *look = (Look){.runner = runner_ref (runner), .then = then};
-  world_query (runner->client, runner->features, on_world, look);
+  qmp_client_execute (runner->client, "query-jobs", NULL, 0, on_jobs_before_look, look);
 }
 
 /* ---- tables that ended ---------------------------------------------------------------------------------- */
@@ -430,6 +484,20 @@ count_asks (Runner *runner)
   return n;
 }
 
+/* The monitor is lent while a job copies, which is long; not around the ends of jobs, where 7.2 must not
+ * be asked for its nodes, nor in the steps between, which take milliseconds. */
+static gboolean
+step_copies (Runner *runner)
+{
+  for (guint i = 0; i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    Ask *last = lane->asks->len ? lane->asks->pdata[lane->asks->len - 1] : NULL;
+    if (last != NULL && last->job != NULL && last->wanted != JOB_CONCLUDED)
+      return TRUE;
+  }
+  return FALSE;
+}
+
 static void step_done (Runner *runner);
 
 static void
@@ -452,8 +520,10 @@ prepare (Runner *runner, World *world)
     step_done (runner);
   else if (!record_intent (runner, step, &error))
     journal_failed (runner, error);
-  else
+  else {
+    link_set_lent (runner, step_copies (runner));
     lanes_start (runner);
+  }
 }
 
 static void
@@ -529,6 +599,7 @@ lanes_ended (Runner *runner)
   const Step *step = runner_step (runner);
   gboolean back = runner_cursor (runner)->back;
   GError *first = NULL;
+  link_set_lent (runner, FALSE);
   for (guint i = 0; i < runner->lanes->len; i++) {
     Lane *lane = runner->lanes->pdata[i];
     if (lane->error == NULL)

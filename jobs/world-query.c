@@ -11,6 +11,9 @@
 
 /* QEMU answers the queries one after the other, and a job may end in between. */
 #define MAX_ATTEMPTS 3u
+/* Whoever follows a job dismisses it within milliseconds. */
+#define PATIENCE_MS  50u
+#define MAX_PATIENCE 20u
 
 /* Some state is only asked for where this QEMU has it; N_FEATURES: always. Where the answer is not
  * required, an error means "none". */
@@ -38,6 +41,7 @@ typedef struct {
   GError *error; /* the first */
   guint pending;
   guint attempts;
+  guint patience; /* how often we waited for a job to be dismissed */
 } Query;
 
 /* One command of a burst. */
@@ -160,6 +164,78 @@ ask_all (Query *query)
   }
 }
 
+/* -- a QEMU that must not be asked --------------------------------------------------------------- */
+
+/* QEMU 7.2 dies of SIGSEGV in query-named-block-nodes while a stream job is concluded and not yet
+ * dismissed (its copy-on-read filter has lost its child; docs/qemu-findings.md). 5.2 has no such
+ * filter and 10.0 is sound; what lies between is taken to be bad. */
+static gboolean
+dies_of_concluded_streams (QmpClient *client)
+{
+  guint version = qmp_client_get_version (client);
+  return version >= 60000 && version < 100000;
+}
+
+static const char *
+concluded_stream (Json *jobs)
+{
+  for (gsize i = 0; i < json_length (jobs); i++) {
+    Json *job = json_at (jobs, i);
+    if (g_strcmp0 (json_get_str (job, "type"), "stream") == 0 &&
+        g_strcmp0 (json_get_str (job, "status"), "concluded") == 0)
+      return json_get_str (job, "id") ? json_get_str (job, "id") : "?";
+  }
+  return NULL;
+}
+
+static void ask_jobs (Query *query);
+
+static gboolean
+on_patience (gpointer data)
+{
+  ask_jobs (data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+wait_for_dismissal (Query *query)
+{
+  g_autoptr (GSource) timer = g_timeout_source_new (PATIENCE_MS);
+  g_source_set_callback (timer, on_patience, query, NULL);
+  g_source_attach (timer, g_main_context_get_thread_default ());
+}
+
+static void
+on_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  Query *query = data;
+  const char *job = concluded_stream (ret);
+  if (error == NULL && job == NULL) {
+    ask_all (query);
+    return;
+  }
+  if (error == NULL && ++query->patience < MAX_PATIENCE) {
+    wait_for_dismissal (query);
+    return;
+  }
+  g_autoptr (GError) told = error ? g_error_copy (error) : NULL;
+  if (told == NULL) {
+    fail (&told, REFUSED, "job '%s' is concluded and nobody dismisses it: this QEMU dies when it is "
+                          "asked for its nodes now", job);
+    hint (&told, "whoever started the job must dismiss it (QMP: job-dismiss)%s",
+          g_str_has_prefix (job, "rc-") ? "; it is ours: rechain recover" : "");
+  }
+  prefix (&told, "look at QEMU's disks");
+  query->callback (NULL, told, query->data);
+  query_free (query);
+}
+
+static void
+ask_jobs (Query *query)
+{
+  qmp_client_execute (query->client, "query-jobs", NULL, 0, on_jobs, query);
+}
+
 void
 world_query (QmpClient *client, QmpFeatures *features, WorldReady callback, gpointer data)
 {
@@ -168,5 +244,8 @@ world_query (QmpClient *client, QmpFeatures *features, WorldReady callback, gpoi
   query->features = features;
   query->callback = callback;
   query->data = data;
-  ask_all (query);
+  if (dies_of_concluded_streams (client) && has (query, FEATURE_QUERY_JOBS))
+    ask_jobs (query);
+  else
+    ask_all (query);
 }

@@ -10,9 +10,11 @@
 #include "src/common/error.h"
 
 #include <errno.h>
+#include <string.h>
 
-#define RETRY_MS        50 /* connecting again while the backlog of a unix socket is full */
-#define CAPABILITIES_ID 0  /* commands of users start at 1 */
+#define RETRY_MS        50  /* connecting again while the backlog of a unix socket is full */
+#define MAX_PACKAGE     256 /* bytes of QEMU's "package" */
+#define CAPABILITIES_ID 0   /* commands of users start at 1 */
 
 enum { EVENTS, STATES }; /* kinds of listeners */
 
@@ -263,7 +265,7 @@ keep_greeting (QmpClient *client, Json *greeting)
   guint major = version_part (qemu, "major", 9999);
   guint minor = version_part (qemu, "minor", 99);
   guint micro = version_part (qemu, "micro", 99);
-  gboolean plain = package == NULL || *package == '\0';
+  gboolean plain = package == NULL || *package == '\0' || strlen (package) > MAX_PACKAGE;
   client->greeting = json_dup (greeting);
   client->version = major * 10000 + minor * 100 + micro;
   client->version_string =
@@ -433,7 +435,8 @@ on_remote_connected (GObject *source, GAsyncResult *result, gpointer data)
   if (client->state == QMP_CLOSED) {
     g_debug ("%s: connected too late", client->name);
   } else if (connection != NULL) {
-    g_tcp_connection_set_graceful_disconnect (G_TCP_CONNECTION (connection), FALSE);
+    /* A host that vanished is noticed although nothing is sent. */
+    g_socket_set_keepalive (g_socket_connection_get_socket (connection), TRUE);
     connected (client, G_IO_STREAM (connection));
     set_state (client, QMP_GREETING);
   } else {

@@ -24,7 +24,8 @@ typedef enum {
 } QmpState;
 
 /* Success: (@ret, NULL). QEMU said no: (NULL, FAILED or NOT_FOUND, QEMU's "desc" as cause). Connection ended,
- * or deadline passed: (NULL, UNREACHABLE). @ret is borrowed. */
+ * or deadline passed: (NULL, UNREACHABLE); socket may not be opened: (NULL, PERMISSION); command that
+ * this QEMU does not have: (NULL, REFUSED). @ret is borrowed. */
 typedef void (*QmpReply) (QmpClient *client, Json *ret, const GError *error, gpointer data);
 /* @event is the whole message ("event", "data", "timestamp"), borrowed. */
 typedef void (*QmpEvent) (QmpClient *client, const char *name, Json *event, gpointer data);

@@ -4,6 +4,7 @@
 #include "qmp/address.h"
 #include "qmp/message.h"
 #include "qmp/stream.h"
+#include "qmp/wakeup.h"
 #include "src/common/error.h"
 #include "src/common/fs.h"
 
@@ -18,12 +19,14 @@
 #define MAX_REQUEST   (1u << 20)
 #define MAX_UNREAD    (16u << 20)
 #define MAX_IN_FLIGHT 64
+#define ACCEPT_AGAIN  100000 /* us; after a failure such as too many open files */
 
 struct _QmpRelay {
   char *path;
   FileId id; /* of the socket that we made */
   GSocket *socket;
   GSource *incoming;
+  GSource *again;
   GMainContext *context;
   GStrv allowed;
   QmpRelayCommand own;
@@ -262,8 +265,11 @@ on_incoming (GSocket *socket, GIOCondition condition, gpointer data)
 {
   QmpRelay *relay = data;
   g_autoptr (GSocket) accepted = g_socket_accept (socket, NULL, NULL);
-  if (accepted == NULL)
-    return G_SOURCE_CONTINUE;
+  if (accepted == NULL) {
+    wakeup_clear (&relay->incoming);
+    wakeup_at (relay->again, g_get_monotonic_time () + ACCEPT_AGAIN);
+    return G_SOURCE_REMOVE;
+  }
   g_socket_set_blocking (accepted, FALSE);
   g_autoptr (GSocketConnection) connection =
       g_socket_connection_factory_create_connection (accepted);
@@ -278,6 +284,16 @@ on_incoming (GSocket *socket, GIOCondition condition, gpointer data)
                                      MAX_UNREAD, &stream_owner, borrower);
   g_ptr_array_add (relay->borrowers, borrower);
   say (borrower, make_greeting (relay));
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+wait_incoming (gpointer data)
+{
+  QmpRelay *relay = data;
+  relay->incoming = g_socket_create_source (relay->socket, G_IO_IN, NULL);
+  g_source_set_callback (relay->incoming, G_SOURCE_FUNC (on_incoming), relay, NULL);
+  g_source_attach (relay->incoming, relay->context);
   return G_SOURCE_CONTINUE;
 }
 
@@ -352,9 +368,8 @@ qmp_relay_new (const char *path, const char *const *allowed, QmpRelayCommand own
   relay->borrowers = g_ptr_array_new_with_free_func (borrower_leave);
   if (!listen_at (relay, error))
     return NULL;
-  relay->incoming = g_socket_create_source (relay->socket, G_IO_IN, NULL);
-  g_source_set_callback (relay->incoming, G_SOURCE_FUNC (on_incoming), relay, NULL);
-  g_source_attach (relay->incoming, relay->context);
+  relay->again = wakeup_new (relay->context, wait_incoming, relay);
+  wait_incoming (relay);
   return g_steal_pointer (&relay);
 }
 
@@ -363,9 +378,8 @@ qmp_relay_free (QmpRelay *relay)
 {
   if (relay == NULL)
     return;
-  if (relay->incoming != NULL)
-    g_source_destroy (relay->incoming);
-  g_clear_pointer (&relay->incoming, g_source_unref);
+  wakeup_clear (&relay->incoming);
+  wakeup_clear (&relay->again);
   if (relay->socket != NULL) {
     file_remove (relay->path, relay->id, NULL);
     g_socket_close (relay->socket, NULL);

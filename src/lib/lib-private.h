@@ -28,6 +28,9 @@ typedef struct {
 } VmLink;
 
 VmLink *rechain_vm_get_link (RechainVm *vm);
+/* Only connects: recovery settles jobs before it asks for nodes. Ends with rechain_vm_look_finish(). */
+void rechain_vm_connect_async (RechainVm *vm, GCancellable *cancellable, GAsyncReadyCallback callback,
+                               gpointer user_data);
 char *rechain_vm_normalize_address (const char *address);
 
 /* operation.c: around an operation of the journal, for recovery. Takes @op. */

@@ -340,7 +340,7 @@ check_same_qemu (RechainOperation *operation, GError **error)
 }
 
 static void
-on_looked_to_recover (GObject *source, GAsyncResult *result, gpointer data)
+on_connected_to_recover (GObject *source, GAsyncResult *result, gpointer data)
 {
   g_autoptr (GTask) task = data;
   static const RunDirection directions[] = {[RECHAIN_DIRECTION_DEFAULT] = RUN_BY_RECORD,
@@ -373,7 +373,7 @@ rechain_operation_recover_async (RechainOperation *operation, RechainDirection d
   recovery->direction = direction;
   g_task_set_task_data (task, recovery, g_free);
   g_task_set_check_cancellable (task, FALSE);
-  rechain_vm_look_async (operation->vm, cancellable, on_looked_to_recover, task);
+  rechain_vm_connect_async (operation->vm, cancellable, on_connected_to_recover, task);
 }
 
 /* ---- control and reading ------------------------------------------------------------------------------------- */

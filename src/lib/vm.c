@@ -101,6 +101,9 @@ on_world (World *world, const GError *error, gpointer data)
     g_task_return_boolean (task, TRUE);
 }
 
+/* Connecting without looking: the task's data says so. */
+static char connect_only;
+
 static void
 on_features (QmpFeatures *features, const GError *error, gpointer data)
 {
@@ -113,7 +116,11 @@ on_features (QmpFeatures *features, const GError *error, gpointer data)
   }
   g_clear_pointer (&vm->link.features, qmp_features_free);
   vm->link.features = features;
-  world_query (vm->link.client, features, on_world, task);
+  if (g_task_get_source_tag (task) == &connect_only) {
+    g_task_return_boolean (task, TRUE);
+    g_object_unref (task);
+  } else
+    world_query (vm->link.client, features, on_world, task);
 }
 
 /* While an operation of ours holds the monitor, it lends it. */
@@ -147,11 +154,9 @@ connect_link (RechainVm *vm, GError **error)
   return vm->link.client != NULL;
 }
 
-void
-rechain_vm_look_async (RechainVm *vm, GCancellable *cancellable, GAsyncReadyCallback callback,
-                       gpointer user_data)
+static void
+reach (RechainVm *vm, GTask *task)
 {
-  GTask *task = g_task_new (vm, cancellable, callback, user_data);
   g_autofree char *cache =
     g_build_filename (rechain_controller_get_state_dir (vm->link.controller), "cache", NULL);
   GError *error = NULL;
@@ -162,6 +167,22 @@ rechain_vm_look_async (RechainVm *vm, GCancellable *cancellable, GAsyncReadyCall
     world_query (vm->link.client, vm->link.features, on_world, task);
   else
     qmp_features_query (vm->link.client, cache, FALSE, on_features, task);
+}
+
+void
+rechain_vm_look_async (RechainVm *vm, GCancellable *cancellable, GAsyncReadyCallback callback,
+                       gpointer user_data)
+{
+  reach (vm, g_task_new (vm, cancellable, callback, user_data));
+}
+
+void
+rechain_vm_connect_async (RechainVm *vm, GCancellable *cancellable, GAsyncReadyCallback callback,
+                          gpointer user_data)
+{
+  GTask *task = g_task_new (vm, cancellable, callback, user_data);
+  g_task_set_source_tag (task, &connect_only);
+  reach (vm, task);
 }
 
 gboolean
