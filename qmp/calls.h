@@ -17,34 +17,23 @@ typedef struct {
 
 typedef struct _Calls Calls;
 
-Calls *
-calls_new (void);
-void
-calls_free (Calls *calls); /* has to be empty, or nobody hears */
+Calls *calls_new (void);
+void calls_free (Calls *calls); /* has to be empty, or nobody hears */
 /* Takes @arguments. The result is borrowed. */
-Call *
-calls_add (Calls *calls, const char *command, Json *arguments, guint timeout_ms, QmpReply callback,
-           gpointer data);
-void
-call_free (Call *call);
+Call *calls_add (Calls *calls, const char *command, Json *arguments, guint timeout_ms,
+                 QmpReply callback, gpointer data);
+void call_free (Call *call);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Call, call_free)
 
 /* Full; NULL where there is none. */
-Call *
-calls_take (Calls *calls, gint64 id);
-Call *
-calls_take_expired (Calls *calls, gint64 now);
-Call *
-calls_take_oldest (Calls *calls);
+Call *calls_take (Calls *calls, gint64 id);
+Call *calls_take_expired (Calls *calls, gint64 now);
+Call *calls_take_oldest (Calls *calls);
 
 /* The next one that was not sent yet, marked as sent; borrowed. */
-Call *
-calls_next_unsent (Calls *calls);
+Call *calls_next_unsent (Calls *calls);
 /* -1 where nothing waits. */
-gint64
-calls_nearest_deadline (Calls *calls);
-guint
-calls_waiting (Calls *calls);
+gint64 calls_nearest_deadline (Calls *calls);
+guint calls_waiting (Calls *calls);
 /* Was @id ever given out? */
-gboolean
-calls_knew (Calls *calls, gint64 id);
+gboolean calls_knew (Calls *calls, gint64 id);

@@ -9,25 +9,20 @@
 typedef struct _Listeners Listeners;
 
 typedef struct {
-  guint id;   /* 0: removed */
-  char *name; /* filter, NULL: everything */
-  guint kind; /* of the owner's choosing */
+  guint id;      /* 0: removed */
+  char *name;    /* filter, NULL: everything */
+  guint kind;    /* of the owner's choosing */
   GCallback callback;
   gpointer data;
 } Listener;
 
 typedef void (*ListenerTell) (const Listener *listener, gpointer what);
 
-Listeners *
-listeners_new (void);
+Listeners *listeners_new (void);
 /* After it nobody is called; freed when nothing is being told. */
-void
-listeners_free (Listeners *listeners);
-guint
-listeners_add (Listeners *listeners, guint kind, const char *name, GCallback callback,
-               gpointer data);
-void
-listeners_remove (Listeners *listeners, guint id);
-void
-listeners_tell (Listeners *listeners, guint kind, const char *name, ListenerTell tell,
-                gpointer what);
+void listeners_free (Listeners *listeners);
+guint listeners_add (Listeners *listeners, guint kind, const char *name, GCallback callback,
+                     gpointer data);
+void listeners_remove (Listeners *listeners, guint id);
+void listeners_tell (Listeners *listeners, guint kind, const char *name, ListenerTell tell,
+                     gpointer what);

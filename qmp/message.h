@@ -23,21 +23,15 @@ typedef struct {
   const char *reason;
 } QmpMessage;
 
-QmpMessage
-qmp_message_read (Json *message);
+QmpMessage qmp_message_read (Json *message);
 
 /* All full, taking their Json arguments; those may be NULL. */
-Json *
-qmp_message_command (const char *command, Json *arguments, Json *id);
-Json *
-qmp_message_return (Json *ret, Json *id);
-Json *
-qmp_message_error (const char *class, const char *desc, Json *id);
+Json *qmp_message_command (const char *command, Json *arguments, Json *id);
+Json *qmp_message_return (Json *ret, Json *id);
+Json *qmp_message_error (const char *class, const char *desc, Json *id);
 
 /* QEMU's refusal of @command as ours: @message has to be a MESSAGE_ERROR. Always returns FALSE. */
-gboolean
-qmp_message_fail (const QmpMessage *message, const char *command, GError **error);
+gboolean qmp_message_fail (const QmpMessage *message, const char *command, GError **error);
 
 /* Full. For the log: one line of at most 500 characters, without arguments that may be secret. */
-char *
-qmp_message_for_log (Json *message);
+char *qmp_message_for_log (Json *message);
