@@ -533,12 +533,12 @@ begin_step (Runner *runner)
   if (table_ended (runner))
     return;
   const Step *step = runner_step (runner);
-  runner_changed (runner);
   if (step->applies != NULL && !step->applies (runner->op)) {
     cursor->at += cursor->back ? -1 : 1;
     begin_step (runner);
     return;
   }
+  runner_changed (runner);
   /* In the normal course a step asks exactly what the plan has printed. */
   if (cursor->back || step->looks || runner->resumed)
     look_then (runner, prepare);
