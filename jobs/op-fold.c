@@ -21,20 +21,35 @@ needs_fold (Op *op, OpDisk *disk, World *world)
   return world == NULL || disk_is_on (op, disk, world, disk->node);
 }
 
+/* A guest that waits for us, since its write to the overlay failed, waits no longer than the storage
+ * needs; one that runs is protected by the operation's bandwidth. */
+static guint64
+fold_speed (Op *op, World *world)
+{
+  gboolean waits = world && g_strcmp0 (world_run_state (world), "io-error") == 0;
+  return waits ? 0 : bandwidth_share (op, op->disks->len);
+}
+
+static void
+ask_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ChainDisk *now = world ? op_find_disk (op, disk, world) : NULL;
+  ask_qmp (asks, "block-commit",
+           json_make ("job-id", json_str (disk->fold_job), "device",
+                      json_str (now ? now->root_node : disk->attach_to ? disk->attach_to : disk->node),
+                      "top-node", json_str (disk->node), "base-node",
+                      json_str (layer_below (op, disk, world)), "speed",
+                      json_int ((gint64)fold_speed (op, world)), "auto-finalize", json_flag (FALSE),
+                      "auto-dismiss", json_flag (FALSE), NULL));
+}
+
 static void
 start_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ChainDisk *now = world ? op_find_disk (op, disk, world) : NULL;
   if (!needs_fold (op, disk, world))
     return;
   if (world == NULL || world_job (world, disk->fold_job) == NULL)
-    ask_qmp (asks, "block-commit",
-             json_make ("job-id", json_str (disk->fold_job), "device",
-                        json_str (now ? now->root_node : disk->attach_to ? disk->attach_to : disk->node),
-                        "top-node", json_str (disk->node), "base-node",
-                        json_str (layer_below (op, disk, world)), "speed",
-                        json_int ((gint64)bandwidth_share (op, op->disks->len)), "auto-finalize",
-                        json_flag (FALSE), "auto-dismiss", json_flag (FALSE), NULL));
+    ask_commit (op, disk, world, asks);
   ask_wait (asks, disk->fold_job, JOB_READY);
 }
 

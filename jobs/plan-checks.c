@@ -164,6 +164,10 @@ check_reuse (OpDisk *disk, GError **error)
 static gboolean
 check_names (Op *op, OpDisk *disk, GError **error)
 {
+  /* QMP is JSON, which is UTF-8: another name would reach QEMU as a different one. */
+  if (!g_utf8_validate (disk->to, -1, NULL))
+    return fail (error, REFUSED, "disk '%s': the target's name is not UTF-8, which QMP cannot carry",
+                 disk->name);
   for (guint i = 0; i < disk->index; i++)
     if (path_same_file (op_disk (op, i)->to, disk->to))
       return fail (error, REFUSED, "disks '%s' and '%s' have the same target '%s'", op_disk (op, i)->name,

@@ -623,12 +623,23 @@ lanes_ended (Runner *runner)
 
 /* ---- turning round ----------------------------------------------------------------------------------------- */
 
+/* From intent to cause: what the user asked for comes first. */
+static void
+say_intent (Op *op, GError **error)
+{
+  g_autoptr (GString) disks = g_string_new (NULL);
+  for (guint i = 0; i < op->disks->len; i++)
+    g_string_append_printf (disks, "%s%s", i ? "," : "", op_disk (op, i)->name);
+  prefix (error, "%s %s", op_kind_name (op->kind), disks->str);
+}
+
 static void
 remember (Runner *runner, GError *take_error)
 {
-  if (runner->op->error == NULL)
+  if (runner->op->error == NULL) {
     runner->op->error = take_error;
-  else
+    say_intent (runner->op, &runner->op->error);
+  } else
     g_error_free (take_error);
 }
 
@@ -743,8 +754,9 @@ link_is_back (Runner *runner)
     look_then (runner, judge_failed_pivot);
   else if (!runner->in_fold && !runner->main.back && step->kind == STEP_UNDOABLE &&
            runner->op->state == OP_RUNNING) {
-    if (runner->op->error == NULL)
-      fail (&runner->op->error, UNREACHABLE, "%s: the connection to QEMU ended", step->name);
+    GError *error = NULL;
+    fail (&error, UNREACHABLE, "%s: the connection to QEMU ended", step->name);
+    remember (runner, error);
     turn_back (runner);
   } else
     begin_step (runner);
