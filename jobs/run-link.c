@@ -34,7 +34,11 @@ on_io_error (QmpClient *client, const char *name, Json *event, gpointer data)
     g_autofree char *why =
       g_strdup_printf ("the guest's write to '%s' failed: %s", disk->to,
                        json_get_str (d, "reason") ? json_get_str (d, "reason") : "I/O error");
-    runner_cancel (runner, why);
+    /* Already on the way back: the guest waits for us now, so the storage sets the pace. */
+    if (runner->main.back)
+      runner_set_bandwidth (runner, 0);
+    else
+      runner_cancel (runner, why);
     return;
   }
 }
