@@ -43,16 +43,6 @@ ask_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
                       "auto-dismiss", json_flag (FALSE), NULL));
 }
 
-static void
-start_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
-{
-  if (!needs_fold (op, disk, world))
-    return;
-  if (world == NULL || world_job (world, disk->fold_job) == NULL)
-    ask_commit (op, disk, world, asks);
-  ask_wait (asks, disk->fold_job, JOB_READY);
-}
-
 static Seen
 commit_is_ready (Op *op, OpDisk *disk, World *world)
 {
@@ -80,6 +70,34 @@ note_release (Op *op, OpDisk *disk, GError **error)
     op->pause_us = MAX (op->pause_us, (guint64)(g_get_monotonic_time () - op->held_us));
   op->held = FALSE;
   return TRUE;
+}
+
+/* All jobs are started by one lane, since a QEMU before 7.2 can crash when such a job starts while writes
+ * are in flight (qemu-reference, fact 6): there the guest is stopped for that moment. */
+static void
+start_commits (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  gboolean stop = op->start_held && world != NULL && world_running (world);
+  if (stop) {
+    ask_local (asks, "note that the guest is stopped by us", note_hold);
+    ask_qmp (asks, "stop", NULL);
+  }
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *d = op_disk (op, i);
+    if (needs_fold (op, d, world) && (world == NULL || world_job (world, d->fold_job) == NULL))
+      ask_commit (op, d, world, asks);
+  }
+  if (stop) {
+    ask_qmp (asks, "cont", NULL);
+    ask_local (asks, "note that the guest runs", note_release);
+  }
+}
+
+static void
+copy_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (needs_fold (op, disk, world))
+    ask_wait (asks, disk->fold_job, JOB_READY);
 }
 
 /* "Held" is recorded before the guest is stopped: whoever comes after us knows whom to continue. */
@@ -110,6 +128,15 @@ release (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   if (world == NULL || (stopped && (op->held || (io_error && op->was_running))))
     ask_qmp (asks, "cont", NULL);
   ask_local (asks, "note that the guest runs", note_release);
+}
+
+/* One job may have started and the next one not. */
+static void
+end_commits (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    end_job (world, op_disk (op, i)->fold_job, asks);
+  release (op, NULL, world, asks);
 }
 
 static Seen
@@ -164,13 +191,21 @@ settle (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 const Step fold_steps[] = {
   {.name = "fold-commit",
-   .says = "copy what was written since back into the old layer",
+   .says = "start to copy what was written since back into the old layer",
+   .kind = STEP_UNDOABLE,
+   .once = TRUE,
+   .looks = TRUE,
+   .ask = start_commits,
+   .undo = end_commits,
+   .undo_says = "cancel the jobs, continue the guest"},
+  {.name = "fold-copy",
+   .says = "copy it, until both layers are nearly the same",
    .kind = STEP_UNDOABLE,
    .looks = TRUE,
-   .ask = start_commit,
+   .ask = copy_back,
    .probe = commit_is_ready,
    .undo = end_commit,
-   .undo_says = "cancel that job"},
+   .undo_says = "cancel the job"},
   {.name = "hold",
    .says = "stop the guest for a moment",
    .kind = STEP_UNDOABLE,

@@ -286,7 +286,7 @@ op_to_json (Op *op)
 {
   Json *json = json_make ("kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags),
                           "qemu_pid", json_int (op->qemu_pid), "mask_protocol",
-                          json_flag (op->mask_protocol), NULL);
+                          json_flag (op->mask_protocol), "start_held", json_flag (op->start_held), NULL);
   put_strings (json, op, op_strings, G_N_ELEMENTS (op_strings));
   for (gsize i = 0; i < G_N_ELEMENTS (op_numbers); i++)
     json_set (json, op_numbers[i].key, json_int ((gint64)FIELD (guint64, op, op_numbers[i])));
@@ -417,6 +417,7 @@ op_from_json (Json *plan, Json *facts, GError **error)
   op->flags = (OpFlags)json_get_int (plan, "flags");
   op->qemu_pid = (pid_t)json_get_int (plan, "qemu_pid");
   op->mask_protocol = json_get_bool (plan, "mask_protocol");
+  op->start_held = json_get_bool (plan, "start_held");
   op->was_running = json_get_bool (facts, "was_running");
   op->held = json_get_bool (facts, "held");
   op->switched = json_get_bool (facts, "switched");

@@ -89,6 +89,7 @@ typedef struct {
   pid_t qemu_pid;
   guint64 qemu_start; /* start time of that process in clock ticks after boot; 0 unknown */
   gboolean mask_protocol; /* this QEMU takes backing-mask-protocol */
+  gboolean start_held;    /* this QEMU wants the guest stopped while a commit job starts */
   OpFlags flags;
   guint64 bandwidth;    /* bytes/s over all disks, 0 = unlimited */
   guint64 timeout_ms, max_pause_ms;

@@ -7,6 +7,9 @@
 
 #include <string.h>
 
+/* QEMU 7.2: mirror-like jobs may start while writes are in flight (upstream da93d5c84e). */
+#define FIRST_SAFE_START 70200u
+
 typedef struct {
   PlanContext context;
   Op *op;
@@ -188,6 +191,7 @@ fill (Plan *plan, const Request *request, GError **error)
   op->qemu_pid = qmp_client_get_peer_pid (client);
   op->qemu_start = process_start_time (op->qemu_pid);
   op->mask_protocol = qmp_features_has (plan->context.features, FEATURE_STREAM_MASK_PROTOCOL);
+  op->start_held = qmp_client_get_version (client) < FIRST_SAFE_START;
   op->flags = request->flags;
   op->bandwidth = request->bandwidth;
   op->timeout_ms = request->timeout_ms;
