@@ -181,11 +181,14 @@ link_lend (Runner *runner)
   runner->relay = qmp_relay_new (path, lent, on_own_command, runner, &error);
   if (runner->relay == NULL)
     g_message ("operation %s: its monitor cannot be lent: %s", runner->op->id, error->message);
+  link_set_lent (runner, FALSE);
 }
 
 void
 link_set_lent (Runner *runner, gboolean lent_now)
 {
-  if (runner->relay != NULL)
-    qmp_relay_set_client (runner->relay, lent_now ? runner->client : NULL);
+  if (runner->relay == NULL)
+    return;
+  qmp_relay_set_client (runner->relay, runner->client);
+  qmp_relay_hold (runner->relay, !lent_now);
 }

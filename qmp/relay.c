@@ -34,6 +34,7 @@ struct _QmpRelay {
   QmpClient *client; /* nullable */
   guint listener;
   Json *greeting; /* of the last client */
+  gboolean held;
   GPtrArray *borrowers;
 };
 
@@ -44,6 +45,7 @@ typedef struct {
   QmpStream *stream; /* NULL: gone */
   gboolean ready;    /* after qmp_capabilities */
   guint in_flight;
+  GQueue waiting; /* Json*: requests that came while the relay was held */
 } Borrower;
 
 typedef struct {
@@ -63,8 +65,10 @@ borrower_ref (Borrower *borrower)
 static void
 borrower_unref (Borrower *borrower)
 {
-  if (--borrower->refs == 0)
-    g_free (borrower);
+  if (--borrower->refs > 0)
+    return;
+  g_queue_clear_full (&borrower->waiting, (GDestroyNotify)json_clear);
+  g_free (borrower);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Borrower, borrower_unref)
 
@@ -155,6 +159,19 @@ lend (Borrower *borrower, const char *command, Json *arguments, Json *id)
   qmp_client_execute (relay->client, command, json_dup (arguments), 0, on_reply, loan);
 }
 
+/* Now, or when the relay is no longer held. */
+static void
+lend_or_wait (Borrower *borrower, Json *request)
+{
+  Json *id = json_get (request, "id");
+  if (!borrower->relay->held)
+    lend (borrower, json_get_str (request, "execute"), json_get (request, "arguments"), id);
+  else if (g_queue_get_length (&borrower->waiting) >= MAX_IN_FLIGHT)
+    refuse (borrower, json_dup (id), "GenericError", "too many commands at once");
+  else
+    g_queue_push_tail (&borrower->waiting, json_dup (request));
+}
+
 static void
 run_own (Borrower *borrower, const char *command, Json *arguments, Json *id)
 {
@@ -225,7 +242,7 @@ on_request (QmpStream *stream, Json *request, gpointer data)
   else if (g_str_has_prefix (command, "rechain-"))
     run_own (borrower, command, json_get (request, "arguments"), id);
   else if (is_allowed (borrower->relay, command))
-    lend (borrower, command, json_get (request, "arguments"), id);
+    lend_or_wait (borrower, request);
   else
     refuse (borrower, json_dup (id), "GenericError",
             "rechain operation holds this monitor: '%s' is not lent", command);
@@ -325,6 +342,35 @@ qmp_relay_set_client (QmpRelay *relay, QmpClient *client)
   relay->listener = qmp_client_listen (client, NULL, on_event, relay);
   json_object_put (relay->greeting);
   relay->greeting = json_dup (qmp_client_get_greeting (client));
+}
+
+static void
+lend_waiting (gpointer data, gpointer unused)
+{
+  g_autoptr (Borrower) borrower = data; /* the reference of the copied list */
+  while (borrower->relay != NULL && !borrower->relay->held &&
+         !g_queue_is_empty (&borrower->waiting)) {
+    g_autoptr (Json) request = g_queue_pop_head (&borrower->waiting);
+    lend_or_wait (borrower, request);
+  }
+}
+
+static gpointer
+keep_borrower (gconstpointer borrower, gpointer unused)
+{
+  return borrower_ref ((Borrower *)borrower);
+}
+
+void
+qmp_relay_hold (QmpRelay *relay, gboolean hold)
+{
+  relay->held = hold;
+  if (hold)
+    return;
+  /* Answering may dismiss a borrower, which shortens the list. */
+  g_autoptr (GPtrArray) now = g_ptr_array_copy (relay->borrowers, keep_borrower, NULL);
+  g_ptr_array_set_free_func (now, NULL);
+  g_ptr_array_foreach (now, lend_waiting, NULL);
 }
 
 /* Life */

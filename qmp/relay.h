@@ -22,6 +22,8 @@ QmpRelay *qmp_relay_new (const char *path, const char *const *allowed, QmpRelayC
 /* The client whose connection is lent; NULL while there is none (commands are then answered with an
  * error). Takes a reference. */
 void qmp_relay_set_client (QmpRelay *relay, QmpClient *client);
+/* While held, what is to be passed on waits (bounded, in order); events still go out. */
+void qmp_relay_hold (QmpRelay *relay, gboolean hold);
 /* Closes all connections and removes the socket. */
 void qmp_relay_free (QmpRelay *relay);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (QmpRelay, qmp_relay_free)

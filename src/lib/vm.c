@@ -391,8 +391,10 @@ rechain_vm_job_command (RechainVm *vm, RechainJobVerb verb, const char *job, gui
 
 typedef struct {
   GTask *task;
-  guint closed_listener;
+  guint closed_listener, event_listener;
   QmpClient *client;
+  gboolean completed; /* BLOCK_JOB_COMPLETED was seen, with QEMU's words if it failed */
+  char *words;
   GSource *cancel_source;
 } JobWait;
 
@@ -402,6 +404,8 @@ job_wait_end (JobWait *wait, GError *take_error)
   JobCall *call = g_task_get_task_data (wait->task);
   g_clear_pointer (&call->watch, job_watch_free);
   qmp_client_unlisten (wait->client, wait->closed_listener);
+  qmp_client_unlisten (wait->client, wait->event_listener);
+  g_free (wait->words);
   if (wait->cancel_source != NULL)
     g_source_destroy (wait->cancel_source);
   g_clear_pointer (&wait->cancel_source, g_source_unref);
@@ -414,14 +418,33 @@ job_wait_end (JobWait *wait, GError *take_error)
   g_free (wait);
 }
 
+/* The record of a job may be gone before it can be read; what was said of its end is not. */
+static void
+on_job_event (QmpClient *client, const char *name, Json *event, gpointer data)
+{
+  JobWait *wait = data;
+  JobCall *call = g_task_get_task_data (wait->task);
+  Json *what = json_get (event, "data");
+  gboolean cancelled = g_str_equal (name, "BLOCK_JOB_CANCELLED");
+  if ((!cancelled && !g_str_equal (name, "BLOCK_JOB_COMPLETED")) ||
+      g_strcmp0 (json_get_str (what, "device"), call->job) != 0)
+    return;
+  wait->completed = TRUE;
+  g_free (wait->words);
+  wait->words = g_strdup (cancelled ? "Operation canceled" : json_get_str (what, "error"));
+}
+
 static void
 on_job_over (const char *job, JobStatus status, const char *words, gpointer data)
 {
+  JobWait *wait = data;
   GError *error = NULL;
+  if (status == JOB_NULL && wait->words != NULL)
+    words = wait->words;
   if (words != NULL) {
     fail (&error, FAILED, "job '%s' failed", job);
     because (&error, "%s", words);
-  } else if (status == JOB_NULL) {
+  } else if (status == JOB_NULL && !wait->completed) {
     fail (&error, FAILED, "job '%s' vanished without leaving a record, which is not success", job);
     hint (&error, "look at the chain: rechain chain");
   }
@@ -431,8 +454,14 @@ on_job_over (const char *job, JobStatus status, const char *words, gpointer data
 static void
 on_closed (QmpClient *client, QmpState state, gpointer data)
 {
-  if (state == QMP_CLOSED)
-    job_wait_end (data, g_error_copy (qmp_client_get_error (client)));
+  JobWait *wait = data;
+  if (state != QMP_CLOSED)
+    return;
+  /* A lent monitor goes away with its operation, right after the job. */
+  if (wait->completed)
+    on_job_over (((JobCall *)g_task_get_task_data (wait->task))->job, JOB_NULL, NULL, wait);
+  else
+    job_wait_end (wait, g_error_copy (qmp_client_get_error (client)));
 }
 
 static gboolean
@@ -461,6 +490,7 @@ on_looked_to_wait (GObject *source, GAsyncResult *result, gpointer data)
   wait->task = g_steal_pointer (&task);
   wait->client = qmp_client_ref (vm->link.client);
   wait->closed_listener = qmp_client_watch_state (wait->client, on_closed, wait);
+  wait->event_listener = qmp_client_listen (wait->client, NULL, on_job_event, wait);
   if (cancellable != NULL) {
     wait->cancel_source = g_cancellable_source_new (cancellable);
     g_source_set_callback (wait->cancel_source, G_SOURCE_FUNC (on_cancelled), wait, NULL);
