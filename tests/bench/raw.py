@@ -1,0 +1,48 @@
+"""The same operations by a bare QMP script: what QEMU and qemu-img cost, and nothing else.
+
+It knows every node's name beforehand, keeps no journal, checks nothing and syncs nothing of its
+own: a lower bound, not an alternative."""
+
+import subprocess
+
+from harness.qmp import QmpMonitor
+
+
+def create_overlay(path, backing, size):
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", backing, "-F", "qcow2", path, str(size)],
+                   check=True)
+
+
+def add_overlay(qmp, node, path):
+    """The file and the format node, with the options that rechain gives them."""
+    cache = {"direct": False, "no-flush": False}
+    qmp.execute("blockdev-add", driver="file", node_name=f"{node}-file", filename=path, auto_read_only=True,
+                discard="unmap", cache=cache)
+    qmp.execute("blockdev-add", driver="qcow2", node_name=node, file=f"{node}-file", backing=None,
+                discard="unmap", detect_zeroes="off", cache=cache)
+
+
+def snapshot(qmp, pairs):
+    """One transaction; pairs of (node, overlay)."""
+    qmp.execute("transaction", actions=[{"type": "blockdev-snapshot", "data": {"node": node, "overlay": overlay}}
+                                        for node, overlay in pairs])
+
+
+def move(qmp_path, disk, to, size, node, base, chain, old_nodes):
+    """Moves the active layer `disk` (a node; chain = [active file, base file]) into `to`."""
+    create_overlay(to, chain[0], size)
+    with QmpMonitor(qmp_path) as qmp:
+        add_overlay(qmp, node, to)
+        snapshot(qmp, [(disk, node)])
+        job = f"{node}-job"
+        qmp.execute("block-stream", job_id=job, device=node, base_node=base, backing_file=chain[1],
+                    auto_finalize=False, auto_dismiss=False)
+        qmp.wait_event("JOB_STATUS_CHANGE", 600, id=job, status="pending")
+        qmp.qemu_io(node, "flush")
+        qmp.execute("job-finalize", id=job)
+        qmp.wait_event("JOB_STATUS_CHANGE", 600, id=job, status="concluded")
+        job_record = qmp.execute("query-jobs")
+        assert not any("error" in j for j in job_record), job_record
+        qmp.execute("job-dismiss", id=job)
+        for old in old_nodes:
+            qmp.execute("blockdev-del", node_name=old)
