@@ -99,6 +99,7 @@ op_new (OpKind kind)
   op->id = g_strdup_printf ("%08x", g_random_int ());
   op->max_pause_ms = 500;
   op->disks = g_ptr_array_new_with_free_func (disk_free);
+  op->notes = g_ptr_array_new_with_free_func (g_free);
   op->left = g_ptr_array_new_with_free_func (strv_free);
   op->removed = g_ptr_array_new_with_free_func (strv_free);
   op->after = g_ptr_array_new_with_free_func (strv_free);
@@ -131,6 +132,7 @@ op_free (Op *op)
   g_free (op->vm);
   g_free (op->qemu);
   g_ptr_array_unref (op->disks);
+  g_ptr_array_unref (op->notes);
   g_ptr_array_unref (op->left);
   g_ptr_array_unref (op->removed);
   g_ptr_array_unref (op->after);

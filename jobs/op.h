@@ -94,6 +94,7 @@ typedef struct {
   guint64 bandwidth;    /* bytes/s over all disks, 0 = unlimited */
   guint64 timeout_ms, max_pause_ms;
   GPtrArray *disks;     /* OpDisk* */
+  GPtrArray *notes;     /* char*: what the user should know before it runs; not recorded */
   /* -- facts -- */
   OpState state;
   OpDecision decided;

@@ -52,6 +52,33 @@ plan_check_vm (const PlanContext *context, const Request *request, GError **erro
   return TRUE;
 }
 
+/* libvirt names its guests "guest=..." and keeps a master key for each. */
+static gboolean
+is_run_by_libvirt (pid_t pid)
+{
+  g_autofree char *path = g_strdup_printf ("/proc/%d/cmdline", (int)pid);
+  g_autofree char *words = NULL;
+  gsize length = 0;
+  if (pid <= 0 || !g_file_get_contents (path, &words, &length, NULL))
+    return FALSE;
+  for (gsize i = 0; i < length; i++)
+    if (words[i] == '\0')
+      words[i] = ' ';
+  return strstr (words, "guest=") != NULL && strstr (words, "masterKey0") != NULL;
+}
+
+void
+plan_add_notes (Op *op)
+{
+  if (is_run_by_libvirt (op->qemu_pid))
+    g_ptr_array_add (op->notes, g_strdup ("this QEMU was started by libvirt, which will not know of the "
+                                          "new chain: change its domain XML as well"));
+  if (op->flags & OP_PIVOT_LIVE)
+    g_ptr_array_add (op->notes,
+                     g_strdup ("--pivot live: should QEMU or the host die in the instant of a pivot, what "
+                               "the guest wrote in that instant can be lost"));
+}
+
 /* ---- a disk -------------------------------------------------------------------------------------------- */
 
 static gboolean

@@ -197,6 +197,7 @@ fill (Plan *plan, const Request *request, GError **error)
   op->timeout_ms = request->timeout_ms;
   op->max_pause_ms = request->max_pause_ms;
   op->was_running = world_running (plan->context.world);
+  plan_add_notes (op);
   if (!plan_check_vm (&plan->context, request, error) || !check_name (op->name, error))
     return FALSE;
   if (request->disks->len == 0 && request->kind == OP_SNAPSHOT)

@@ -24,6 +24,7 @@ Json *plan_steps_to_json (Op *op);
 
 /* plan-checks.c: each is a refusal with reason and cure. */
 gboolean plan_check_vm (const PlanContext *context, const Request *request, GError **error);
+void plan_add_notes (Op *op);
 gboolean plan_check_disk (ChainDisk *disk, const char *state_dir, const char *vm, GError **error);
 gboolean plan_check_target (Op *op, OpDisk *disk, World *world, GError **error);
 gboolean plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error);

@@ -127,6 +127,15 @@ perform (Cli *cli, RechainOperation *operation, GError **error)
   return FALSE;
 }
 
+static void
+print_notes (Cli *cli, const char *plan)
+{
+  g_autoptr (Json) json = json_parse (plan, -1);
+  Json *notes = json_get (json, "notes");
+  for (gsize i = 0; i < json_length (notes); i++)
+    note (cli, "%s", json_object_get_string (json_at (notes, i)));
+}
+
 gboolean
 operate (Cli *cli, const char *name, RechainRequest *request, GError **error)
 {
@@ -134,9 +143,10 @@ operate (Cli *cli, const char *name, RechainRequest *request, GError **error)
   g_autoptr (RechainOperation) operation = vm ? make_plan (vm, request, error) : NULL;
   if (operation == NULL)
     return FALSE;
+  g_autofree char *plan = rechain_operation_plan_to_json (operation);
+  print_notes (cli, plan);
   if (!args_has (&cli->args, OPT_DRY_RUN))
     return perform (cli, operation, error);
-  g_autofree char *plan = rechain_operation_plan_to_json (operation);
   return out_either (cli, plan, show_plan, error);
 }
 

@@ -232,5 +232,5 @@ document_plan (Op *op)
   }
   return json_make ("schema", json_str ("rechain.plan/1"), "kind", json_str (op_kind_name (op->kind)),
                     "operation", json_str (op->id), "vm", json_str (op->vm), "disks", disks, "steps",
-                    plan_steps_to_json (op), "space", space, NULL);
+                    plan_steps_to_json (op), "space", space, "notes", string_array (op->notes), NULL);
 }
