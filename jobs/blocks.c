@@ -24,9 +24,23 @@ create_part (Op *op, OpDisk *disk, GError **error)
 }
 
 static gboolean
+is_ours (const char *path, FileId ours, GError **error)
+{
+  FileId id;
+  gboolean exists;
+  if (!file_identify (path, &id, &exists, error))
+    return FALSE;
+  return exists && file_id_equal (id, ours)
+           ? TRUE
+           : fail (error, REFUSED, "'%s' is not the file that was just made: somebody replaced it", path);
+}
+
+/* Whoever can write to the directory could put another file in its place: looked at before and after. */
+static gboolean
 name_part (Op *op, OpDisk *disk, GError **error)
 {
-  return file_sync (disk->part, error) && file_rename_new (disk->part, disk->to, error);
+  return is_ours (disk->part, disk->id, error) && file_sync (disk->part, error) &&
+         file_rename_new (disk->part, disk->to, error) && is_ours (disk->to, disk->id, error);
 }
 
 /* The name of the part carries the operation's random id, so what lies there is ours even if we died
