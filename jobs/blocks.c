@@ -54,10 +54,14 @@ remove_part (Op *op, OpDisk *disk, GError **error)
          (!exists || file_remove (disk->part, id, error));
 }
 
+/* What lies there and is not the file that we made came from somebody else: nothing of ours is left. */
 static gboolean
 remove_layer (Op *op, OpDisk *disk, GError **error)
 {
-  return file_remove (disk->to, disk->id, error);
+  FileId id;
+  gboolean exists;
+  return file_identify (disk->to, &id, &exists, error) &&
+         (!exists || !file_id_equal (id, disk->id) || file_remove (disk->to, disk->id, error));
 }
 
 void

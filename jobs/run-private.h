@@ -36,6 +36,8 @@ typedef struct {
 
 #define N_SAMPLES 8
 
+typedef void (*Looked) (Runner *runner, World *world);
+
 struct _Runner {
   gint refs;
   Op *op;
@@ -56,6 +58,8 @@ struct _Runner {
   GPtrArray *lanes;
   guint busy;         /* lanes that run */
   guint tries;        /* of the current undo or finish step */
+  guint looks_failed; /* one after the other */
+  Looked look_again;  /* what the look that failed was for */
   GError *failure;    /* of the fold */
 
   char *cancelled;    /* why; NULL */

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #define UNDO_TRIES 4
+#define LOOK_TRIES 4
 #define FOLD_TRIES 3
 
 static void begin_step (Runner *runner);
@@ -124,17 +125,33 @@ end (Runner *runner)
   g_source_attach (source, g_main_context_get_thread_default ());
 }
 
+/* The connection was kept until then. */
+static void
+on_guest_gone (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  qmp_client_unref (data);
+}
+
+/* It ends here, and the guest does not wait for whoever recovers it. Before the commit record the commit
+ * is cancelled, so that what the guest writes now goes to the overlay; after it both layers are equal. */
+static void
+let_guest_go (Runner *runner)
+{
+  Op *op = runner->op;
+  if (!op->held || runner->lost || runner->client == NULL)
+    return;
+  for (guint i = 0; i < op->disks->len && op->decided == DECIDED_NOTHING; i++)
+    qmp_client_execute (runner->client, "job-cancel",
+                        json_make ("id", json_str (op_disk (op, i)->fold_job), NULL), 0, NULL, NULL);
+  qmp_client_execute (runner->client, "cont", NULL, 0, on_guest_gone, qmp_client_ref (runner->client));
+}
+
 /* The journal could not be written: from here on we may not act, except that nobody is left standing. */
 static void
 journal_failed (Runner *runner, GError *take_error)
 {
   Op *op = runner->op;
-  if (op->held && !runner->lost) {
-    for (guint i = 0; i < op->disks->len && op->decided == DECIDED_NOTHING; i++)
-      qmp_client_execute (runner->client, "job-cancel",
-                          json_make ("id", json_str (op_disk (op, i)->fold_job), NULL), 0, NULL, NULL);
-    qmp_client_execute (runner->client, "cont", NULL, 0, NULL, NULL);
-  }
+  let_guest_go (runner);
   g_clear_error (&op->error);
   op->error = take_error;
   recode (&op->error, STUCK);
@@ -147,12 +164,16 @@ static void
 finish (Runner *runner, OpState state)
 {
   GError *error = NULL;
+  OpState before = runner->op->state;
   op_set_state (runner->op, state);
   runner->op->ended_us = g_get_real_time ();
-  if (!journal_release (runner->journal, runner->op, op_state_is_end (state), &error))
+  if (!journal_release (runner->journal, runner->op, op_state_is_end (state), &error)) {
+    runner->op->state = before; /* an end that is not on record is none */
     journal_failed (runner, error);
-  else
+  } else {
+    let_guest_go (runner);
     end (runner);
+  }
 }
 
 static void
@@ -204,18 +225,28 @@ get_stuck (Runner *runner, GError *take_error)
   recode (&op->error, STUCK);
   hint (&op->error, "rechain op show %s tells what was done; rechain recover --op %s goes on", op->id,
         op->id);
+  if (op->held)
+    note (runner, NULL, "intent", "cancel the commit if it is not decided, and continue the guest");
   take_stock (runner, FALSE);
   finish (runner, OP_STUCK);
 }
 
 /* ---- looking ------------------------------------------------------------------------------------------- */
 
-typedef void (*Looked) (Runner *runner, World *world);
-
 typedef struct {
   Runner *runner;
   Looked then;
 } Look;
+
+static void look_then (Runner *runner, Looked then);
+
+static gboolean
+look_later (gpointer data)
+{
+  Runner *runner = data;
+  look_then (runner, runner->look_again);
+  return G_SOURCE_REMOVE;
+}
 
 static void
 on_world (World *world, const GError *error, gpointer data)
@@ -228,11 +259,15 @@ on_world (World *world, const GError *error, gpointer data)
   }
   g_clear_pointer (&runner->world, world_free);
   runner->world = world;
-  if (world != NULL)
+  if (world != NULL) {
+    runner->looks_failed = 0;
     look->then (runner, world);
-  else if (runner->lost || error == NULL || g_error_matches (error, RECHAIN_ERROR, UNREACHABLE)) {
+  } else if (runner->lost || error == NULL || g_error_matches (error, RECHAIN_ERROR, UNREACHABLE)) {
     runner->lost = TRUE;
     link_again (runner);
+  } else if (++runner->looks_failed < LOOK_TRIES) {
+    runner->look_again = look->then;
+    runner_after (runner, 100u << runner->looks_failed, look_later);
   } else {
     GError *copy = g_error_copy (error);
     prefix (&copy, "look at QEMU");
@@ -472,7 +507,11 @@ record_intent (Runner *runner, const Step *step, GError **error)
     note (runner, NULL, "note", step->decides == DECIDED_NEW ? "commit record: the new layer" :
                                                                "commit record: the old layer");
   }
-  return journal_write (runner->journal, runner->op, error);
+  if (journal_write (runner->journal, runner->op, error))
+    return TRUE;
+  if (step->commits && !cursor->back)
+    runner->op->decided = DECIDED_NOTHING; /* not on record, not decided */
+  return FALSE;
 }
 
 static guint
