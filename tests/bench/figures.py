@@ -28,6 +28,7 @@ class Report:
 
     def __init__(self, name):
         self.name, self.commands, self.rows, self.notes = name, [], [], []
+        self.load = os.getloadavg()[0]
 
     def command(self, argv):
         line = argv if isinstance(argv, str) else " ".join(argv)
@@ -53,7 +54,8 @@ class Report:
             table.append((what, _text(min(values)), _text(median), _text(max(values)), unit, str(len(values)),
                           str(bound or ""), verdict))
         widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-        lines = ["", f"== {self.name}"] + [f"$ {c}" for c in self.commands]
+        load = f"load {self.load:.1f} .. {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+        lines = ["", f"== {self.name} ({load})"] + [f"$ {c}" for c in self.commands]
         for row in table:
             lines.append("  ".join(cell.rjust(width) if 1 <= i <= 3 else cell.ljust(width)
                                    for i, (cell, width) in enumerate(zip(row, widths))).rstrip())

@@ -93,7 +93,8 @@ def _alternate(world, report, size, data, rounds):
 
 def with_data(world, report):
     """QEMU's job is the same in both and takes nearly all the time, so on a busy machine its noise is
-    larger than the difference: the last ratio leaves that noise out."""
+    larger than the difference. The ratio without that noise stands beside the one that counts; it
+    cannot tell whether rechain slowed the job down, so it has no bound."""
     raws, ours, raw_streams, our_streams, _ = _alternate(world, report, 1536 * MiB, 1024 * MiB, world.repeat(12))
     report.figure("raw QMP", raws, "s")
     report.figure("rechain", [u.wall for u in ours], "s")
@@ -103,7 +104,7 @@ def with_data(world, report):
     rests = [statistics.median(t) for t in ([r - s for r, s in zip(raws, raw_streams)],
                                             [u.wall - s for u, s in zip(ours, our_streams)])]
     job = statistics.median(raw_streams + our_streams)
-    report.figure("rechain / raw, had the jobs taken equally long", (job + rests[1]) / (job + rests[0]), "", Bound(1.10))
+    report.figure("rechain / raw, had the jobs taken equally long", (job + rests[1]) / (job + rests[0]))
     report.figure("raw QMP: the job itself", raw_streams, "s")
     report.figure("rechain: the job itself", our_streams, "s")
     report.figure("raw QMP: all but the job", [(r - s) * 1000 for r, s in zip(raws, raw_streams)], "ms")
@@ -118,5 +119,6 @@ def empty(world, report):
     report.figure("rechain", [u.wall * 1000 for u in ours], "ms")
     report.figure("pairs: rechain - raw", [(u.wall - r) * 1000 for u, r in zip(ours, raws)], "ms")
     report.figure("medians: rechain - raw", extra * 1000, "ms", Bound(60))
+    report.figure("minima: rechain - raw", (min(u.wall for u in ours) - min(raws)) * 1000, "ms")
     report.figure("rechain, a QEMU it never met", [u.wall * 1000 for u in colds], "ms")
     report.figure("rechain CPU, with qemu-img", [u.cpu * 1000 for u in ours], "ms")
