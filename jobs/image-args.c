@@ -95,3 +95,30 @@ image_measure_parse (const char *out, guint64 *ret_required, guint64 *ret_full, 
   complete = get_size (reply, "fully-allocated", ret_full) && complete;
   return complete ? TRUE : fail (error, FAILED, "qemu-img measure: the answer has no sizes");
 }
+
+char **
+image_map_args (const char *file)
+{
+  g_autoptr (Json) spec = json_make ("driver", json_str ("qcow2"), "file", storage_spec (file), "backing",
+                                     json_null (), NULL);
+  g_autofree char *line = json_line (spec);
+  g_autofree char *name = g_strdup_printf ("json:%s", line);
+  const char *args[] = {"qemu-img", "map", "-U", "--output=json", name, NULL};
+  return g_strdupv ((char **)args);
+}
+
+gboolean
+image_map_parse (const char *out, gboolean *ret_empty, GError **error)
+{
+  g_autoptr (Json) extents = json_parse (out, -1);
+  *ret_empty = TRUE;
+  if (json_length (extents) == 0)
+    return fail (error, FAILED, "qemu-img map: the answer is no list of extents");
+  for (gsize i = 0; i < json_length (extents); i++) {
+    Json *extent = json_at (extents, i);
+    /* "present" is missing before qemu-img 6.1, where only "data" can be told from a hole. */
+    if (json_get_bool (extent, "present") || json_get_bool (extent, "data"))
+      *ret_empty = FALSE;
+  }
+  return TRUE;
+}

@@ -48,5 +48,9 @@ char **image_create_args (const char *file, const char *format, const char *back
 char **image_measure_args (GPtrArray *layers, guint n);
 /* "required" and "fully-allocated" of a measure reply, bytes. */
 gboolean image_measure_parse (const char *out, guint64 *ret_required, guint64 *ret_full, GError **error);
+/* qemu-img map -U --output=json "json:{...}" over the qcow2 image @file alone, without what backs it. */
+char **image_map_args (const char *file);
+/* Does a map reply show anything that the layer itself holds, be it zeroes? */
+gboolean image_map_parse (const char *out, gboolean *ret_empty, GError **error);
 /* qemu-img check -f FORMAT --output=json FILE */
 char **image_check_args (const char *file, const char *format);

@@ -27,14 +27,14 @@ typedef struct {
 #define MOVE     (1u << OP_MOVE)
 
 static const Need needs[] = {
-  {FEATURE_TRANSACTION, "to switch disks at one instant", SNAPSHOT | MOVE},
-  {FEATURE_BLOCKDEV_ADD, "to open the new layer", SNAPSHOT | MOVE},
-  {FEATURE_BLOCKDEV_SNAPSHOT, "to take a snapshot", SNAPSHOT | MOVE},
-  {FEATURE_JOB_VERBS, "to hold a job before its pivot", SNAPSHOT | MOVE},
-  {FEATURE_QUERY_JOBS, "to read a job's outcome", SNAPSHOT | MOVE},
-  {FEATURE_COMMIT_FINALIZE, "to take a snapshot back", SNAPSHOT | MOVE},
-  {FEATURE_HMP, "to flush a layer", SNAPSHOT | MOVE},
-  {FEATURE_STREAM_FINALIZE, "to hold a stream before its pivot", MOVE},
+  {FEATURE_TRANSACTION, "switching disks at one instant", SNAPSHOT | MOVE},
+  {FEATURE_BLOCKDEV_ADD, "opening the new layer", SNAPSHOT | MOVE},
+  {FEATURE_BLOCKDEV_SNAPSHOT, "taking a snapshot", SNAPSHOT | MOVE},
+  {FEATURE_JOB_VERBS, "holding a job before its pivot", SNAPSHOT | MOVE},
+  {FEATURE_QUERY_JOBS, "reading a job's outcome", SNAPSHOT | MOVE},
+  {FEATURE_COMMIT_FINALIZE, "taking a snapshot back", SNAPSHOT | MOVE},
+  {FEATURE_HMP, "flushing a layer", SNAPSHOT | MOVE},
+  {FEATURE_STREAM_FINALIZE, "holding a stream before its pivot", MOVE},
 };
 
 gboolean
@@ -44,7 +44,7 @@ plan_check_vm (const PlanContext *context, const Request *request, GError **erro
     if ((needs[i].kinds & 1u << request->kind) &&
         !qmp_features_require (context->features, context->client, needs[i].feature, needs[i].what_for,
                                error))
-      return FALSE;
+      return hint (error, "QEMU 5.2 and later have it");
   if (world_migrating (context->world)) {
     fail (error, REFUSED, "the VM is being migrated");
     return hint (error, "wait until the migration has ended: QEMU can abort when a job runs during one");
@@ -122,12 +122,16 @@ check_layers (ChainDisk *disk, GError **error)
 gboolean
 plan_check_disk (ChainDisk *disk, const char *state_dir, const char *vm, GError **error)
 {
-  if (!disk->inserted || disk->layers->len == 0)
-    return fail (error, REFUSED, "disk '%s' has no medium", disk->name);
+  if (!disk->inserted || disk->layers->len == 0) {
+    fail (error, REFUSED, "disk '%s' has no medium", disk->name);
+    return hint (error, "name another disk: rechain chain shows them");
+  }
   if (disk->broken != NULL)
     return fail (error, REFUSED, "disk '%s': its chain cannot be read: %s", disk->name, disk->broken);
-  if (disk->read_only)
-    return fail (error, REFUSED, "disk '%s' is read-only", disk->name);
+  if (disk->read_only) {
+    fail (error, REFUSED, "disk '%s' is read-only", disk->name);
+    return hint (error, "only a disk that the guest can write to gets a new active layer");
+  }
   if (!check_not_taken (disk->name, state_dir, vm, error))
     return FALSE;
   if (disk->jobs->len > 0) {
@@ -154,15 +158,28 @@ check_directory (const char *to, GError **error)
   struct stat st;
   if (stat (dir, &st) != 0)
     return fail_errno (error, errno, "the target's directory '%s'", dir);
-  if (!S_ISDIR (st.st_mode))
-    return fail (error, REFUSED, "the target's directory '%s' is not a directory", dir);
-  if (access (dir, W_OK | X_OK) != 0)
-    return errno == EROFS ? fail (error, PERMISSION, "the target's filesystem '%s' is read-only", dir)
-                          : fail_errno (error, errno, "the target's directory '%s' cannot be written", dir);
-  return TRUE;
+  if (!S_ISDIR (st.st_mode)) {
+    fail_errno (error, ENOTDIR, "the target's directory '%s'", dir);
+    return recode (error, REFUSED);
+  }
+  if (access (dir, W_OK | X_OK) == 0)
+    return TRUE;
+  int errnum = errno;
+  fail_errno (error, errnum, "the target's directory '%s' cannot be written", dir);
+  return errnum == EROFS ? recode (error, PERMISSION) : FALSE;
 }
 
-/* The file that is to be reused must be what we would have made. */
+/* What check_reuse() wants, as a command line. */
+static gboolean
+hint_reusable (OpDisk *disk, GError **error)
+{
+  ChainLayer *active = disk->before->pdata[0];
+  return hint (error, "qemu-img create -f qcow2 -u -b '%s' -F %s '%s' %" G_GUINT64_FORMAT, active->file,
+               active->format, disk->to, active->virtual_size);
+}
+
+/* The file that is to be reused must be what we would have made. That it is empty is asked of qemu-img,
+ * later. */
 static gboolean
 check_reuse (OpDisk *disk, GError **error)
 {
@@ -170,22 +187,23 @@ check_reuse (OpDisk *disk, GError **error)
   ChainLayer *active = disk->before->pdata[0];
   if (!image_header_read (disk->to, &header, error))
     return prefix (error, "reuse '%s'", disk->to);
-  if (!header.is_qcow2)
-    return fail (error, REFUSED, "reuse '%s': it is not a qcow2 image", disk->to);
-  if (header.virtual_size != active->virtual_size)
-    return fail (error, REFUSED, "reuse '%s': its size is %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT,
-                 disk->to, header.virtual_size, active->virtual_size);
   g_autofree char *dir = g_path_get_dirname (disk->to);
   g_autofree char *backing = header.backing ? chain_file_in (dir, header.backing) : NULL;
-  if (!path_same_file (backing, active->file)) {
+  if (!header.is_qcow2)
+    fail (error, REFUSED, "reuse '%s': it is not a qcow2 image", disk->to);
+  else if (header.virtual_size != active->virtual_size)
+    fail (error, REFUSED, "reuse '%s': its size is %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT,
+          disk->to, header.virtual_size, active->virtual_size);
+  else if (!path_same_file (backing, active->file))
     fail (error, REFUSED, "reuse '%s': its backing file is '%s' and not the active image '%s'", disk->to,
           header.backing ? header.backing : "none", active->file);
-    return hint (error, "qemu-img create -f qcow2 -u -b '%s' -F %s '%s' %" G_GUINT64_FORMAT, active->file,
-                 active->format, disk->to, active->virtual_size);
+  else if (!file_is_locked (disk->to))
+    return TRUE;
+  else {
+    fail (error, REFUSED, "reuse '%s': it is open in another process", disk->to);
+    return hint (error, "end that process, or name another file");
   }
-  if (file_is_locked (disk->to))
-    return fail (error, REFUSED, "reuse '%s': it is open in another process", disk->to);
-  return TRUE;
+  return hint_reusable (disk, error);
 }
 
 static gboolean
@@ -215,9 +233,10 @@ plan_check_target (Op *op, OpDisk *disk, World *world, GError **error)
     return FALSE;
   if (exists && (op->flags & OP_REUSE))
     return check_reuse (disk, error);
-  if (!exists && (op->flags & OP_REUSE))
-    return fail (error, NOT_FOUND, "target '%s' does not exist, and --reuse asks for one that does",
-                 disk->to);
+  if (!exists && (op->flags & OP_REUSE)) {
+    fail (error, NOT_FOUND, "target '%s' does not exist, and --reuse asks for one that does", disk->to);
+    return hint_reusable (disk, error);
+  }
   if (!exists)
     return TRUE;
   fail (error, REFUSED, "target '%s' exists", disk->to);

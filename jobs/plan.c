@@ -13,17 +13,17 @@
 typedef struct {
   PlanContext context;
   Op *op;
-  guint measuring; /* qemu-img measure in flight */
+  guint asking; /* qemu-img in flight */
   GError *error;
   PlanReady callback;
   gpointer data;
 } Plan;
 
-/* One disk whose needed space is being measured. */
+/* What qemu-img is asked about one disk. */
 typedef struct {
   Plan *plan;
   OpDisk *disk;
-} Measure;
+} Question;
 
 /* ---- one disk -------------------------------------------------------------------------------------------- */
 
@@ -176,7 +176,10 @@ add_all (Plan *plan, GError **error)
     if (found->inserted && !found->read_only && found->qdev != NULL && !add_disk (plan, &all, error))
       return FALSE;
   }
-  return plan->op->disks->len > 0 ? TRUE : fail (error, NOT_FOUND, "the VM has no writable disk");
+  if (plan->op->disks->len > 0)
+    return TRUE;
+  fail (error, NOT_FOUND, "the VM has no writable disk");
+  return hint (error, "rechain chain shows what it has");
 }
 
 static gboolean
@@ -214,7 +217,7 @@ fill (Plan *plan, const Request *request, GError **error)
   return TRUE;
 }
 
-/* ---- measuring -------------------------------------------------------------------------------------------- */
+/* ---- images ----------------------------------------------------------------------------------------------- */
 
 static gboolean
 tell (gpointer data)
@@ -231,36 +234,68 @@ tell (gpointer data)
 }
 
 static void
-on_measured (const char *out, const GError *error, gpointer data)
+answered (Question *question, GError *bad)
 {
-  g_autofree Measure *measure = data;
-  Plan *plan = measure->plan;
-  guint64 full;
-  GError *bad = error ? g_error_copy (error) : NULL;
-  if (bad == NULL)
-    measure->disk->has_needed = image_measure_parse (out, &measure->disk->needed, &full, &bad);
-  if (bad != NULL) {
-    prefix (&bad, "measure what disk '%s' holds", measure->disk->name);
-    if (plan->error == NULL)
-      plan->error = bad;
-    else
-      g_error_free (bad);
-  }
-  if (--plan->measuring == 0)
+  Plan *plan = question->plan;
+  g_free (question);
+  if (plan->error == NULL)
+    plan->error = bad;
+  else
+    g_clear_error (&bad);
+  if (--plan->asking == 0)
     tell (plan);
 }
 
 static void
-measure (Plan *plan)
+on_measured (const char *out, const GError *error, gpointer data)
+{
+  Question *question = data;
+  OpDisk *disk = question->disk;
+  guint64 full;
+  GError *bad = error ? g_error_copy (error) : NULL;
+  if (bad == NULL)
+    disk->has_needed = image_measure_parse (out, &disk->needed, &full, &bad);
+  prefix (&bad, "measure what disk '%s' holds", disk->name);
+  answered (question, bad);
+}
+
+/* What a reused file holds would hide what the guest has there. */
+static void
+on_mapped (const char *out, const GError *error, gpointer data)
+{
+  Question *question = data;
+  const char *to = question->disk->to;
+  gboolean empty = TRUE;
+  GError *bad = error ? g_error_copy (error) : NULL;
+  if (bad == NULL && image_map_parse (out, &empty, &bad) && !empty) {
+    fail (&bad, REFUSED, "it is not empty, and what it holds would hide what the guest has there");
+    hint (&bad, "make it anew (qemu-img create), or leave --reuse out and name another file");
+  }
+  prefix (&bad, "reuse '%s'", to);
+  answered (question, bad);
+}
+
+static void
+ask (Plan *plan, OpDisk *disk, char **take_argv, ImageDone done)
+{
+  g_auto (GStrv) argv = take_argv;
+  Question *question = g_new0 (Question, 1);
+  *question = (Question){.plan = plan, .disk = disk};
+  plan->asking++;
+  image_run ((const char *const *)argv, IMAGE_QUESTION, done, question);
+}
+
+static gboolean
+ask_images (Plan *plan)
 {
   for (guint i = 0; i < plan->op->disks->len; i++) {
     OpDisk *disk = op_disk (plan->op, i);
-    Measure *one = g_new0 (Measure, 1);
-    *one = (Measure){.plan = plan, .disk = disk};
-    g_auto (GStrv) argv = image_measure_args (disk->before, op_disk_dropped (disk));
-    plan->measuring++;
-    image_run ((const char *const *)argv, IMAGE_QUESTION, on_measured, one);
+    if (plan->op->kind == OP_MOVE)
+      ask (plan, disk, image_measure_args (disk->before, op_disk_dropped (disk)), on_measured);
+    if (plan->op->flags & OP_REUSE)
+      ask (plan, disk, image_map_args (disk->to), on_mapped);
   }
+  return plan->asking > 0;
 }
 
 void
@@ -268,9 +303,7 @@ plan_make (const PlanContext *context, const Request *request, PlanReady callbac
 {
   Plan *plan = g_new0 (Plan, 1);
   *plan = (Plan){.context = *context, .op = op_new (request->kind), .callback = callback, .data = data};
-  if (fill (plan, request, &plan->error) && request->kind == OP_MOVE)
-    measure (plan);
-  else {
+  if (!fill (plan, request, &plan->error) || !ask_images (plan)) {
     g_autoptr (GSource) source = g_idle_source_new ();
     g_source_set_priority (source, G_PRIORITY_DEFAULT);
     g_source_set_callback (source, tell, plan, NULL);

@@ -183,12 +183,28 @@ path_relative (const char *from, const char *target)
   return g_string_free (out, FALSE);
 }
 
+static gboolean
+same_inode (const char *a, const char *b)
+{
+  struct stat sa, sb;
+  return stat (a, &sa) == 0 && stat (b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
+/* For files that do not exist yet: the same name in the same directory. */
+static gboolean
+same_place (const char *a, const char *b)
+{
+  g_autofree char *name_a = g_path_get_basename (a);
+  g_autofree char *name_b = g_path_get_basename (b);
+  g_autofree char *dir_a = g_path_get_dirname (a);
+  g_autofree char *dir_b = g_path_get_dirname (b);
+  return g_str_equal (name_a, name_b) && same_inode (dir_a, dir_b);
+}
+
 gboolean
 path_same_file (const char *a, const char *b)
 {
-  struct stat sa, sb;
-  if (g_strcmp0 (a, b) == 0)
-    return TRUE;
-  return a && b && stat (a, &sa) == 0 && stat (b, &sb) == 0 && sa.st_dev == sb.st_dev &&
-         sa.st_ino == sb.st_ino;
+  if (a == NULL || b == NULL)
+    return a == b;
+  return g_str_equal (a, b) || same_inode (a, b) || same_place (a, b);
 }
