@@ -75,7 +75,7 @@ make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ask_local (asks, create, create_part);
   ask_run (asks, image_create_args (disk->part, "qcow2", disk->backing_first, old->format,
                                     old->virtual_size));
-  ask_local (asks, name, name_part);
+  ask_local (asks, name, name_part)->no_facts = TRUE;
 }
 
 Seen
@@ -98,9 +98,9 @@ unmake_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (op->flags & OP_REUSE)
     return;
-  ask_local (asks, "remove the unfinished file", remove_part);
+  ask_local (asks, "remove the unfinished file", remove_part)->no_facts = TRUE;
   if (disk->made)
-    ask_local (asks, "remove the new layer's file", remove_layer);
+    ask_local (asks, "remove the new layer's file", remove_layer)->no_facts = TRUE;
 }
 
 /* ---- attach --------------------------------------------------------------------------------------- */

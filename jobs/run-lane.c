@@ -176,9 +176,10 @@ static void
 act (Lane *lane)
 {
   Runner *runner = lane->runner;
+  Ask *ask = current (lane);
   GError *error = NULL;
-  if (current (lane)->local (runner->op, lane->disk, &error) &&
-      journal_write (runner->journal, runner->op, &error))
+  if (ask->local (runner->op, lane->disk, &error) &&
+      (ask->no_facts || journal_write (runner->journal, runner->op, &error)))
     next (lane);
   else
     lane_failed (lane, error);
@@ -260,16 +261,42 @@ go_on (Lane *lane)
     next (lane);
 }
 
+/* Where lanes begin with a local act, one write makes the facts of all of them durable: so that what
+ * follows (a qemu-img each) starts together. */
+static void
+act_together (Runner *runner)
+{
+  GError *error = NULL;
+  guint acted = 0;
+  for (guint i = 0; i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    Ask *first = lane->asks->len ? lane->asks->pdata[0] : NULL;
+    if (first == NULL || first->local == NULL || first->no_facts || first->calm)
+      continue;
+    first->local (runner->op, lane->disk, &lane->error);
+    lane->at++;
+    acted++;
+  }
+  if (acted == 0 || journal_write (runner->journal, runner->op, &error))
+    return;
+  for (guint i = 0; i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    if (lane->error == NULL)
+      lane->error = g_error_copy (error);
+  }
+  g_error_free (error);
+}
+
 void
 lanes_start (Runner *runner)
 {
   /* The barrier must not fall while lanes are still being started. */
   runner->busy = runner->lanes->len + 1;
-  for (guint i = 0; i < runner->lanes->len; i++) {
-    Lane *lane = runner->lanes->pdata[i];
-    lane->running = TRUE;
-    go_on (lane);
-  }
+  for (guint i = 0; i < runner->lanes->len; i++)
+    ((Lane *)runner->lanes->pdata[i])->running = TRUE;
+  act_together (runner);
+  for (guint i = 0; i < runner->lanes->len; i++)
+    go_on (runner->lanes->pdata[i]);
   if (--runner->busy == 0)
     lanes_ended (runner);
 }

@@ -55,12 +55,15 @@ struct _Runner {
   RunDirection recover; /* as asked of runner_recover */
   gboolean switched;  /* the guest writes to the new layers */
   World *world;       /* the last look; NULL where there was none for this step */
+  gboolean fresh;     /* nothing was asked since that look */
   GPtrArray *lanes;
   guint busy;         /* lanes that run */
   guint tries;        /* of the current undo or finish step */
   guint looks_failed; /* one after the other */
   Looked look_again;  /* what the look that failed was for */
   GError *failure;    /* of the fold */
+  guint64 fold_least; /* the least that was left of it to copy, and when */
+  gint64 fold_least_us;
 
   char *cancelled;    /* why; NULL */
   gboolean lost;      /* the connection ended */

@@ -336,6 +336,10 @@ look_then (Runner *runner, Looked then)
     link_again (runner);
     return;
   }
+  if (runner->fresh) {
+    then (runner, runner->world);
+    return;
+  }
   Look *look = g_new0 (Look, 1);
   *look = (Look){.runner = runner_ref (runner), .then = then};
   qmp_client_execute (runner->client, "query-jobs", NULL, 0, on_jobs_before_look, look);
@@ -626,10 +630,13 @@ judge (Runner *runner, World *world)
     ok = step->verify (runner->op, op_disk (runner->op, i), world, &error);
   if (ok && back && step->probe != NULL && step->undo != NULL && step->kind == STEP_UNDOABLE)
     ok = probe_all (runner, step) == SEEN_NO || fail (&error, FAILED, "it is still there");
+  /* The next step may use this look, up to where something is asked. */
+  runner->fresh = ok;
   if (ok)
     step_done (runner);
   else
     step_failed (runner, error);
+  runner->fresh = FALSE;
 }
 
 void

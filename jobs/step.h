@@ -38,6 +38,7 @@ struct Ask {
   AskLocal local;    /* a short, synchronous act on the file system or on the operation's facts */
   const char *job;   /* then wait until this job ... */
   JobStatus wanted;  /* ... is at this status (borrowed from the operation's names) */
+  gboolean no_facts; /* a local act that finds out nothing which must be recorded */
   gboolean tolerant; /* a refusal is no failure: the probe decides afterwards */
   gboolean silent_reply; /* any text in the reply is a failure (human-monitor-command) */
   gboolean calm;     /* wait until what remains of the jobs fits into the pause budget */
