@@ -100,10 +100,22 @@ copy_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     ask_wait (asks, disk->fold_job, JOB_READY);
 }
 
+/* While the guest is held it waits for what remains to be copied. */
+static void
+lift_limit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (op->bandwidth == 0 || !needs_fold (op, disk, world))
+    return;
+  Json *arguments = json_make ("device", json_str (disk->fold_job), "speed", json_int (0), NULL);
+  ask_qmp (asks, "block-job-set-speed", arguments)->tolerant = TRUE;
+}
+
 /* "Held" is recorded before the guest is stopped: whoever comes after us knows whom to continue. */
 static void
 hold (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
+  for (guint i = 0; i < op->disks->len; i++)
+    lift_limit (op, op_disk (op, i), world, asks);
   Ask *calm = ask_local (asks, "wait until what remains fits into the pause budget", NULL);
   calm->calm = TRUE;
   if (world != NULL && !world_running (world))

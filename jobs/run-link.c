@@ -4,6 +4,7 @@
 
 #define RECONNECT_MS    15000
 #define RECONNECT_EVERY 250
+#define FOLD_PATIENCE   (3 * G_TIME_SPAN_SECOND)
 
 /* What a borrower of the monitor may ask: looking, and the control of running jobs. */
 static const char *const lent[] = {
@@ -54,6 +55,24 @@ on_state (QmpClient *client, QmpState state, gpointer data)
     lanes_on_lost (runner);
 }
 
+/* Where what is left of a fold does not become less, the guest writes faster than the bandwidth lets us
+ * copy; but an undo must end. */
+static void
+watch_fold (Runner *runner)
+{
+  guint64 left = 0;
+  gint64 now = g_get_monotonic_time ();
+  for (guint i = 0; i < runner->op->disks->len; i++) {
+    OpDisk *disk = op_disk (runner->op, i);
+    left += disk->total - MIN (disk->current, disk->total);
+  }
+  if (!runner->in_fold || runner->fold_least_us == 0 || left < runner->fold_least) {
+    runner->fold_least = left;
+    runner->fold_least_us = runner->in_fold ? now : 0;
+  } else if (runner->op->bandwidth > 0 && now - runner->fold_least_us > FOLD_PATIENCE)
+    runner_set_bandwidth (runner, 0);
+}
+
 static void
 on_progress (const char *job, JobStatus status, guint64 current, guint64 total, gpointer data)
 {
@@ -65,6 +84,7 @@ on_progress (const char *job, JobStatus status, guint64 current, guint64 total, 
       disk->total = total;
     }
   }
+  watch_fold (runner);
   runner_changed (runner);
 }
 
