@@ -5,6 +5,8 @@
 #include "jobs/journal.h"
 #include "src/common/size.h"
 
+#include <string.h>
+
 char *
 print_document (Json *take_document)
 {
@@ -60,22 +62,48 @@ layers_json (GPtrArray *layers)
   return array;
 }
 
-static Json *
-job_json (ChainJob *job)
+/* The disk whose chain @job works on; nullable, as for a job on nodes that no disk shows. */
+static const char *
+disk_of_job (World *world, ChainJob *job)
 {
+  GPtrArray *disks = world_disks (world);
+  for (guint i = 0; i < disks->len; i++) {
+    ChainDisk *disk = disks->pdata[i];
+    for (guint k = 0; k < disk->jobs->len; k++)
+      if (g_str_equal (((ChainJob *)disk->jobs->pdata[k])->id, job->id))
+        return disk->name;
+  }
+  return NULL;
+}
+
+/* Full; NULL where the name is not "rc-<id>-..." */
+static char *
+operation_of_job (ChainJob *job)
+{
+  g_auto (GStrv) parts = g_strsplit (job->id, "-", 3);
+  gboolean named = g_strv_length (parts) == 3 && g_str_equal (parts[0], "rc") && strlen (parts[1]) == 8 &&
+                   strspn (parts[1], "0123456789abcdef") == 8;
+  return named ? g_strdup (parts[1]) : NULL;
+}
+
+static Json *
+job_json (World *world, ChainJob *job)
+{
+  g_autofree char *operation = operation_of_job (job);
   return json_make ("id", json_str (job->id), "type", json_str (job->type), "status",
-                    json_str (job->status), "ours", json_flag (job->ours), "current",
+                    json_str (job->status), "ours", json_flag (job->ours), "disk",
+                    json_str (disk_of_job (world, job)), "operation", json_str (operation), "current",
                     number (job->current), "total", number (job->total), "speed",
                     job->has_speed ? number (job->speed) : NULL, "paused", json_flag (job->paused),
                     "error", json_str (job->error), NULL);
 }
 
 static Json *
-jobs_json (GPtrArray *jobs)
+jobs_json (World *world, GPtrArray *jobs)
 {
   Json *array = json_array ();
   for (guint i = 0; i < jobs->len; i++)
-    json_append (array, job_json (jobs->pdata[i]));
+    json_append (array, job_json (world, jobs->pdata[i]));
   return array;
 }
 
@@ -93,7 +121,7 @@ document_chain (World *world, const char *address, ChainDisk *only)
                                    disk->layers->len
                                      ? number (((ChainLayer *)disk->layers->pdata[0])->virtual_size)
                                      : NULL,
-                                   "chain", layers_json (disk->layers), "jobs", jobs_json (disk->jobs),
+                                   "chain", layers_json (disk->layers), "jobs", jobs_json (world, disk->jobs),
                                    "broken", json_str (disk->broken), NULL));
   }
   return json_make ("schema", json_str ("rechain.chain/1"), "vm", json_str (address), "disks", disks, NULL);
@@ -111,7 +139,7 @@ document_chain_offline (GPtrArray *layers)
 /* ---- info and jobs ---------------------------------------------------------------------------------- */
 
 static Json *
-disk_info (ChainDisk *disk)
+disk_info (World *world, ChainDisk *disk)
 {
   ChainLayer *active = disk->layers->len ? disk->layers->pdata[0] : NULL;
   return json_make ("disk", json_str (disk->name), "drive", json_str (disk->drive), "node",
@@ -120,7 +148,7 @@ disk_info (ChainDisk *disk)
                     "virtual-size", active ? number (active->virtual_size) : NULL, "layers",
                     json_int (disk->layers->len), "io-status", json_str (disk->io_status), "exports",
                     string_array (disk->exports), "writable-exports",
-                    string_array (disk->writable_exports), "jobs", jobs_json (disk->jobs), "broken",
+                    string_array (disk->writable_exports), "jobs", jobs_json (world, disk->jobs), "broken",
                     json_str (disk->broken), NULL);
 }
 
@@ -131,7 +159,7 @@ document_info (VmLink *link, const char *address)
   GPtrArray *all = world_disks (link->world);
   Json *disks = json_array (), *features = json_object_new_object ();
   for (guint i = 0; i < all->len; i++)
-    json_append (disks, disk_info (all->pdata[i]));
+    json_append (disks, disk_info (link->world, all->pdata[i]));
   for (guint i = 0; i < N_FEATURES; i++)
     json_set (features, qmp_feature_name ((QmpFeature)i),
               json_flag (qmp_features_has (link->features, (QmpFeature)i)));
@@ -140,14 +168,14 @@ document_info (VmLink *link, const char *address)
                     pid > 0 && !link->borrowed_from ? json_int (pid) : NULL, "run-state",
                     json_str (world_run_state (link->world)), "borrowed-from",
                     json_str (link->borrowed_from), "disks", disks, "jobs",
-                    jobs_json (world_jobs (link->world)), "features", features, NULL);
+                    jobs_json (link->world, world_jobs (link->world)), "features", features, NULL);
 }
 
 Json *
 document_jobs (World *world, ChainJob *only)
 {
   return json_make ("schema", json_str ("rechain.job-list/1"), "jobs",
-                    only ? json_list (job_json (only), NULL) : jobs_json (world_jobs (world)), NULL);
+                    only ? json_list (job_json (world, only), NULL) : jobs_json (world, world_jobs (world)), NULL);
 }
 
 /* ---- operation --------------------------------------------------------------------------------------- */
