@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/blocks.h"
 
-#include "jobs/image.h"
+#include "jobs/overlay.h"
 #include "src/common/fs.h"
 
 #include <sys/stat.h>
@@ -17,10 +17,11 @@ old_layer (OpDisk *disk, guint i)
 static gboolean
 create_part (Op *op, OpDisk *disk, GError **error)
 {
-  if (!file_create_new (disk->part, old_layer (disk, 0)->file, &disk->id, error))
+  ChainLayer *old = old_layer (disk, 0);
+  if (!file_create_new (disk->part, old->file, &disk->id, error))
     return FALSE;
   disk->made = TRUE;
-  return TRUE;
+  return overlay_write (disk->part, old->virtual_size, disk->backing_first, old->format, error);
 }
 
 static gboolean
@@ -39,7 +40,7 @@ is_ours (const char *path, FileId ours, GError **error)
 static gboolean
 name_part (Op *op, OpDisk *disk, GError **error)
 {
-  return is_ours (disk->part, disk->id, error) && file_sync (disk->part, error) &&
+  return is_ours (disk->part, disk->id, error) &&
          file_rename_new (disk->part, disk->to, error) && is_ours (disk->to, disk->id, error);
 }
 
@@ -70,11 +71,11 @@ make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ChainLayer *old = old_layer (disk, 0);
   if (op->flags & OP_REUSE)
     return;
-  g_autofree char *create = g_strdup_printf ("create the file %s, owned like %s", disk->part, old->file);
-  g_autofree char *name = g_strdup_printf ("sync it and name it %s", disk->to);
+  g_autofree char *create = g_strdup_printf (
+    "write an empty qcow2 image of %" G_GUINT64_FORMAT " bytes, backed by %s (%s), into %s, owned like %s",
+    old->virtual_size, disk->backing_first, old->format, disk->part, old->file);
+  g_autofree char *name = g_strdup_printf ("name it %s", disk->to);
   ask_local (asks, create, create_part);
-  ask_run (asks, image_create_args (disk->part, "qcow2", disk->backing_first, old->format,
-                                    old->virtual_size));
   ask_local (asks, name, name_part)->no_facts = TRUE;
 }
 

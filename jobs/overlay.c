@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "jobs/overlay.h"
+
+#include "src/common/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CLUSTER_BITS  16u
+#define CLUSTER       (1u << CLUSTER_BITS)
+#define HEADER_LENGTH 112u /* version 3 with the compression type */
+#define MAGIC         0x514649fbu
+#define EXT_BACKING_FORMAT 0xe2792acau
+#define MAX_BACKING   1023u
+#define MAX_FORMAT    64u
+#define MAX_L1        (4u << 20) /* entries; QEMU's limit of 32 MiB */
+
+/* Clusters in the file, in order: header, refcount table, one refcount block, L1 table. */
+enum { AT_HEADER, AT_REFCOUNT_TABLE, AT_REFCOUNT_BLOCK, AT_L1 };
+
+typedef struct {
+  guint8 bytes[3 * CLUSTER]; /* the L1 table is all zeros: a hole */
+  guint64 l1_entries, clusters;
+} Image;
+
+static void
+put32 (Image *image, gsize at, guint32 value)
+{
+  value = GUINT32_TO_BE (value);
+  memcpy (image->bytes + at, &value, sizeof value);
+}
+
+static void
+put64 (Image *image, gsize at, guint64 value)
+{
+  value = GUINT64_TO_BE (value);
+  memcpy (image->bytes + at, &value, sizeof value);
+}
+
+static guint64
+divide_up (guint64 value, guint64 by)
+{
+  return value / by + (value % by != 0);
+}
+
+/* Field by field in the order of the specification; what is not named is zero: no encryption, no internal
+ * snapshot, no feature bits, zlib. */
+static void
+put_header (Image *image, guint64 size, const char *backing, const char *backing_format)
+{
+  gsize format_length = strlen (backing_format);
+  gsize name_at = HEADER_LENGTH + 8 + ((format_length + 7) & ~(gsize)7) + 8;
+  put32 (image, 0, MAGIC);
+  put32 (image, 4, 3); /* version */
+  put64 (image, 8, name_at);
+  put32 (image, 16, (guint32)strlen (backing));
+  put32 (image, 20, CLUSTER_BITS);
+  put64 (image, 24, size);
+  put32 (image, 36, (guint32)image->l1_entries);
+  put64 (image, 40, (guint64)AT_L1 * CLUSTER);
+  put64 (image, 48, (guint64)AT_REFCOUNT_TABLE * CLUSTER);
+  put32 (image, 56, 1); /* clusters of the refcount table */
+  put32 (image, 96, 4); /* refcount order: 2^4 bits */
+  put32 (image, 100, HEADER_LENGTH);
+  put32 (image, HEADER_LENGTH, EXT_BACKING_FORMAT);
+  put32 (image, HEADER_LENGTH + 4, (guint32)format_length);
+  memcpy (image->bytes + HEADER_LENGTH + 8, backing_format, format_length);
+  /* The end of extensions is eight zeros. */
+  memcpy (image->bytes + name_at, backing, strlen (backing));
+}
+
+static void
+put_refcounts (Image *image)
+{
+  guint16 one = GUINT16_TO_BE (1);
+  put64 (image, AT_REFCOUNT_TABLE * CLUSTER, (guint64)AT_REFCOUNT_BLOCK * CLUSTER);
+  for (guint64 i = 0; i < image->clusters; i++)
+    memcpy (image->bytes + AT_REFCOUNT_BLOCK * CLUSTER + i * sizeof one, &one, sizeof one);
+}
+
+static gboolean
+write_out (int fd, const Image *image, const char *path, GError **error)
+{
+  for (gsize done = 0; done < sizeof image->bytes;) {
+    ssize_t n = pwrite (fd, image->bytes + done, sizeof image->bytes - done, (off_t)done);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return fail_errno (error, errno, "write '%s'", path);
+    done += (gsize)n;
+  }
+  if (ftruncate (fd, (off_t)(image->clusters * CLUSTER)) != 0)
+    return fail_errno (error, errno, "write '%s'", path);
+  return fsync (fd) == 0 ? TRUE : fail_errno (error, errno, "sync '%s'", path);
+}
+
+gboolean
+overlay_write (const char *path, guint64 size, const char *backing, const char *backing_format,
+               GError **error)
+{
+  g_autofree Image *image = g_new0 (Image, 1);
+  image->l1_entries = divide_up (size, (guint64)CLUSTER * (CLUSTER / 8));
+  image->clusters = AT_L1 + divide_up (image->l1_entries * 8, CLUSTER);
+  if (strlen (backing) > MAX_BACKING || strlen (backing_format) > MAX_FORMAT)
+    return fail (error, USAGE, "the name of the backing file '%s' does not fit into a header", backing);
+  if (size == 0 || size % 512 != 0 || image->l1_entries > MAX_L1)
+    return fail (error, USAGE, "an image of %" G_GUINT64_FORMAT " bytes cannot be made", size);
+  put_header (image, size, backing, backing_format);
+  put_refcounts (image);
+  int fd = open (path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0)
+    return fail_errno (error, errno, "open '%s'", path);
+  gboolean ok = write_out (fd, image, path, error);
+  if (close (fd) != 0 && ok)
+    ok = fail_errno (error, errno, "close '%s'", path);
+  return ok;
+}
