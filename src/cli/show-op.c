@@ -110,6 +110,9 @@ static char *
 state_text (Cli *cli, Json *operation)
 {
   const char *state = or_empty (json_get_str (operation, "state"));
+  gboolean dead = g_strcmp0 (json_get_str (operation, "owner"), "dead") == 0;
+  if (dead && strcmp (state, "stuck") != 0)
+    return text_colour (cli->colour_out, "31", "was interrupted and is not settled");
   for (gsize i = 0; i < G_N_ELEMENTS (state_words); i++)
     if (strcmp (state_words[i].state, state) == 0)
       return text_colour (cli->colour_out, state_words[i].ansi, state_words[i].words);
@@ -234,7 +237,7 @@ show_recovered (Cli *cli, Json *list, GString *out)
   for (gsize i = 0; i < json_length (operations); i++) {
     Json *operation = json_at (operations, i);
     show_operation (cli, operation, out);
-    if (g_strcmp0 (json_get_str (operation, "state"), "stuck") == 0)
+    if (json_get_str (operation, "owner") != NULL)
       error_lines (out, operation);
   }
   if (json_length (operations) == 0 && !cli->quiet)

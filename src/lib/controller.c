@@ -299,8 +299,10 @@ recovered (GTask *task, Json *take_document, const GError *error)
   Recovering *recovering = g_task_get_task_data (task);
   const char *state = json_get_str (take_document, "state");
   gboolean settled = g_strcmp0 (state, "done") == 0 || g_strcmp0 (state, "undone") == 0;
-  if (!settled)
+  if (!settled) {
     recovering->unsettled++;
+    json_set (take_document, "owner", json_str ("dead"));
+  }
   if (!settled && error != NULL)
     json_set (take_document, "error",
               json_make ("code", json_str (rechain_error_code_name ((RechainError)error->code)), "message",

@@ -204,12 +204,24 @@ strv_at (GPtrArray *strvs, guint i)
   return i < strvs->len ? strvs->pdata[i] : NULL;
 }
 
+/* With QEMU dead the headers say what the chain is. Full, nullable. */
+static char **
+chain_on_disk (OpDisk *disk, const char *file)
+{
+  ChainLayer *old = disk->before->pdata[0];
+  gboolean is_new = g_strcmp0 (file, disk->to) == 0;
+  g_autoptr (GPtrArray) layers =
+    file ? chain_read_offline (file, is_new ? "qcow2" : old->format, NULL) : NULL;
+  return layers ? chain_files (layers) : NULL;
+}
+
 static Json *
-disk_result (Op *op, guint i)
+disk_result (Op *op, guint i, const char *authoritative)
 {
   OpDisk *disk = op_disk (op, i);
   g_auto (GStrv) before = chain_files (disk->before);
-  char **after = strv_at (op->after, i);
+  g_auto (GStrv) headers = chain_on_disk (disk, authoritative);
+  char **after = headers ? headers : strv_at (op->after, i);
   return json_make ("disk", json_str (disk->name), "chain", strings (after && *after ? after : before),
                     "chain-before", strings (before), "removed", strings (strv_at (op->removed, i)),
                     "left", strings (strv_at (op->left, i)), "target", json_str (disk->to), NULL);
@@ -234,7 +246,7 @@ document_operation (Op *op)
   gint64 until = op->ended_us ? op->ended_us : g_get_real_time ();
   double seconds = op->started_us ? (double)(until - op->started_us) / G_USEC_PER_SEC : 0;
   for (guint i = 0; i < op->disks->len; i++)
-    json_append (disks, disk_result (op, i));
+    json_append (disks, disk_result (op, i, json_get_str (authoritative, op_disk (op, i)->name)));
   return json_make ("schema", json_str ("rechain.operation/1"), "operation", json_str (op->id), "kind",
                     json_str (op_kind_name (op->kind)), "name", json_str (op->name), "state",
                     json_str (op_state_name (op->state)), "vm", json_str (op->vm), "disks", disks, "bytes",

@@ -336,7 +336,20 @@ check_same_qemu (RechainOperation *operation, GError **error)
     return TRUE;
   fail (error, STUCK, "at '%s' there is another QEMU now (process %d instead of %d)", op->vm, (int)pid,
         (int)op->qemu_pid);
-  return hint (error, "recovery with a QEMU that died meanwhile is not built in this version");
+  return hint (error, "is the VM's address used by another VM now?");
+}
+
+/* Where QEMU died too, the message of a socket that nobody listens at would lead nowhere. */
+static void
+explain_dead_qemu (Op *op, GError **error)
+{
+  g_autoptr (Json) files = authoritative_files (op);
+  if (files == NULL || error == NULL || *error == NULL)
+    return;
+  g_clear_error (error);
+  fail (error, STUCK, "the QEMU of operation %s (process %d) is gone", op->id, (int)op->qemu_pid);
+  hint (error, "start the guest from the file named here: it and its chain hold every flushed write; "
+               "settling an operation without its QEMU is not built in this version");
 }
 
 static void
@@ -360,6 +373,7 @@ on_connected_to_recover (GObject *source, GAsyncResult *result, gpointer data)
     }
     operation->task = NULL;
   }
+  explain_dead_qemu (op_of (operation), &error);
   g_task_return_error (task, error);
 }
 
