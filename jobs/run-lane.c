@@ -129,7 +129,7 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
     lane_failed (lane, said);
   } else if (error != NULL && (!ask->tolerant || runner->lost))
     lane_failed (lane, g_error_copy (error));
-  else if (ask->job != NULL)
+  else if (ask->job != NULL && error == NULL) /* what was refused will not happen */
     wait_for_job (lane);
   else
     next (lane);
