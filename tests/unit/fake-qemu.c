@@ -485,6 +485,12 @@ qemu_is_done (FakeQemu *qemu)
   return g_queue_is_empty (&qemu->script) && qemu->output->len == 0;
 }
 
+gboolean
+qemu_is_connected (FakeQemu *qemu)
+{
+  return qemu->ours != NULL;
+}
+
 guint
 qemu_received (FakeQemu *qemu)
 {

@@ -52,6 +52,7 @@ void qemu_writes_slowly (FakeQemu *qemu, gsize n);
 void qemu_stops_reading (FakeQemu *qemu);
 
 gboolean qemu_is_done (FakeQemu *qemu);
+gboolean qemu_is_connected (FakeQemu *qemu); /* somebody is at the other end */
 guint qemu_received (FakeQemu *qemu); /* commands so far */
 
 /* Iterates the default context until @condition, at most 10 s. */
