@@ -492,7 +492,8 @@ RECHAIN_API gboolean rechain_vm_look (RechainVm *vm, GCancellable *cancellable, 
  * rechain_vm_get_disks:
  * @vm: a VM that was looked at
  *
- * Returns: (transfer full) (element-type RechainDisk): its disks as they were then
+ * Returns: (transfer container) (element-type RechainDisk): its disks as they were then; the array
+ *   owns them
  */
 RECHAIN_API GPtrArray *rechain_vm_get_disks (RechainVm *vm);
 /**
