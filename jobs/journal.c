@@ -4,8 +4,8 @@
  * (1) Nothing is asked of QEMU, and no image is created, changed or removed, before its intent is
  *     durable.                                  [run.c: record_intent -> journal_write]
  * (2) No job is dismissed before its outcome is durable.
- *                                               [the step "dismiss" comes after "settle"; its intent
- *                                                carries all lines noted before]
+ *                                               [blocks.c: record_and_dismiss; run.c:
+ *                                                on_jobs_before_look]
  * (3) If recording fails we do not act; if it fails in the middle we stop, and say so. An fsync error
  *     is an error.                              [every call returns it; run.c: journal_failed]
  * (4) The journal says what we intended and saw. What is, QEMU and the file system say.

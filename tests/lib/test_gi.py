@@ -1,0 +1,118 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The library through gi.repository.Rechain: a move on a real QEMU (-S: no guest is needed).
+
+GI_TYPELIB_PATH and LD_LIBRARY_PATH name the folder of librechain; meson sets both."""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+
+try:
+    import gi
+    gi.require_version("Rechain", "1")
+    from gi.repository import GLib, Rechain
+    MISSING = None
+except (ImportError, ValueError) as error:
+    MISSING = str(error)
+QEMU = shutil.which("qemu-system-x86_64")
+SKIP = MISSING or (None if QEMU else "qemu-system-x86_64 is not installed")
+
+
+@unittest.skipIf(SKIP, SKIP)
+class Move(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="rechain-gi-")
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.base, self.top, self.new = (f"{self.dir}/{n}.qcow2" for n in ("base", "top", "new"))
+        img = ["qemu-img", "create", "-q", "-f", "qcow2"]
+        subprocess.run([*img, self.base, "4M"], check=True)
+        subprocess.run([*img, "-b", self.base, "-F", "qcow2", self.top], check=True)
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1M", self.top], check=True,
+                       stdout=subprocess.DEVNULL)
+        self.socket = f"{self.dir}/qmp.sock"
+        self.qemu = subprocess.Popen(
+            [QEMU, "-S", "-display", "none", "-nodefaults", "-machine", "q35,accel=tcg",
+             "-qmp", f"unix:{self.socket},server=on,wait=off",
+             "-blockdev", f"driver=file,node-name=base-f,filename={self.base}",
+             "-blockdev", "driver=qcow2,node-name=base,file=base-f,read-only=on",
+             "-blockdev", f"driver=file,node-name=top-f,filename={self.top}",
+             "-blockdev", "driver=qcow2,node-name=top,file=top-f,backing=base",
+             "-device", "virtio-blk-pci,drive=top,id=vda"])
+        self.addCleanup(self.qemu.wait)
+        self.addCleanup(self.qemu.kill)
+        deadline = time.monotonic() + 20
+        while not os.path.exists(self.socket):
+            self.assertLess(time.monotonic(), deadline, "QEMU opens no monitor")
+            self.assertIsNone(self.qemu.poll(), "QEMU ended")
+            time.sleep(0.02)
+        self.controller = Rechain.Controller.new(f"{self.dir}/state")
+        self.vm = Rechain.Vm.new(self.controller, self.socket)
+
+    def request(self):
+        request = Rechain.Request.new(Rechain.Kind.MOVE)
+        request.add_disk("vda")
+        request.set_disk_option("vda", "to", self.new)
+        return request
+
+    def chain(self):
+        self.vm.look(None)
+        disks = {disk.name: [layer.file for layer in disk.layers] for disk in self.vm.get_disks()}
+        return disks["vda"]
+
+    def test_a_plan_changes_nothing(self):
+        operation = Rechain.Operation.plan(self.vm, self.request(), None)
+        plan = json.loads(operation.plan_to_json())
+        self.assertEqual([s["step"] for s in plan["steps"]][:3], ["overlay", "attach", "snapshot"])
+        self.assertEqual(operation.get_state(), Rechain.State.PLANNED)
+        self.assertFalse(os.path.exists(self.new))
+        self.assertFalse(os.path.exists(f"{self.dir}/state"))
+
+    def test_a_move_ends_on_the_new_file(self):
+        self.assertEqual(self.chain(), [self.top, self.base])
+        operation = Rechain.Operation.plan(self.vm, self.request(), None)
+        seen = []
+        operation.connect("notify::step", lambda o, spec: seen.append(o.props.step))
+        self.assertTrue(operation.run(None))
+        self.assertEqual(operation.get_state(), Rechain.State.DONE)
+        self.assertEqual(operation.props.kind, "move")
+        self.assertIn("stream", seen)
+        self.assertEqual(self.chain(), [self.new, self.base])
+        shown = json.loads(self.controller.show_operation(operation.get_id()))
+        self.assertEqual(shown["state"], "done")
+        self.qemu.kill()
+        self.qemu.wait()
+        subprocess.run(["qemu-io", "-r", "-f", "qcow2", "-c", "read -P 7 0 1M", self.new], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def test_an_async_move_ends_in_its_callback(self):
+        loop, ended = GLib.MainLoop(), []
+        operation = Rechain.Operation.plan(self.vm, self.request(), None)
+
+        def on_ended(source, result):
+            ended.append(source.run_finish(result))
+            loop.quit()
+
+        operation.run_async(None, on_ended)
+        GLib.timeout_add_seconds(30, loop.quit)
+        loop.run()
+        self.assertEqual(ended, [True])
+
+    def test_an_error_is_a_gerror_of_the_one_domain(self):
+        request = Rechain.Request.new(Rechain.Kind.MOVE)
+        request.add_disk("vdz")
+        request.set_disk_option("vdz", "to", self.new)
+        with self.assertRaises(GLib.Error) as caught:
+            Rechain.Operation.plan(self.vm, request, None)
+        self.assertTrue(caught.exception.matches(Rechain.Error.quark(), Rechain.Error.NOT_FOUND))
+        self.assertIn("vdz", caught.exception.message)
+
+
+if __name__ == "__main__":
+    if SKIP:
+        print("skipped:", SKIP)
+        raise SystemExit(77)
+    unittest.main(verbosity=2)
