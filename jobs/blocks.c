@@ -207,6 +207,13 @@ disk_shows (Op *op, OpDisk *disk, World *world, char **files, GError **error)
                now->broken ? ": " : "", now->broken ? now->broken : "");
 }
 
+gboolean
+shows_planned_chain (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  g_auto (GStrv) planned = op_disk_planned_chain (disk);
+  return disk_shows (op, disk, world, planned, error);
+}
+
 /* ---- jobs ----------------------------------------------------------------------------------------- */
 
 Seen

@@ -19,6 +19,28 @@ void detach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 void take_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 Seen snapshot_is_taken (Op *op, OpDisk *disk, World *world);
 
+/* These three as rows: every table that gives disks a new active layer begins with them. */
+#define MAKE_STEP                                                                                  \
+  {.name = "overlay",                                                                              \
+   .says = "create the new active layer",                                                          \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .ask = make_layer,                                                                              \
+   .probe = layer_is_made,                                                                         \
+   .undo = unmake_layer,                                                                           \
+   .undo_says = "remove the new file"}
+#define ATTACH_STEP                                                                                \
+  {.name = "attach",                                                                               \
+   .says = "open it in QEMU",                                                                      \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .ask = attach_layer,                                                                            \
+   .probe = layer_is_attached,                                                                     \
+   .undo = detach_layer,                                                                           \
+   .undo_says = "close its nodes"}
+#define SNAPSHOT_STEP                                                                              \
+  .name = "snapshot", .says = "switch all disks to their new layers at one instant", .once = TRUE, \
+  .ask = take_snapshot, .probe = snapshot_is_taken, .undo_table = fold_steps,                      \
+  .undo_says = "fold: commit the new layer back into the old one and pivot to it"
+
 /* jobs of ours */
 Seen job_is_there (World *world, const char *job);
 void end_job (World *world, const char *job, GPtrArray *asks); /* cancel, wait, dismiss */
@@ -28,6 +50,9 @@ void record_and_dismiss (const char *job, GPtrArray *asks);   /* a concluded one
 gboolean disk_is_on (Op *op, OpDisk *disk, World *world, const char *node);
 /* The chain that QEMU shows equals @files (NULL-terminated); else FAILED, telling both. */
 gboolean disk_shows (Op *op, OpDisk *disk, World *world, char **files, GError **error);
+
+/* The chain that was planned; for verify. */
+gboolean shows_planned_chain (Op *op, OpDisk *disk, World *world, GError **error);
 
 /* dropped layers: their nodes, top first, as far as nobody else uses them */
 void drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks);

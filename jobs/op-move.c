@@ -54,32 +54,6 @@ flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* ---- finalize --------------------------------------------------------------------------------------- */
 
-static Seen
-is_pivoted (Op *op, OpDisk *disk, World *world)
-{
-  g_auto (GStrv) planned = op_disk_planned_chain (disk);
-  return disk_shows (op, disk, world, planned, NULL) ? SEEN_YES : SEEN_NO;
-}
-
-static void
-finalize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
-{
-  /* Done before we were interrupted; the graph is looked at in any case. */
-  if (world != NULL && world_job (world, disk->job) == NULL)
-    return;
-  Ask *ask = ask_qmp (asks, "job-finalize", json_make ("id", json_str (disk->job), NULL));
-  ask->job = disk->job;
-  ask->wanted = JOB_CONCLUDED;
-  record_and_dismiss (disk->job, asks);
-}
-
-static gboolean
-is_on_new (Op *op, OpDisk *disk, World *world, GError **error)
-{
-  g_auto (GStrv) planned = op_disk_planned_chain (disk);
-  return disk_shows (op, disk, world, planned, error);
-}
-
 /* blockdev-add options of the dropped layers from @i on, as one nested tree that ends at the kept
  * base's node: for a QEMU that has let go of them by itself. Full. */
 static Json *
@@ -104,7 +78,7 @@ reattach (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ChainLayer *old = disk->before->pdata[0];
   const char *node = old->node;
-  if (!disk_is_on (op, disk, world, disk->node) || is_pivoted (op, disk, world) != SEEN_YES)
+  if (!disk_is_on (op, disk, world, disk->node) || !shows_planned_chain (op, disk, world, NULL))
     return;
   if (!world_has_node (world, node)) {
     node = disk->old_node;
@@ -118,46 +92,15 @@ reattach (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 /* ---- finish ------------------------------------------------------------------------------------------ */
 
 static gboolean
-header_is_right (Op *op, OpDisk *disk, World *world, GError **error)
-{
-  g_auto (ImageHeader) header = {0};
-  if (!image_header_read (disk->to, &header, error))
-    return prefix (error, "read back the header of '%s'", disk->to);
-  if (g_strcmp0 (header.backing, disk->backing) != 0)
-    return fail (error, FAILED, "the header of '%s' names the backing file '%s' and not '%s'", disk->to,
-                 header.backing ? header.backing : "", disk->backing ? disk->backing : "");
-  return is_on_new (op, disk, world, error);
-}
-
-static gboolean
 deletes (Op *op)
 {
   return (op->flags & OP_DELETE) != 0;
 }
 
 const Step move_steps[] = {
-  {.name = "overlay",
-   .says = "create the new active layer",
-   .kind = STEP_UNDOABLE,
-   .ask = make_layer,
-   .probe = layer_is_made,
-   .undo = unmake_layer,
-   .undo_says = "remove the new file"},
-  {.name = "attach",
-   .says = "open it in QEMU",
-   .kind = STEP_UNDOABLE,
-   .ask = attach_layer,
-   .probe = layer_is_attached,
-   .undo = detach_layer,
-   .undo_says = "close its nodes"},
-  {.name = "snapshot",
-   .says = "switch all disks to their new layers at one instant",
-   .kind = STEP_UNDOABLE,
-   .once = TRUE,
-   .ask = take_snapshot,
-   .probe = snapshot_is_taken,
-   .undo_table = fold_steps,
-   .undo_says = "fold: commit the new layer back into the old one and pivot to it"},
+  MAKE_STEP,
+  ATTACH_STEP,
+  {SNAPSHOT_STEP, .kind = STEP_UNDOABLE},
   {.name = "stream",
    .says = "copy everything above the kept base into the new layer",
    .kind = STEP_UNDOABLE,
@@ -178,7 +121,7 @@ const Step move_steps[] = {
    .probe = is_pivoted,
    .undo = reattach,
    .undo_says = "put the old layers back under the new one",
-   .verify = is_on_new},
+   .verify = header_is_right},
   {.name = "settle",
    .says = "flush again and read the new header back",
    .kind = STEP_FINISH,
