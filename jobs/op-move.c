@@ -54,6 +54,37 @@ flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* ---- finalize --------------------------------------------------------------------------------------- */
 
+/* Graph and header: when the write of the header failed, QEMU shows the shortened chain all the same. */
+static gboolean
+header_is_right (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  g_auto (ImageHeader) header = {0};
+  if (!image_header_read (disk->to, &header, error))
+    return prefix (error, "read back the header of '%s'", disk->to);
+  if (g_strcmp0 (header.backing, disk->backing) != 0)
+    return fail (error, FAILED, "the header of '%s' names the backing file '%s' and not '%s'", disk->to,
+                 header.backing ? header.backing : "", disk->backing ? disk->backing : "");
+  return shows_planned_chain (op, disk, world, error);
+}
+
+static Seen
+is_pivoted (Op *op, OpDisk *disk, World *world)
+{
+  return header_is_right (op, disk, world, NULL) ? SEEN_YES : SEEN_NO;
+}
+
+static void
+finalize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  /* Done before we were interrupted; the graph is looked at in any case. */
+  if (world != NULL && world_job (world, disk->job) == NULL)
+    return;
+  Ask *ask = ask_qmp (asks, "job-finalize", json_make ("id", json_str (disk->job), NULL));
+  ask->job = disk->job;
+  ask->wanted = JOB_CONCLUDED;
+  record_and_dismiss (disk->job, asks);
+}
+
 /* blockdev-add options of the dropped layers from @i on, as one nested tree that ends at the kept
  * base's node: for a QEMU that has let go of them by itself. Full. */
 static Json *
