@@ -107,7 +107,7 @@ class Move(unittest.TestCase):
         request.set_disk_option("vdz", "to", self.new)
         with self.assertRaises(GLib.Error) as caught:
             Rechain.Operation.plan(self.vm, request, None)
-        self.assertTrue(caught.exception.matches(Rechain.Error.quark(), Rechain.Error.NOT_FOUND))
+        self.assertTrue(caught.exception.matches(Rechain.error_quark(), Rechain.Error.NOT_FOUND))
         self.assertIn("vdz", caught.exception.message)
 
 

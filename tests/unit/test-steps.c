@@ -163,10 +163,13 @@ the_bandwidth_is_shared_between_the_disks (void **state)
 static void
 odd_names_in_a_plan_are_quoted (void **state)
 {
-  g_autoptr (Op) op = op_for_test (OP_SNAPSHOT, "/img/it's, \"odd\"\n", 1);
-  g_autofree char *asks = all_asks (op, snapshot_steps);
-  assert_non_null (strstr (asks, "'/img/it'\\''s, \"odd\"\n/.rc-" OP_ID "-0.part'"));
-  assert_non_null (strstr (asks, "\"/img/it's, \\\"odd\\\"\\n/vda-new.qcow2\""));
+  g_autoptr (GPtrArray) asks = g_ptr_array_new_with_free_func ((GDestroyNotify)ask_free);
+  Ask *run = ask_run (asks, g_strsplit ("qemu-img|create|/img/it's odd\n|", "|", -1));
+  Ask *ask = ask_qmp (asks, "stop", json_make ("x", json_str ("it's \"odd\"\n"), NULL));
+  g_autofree char *argv = ask_describe (run);
+  g_autofree char *qmp = ask_describe (ask);
+  assert_string_equal (argv, "qemu-img create '/img/it'\\''s odd\n' ''");
+  assert_string_equal (qmp, "{\"execute\":\"stop\",\"arguments\":{\"x\":\"it's \\\"odd\\\"\\n\"}}");
 }
 
 /* ---- undo ------------------------------------------------------------------------------------------- */
