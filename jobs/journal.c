@@ -234,6 +234,9 @@ process_start_time (pid_t pid)
   if (rest == NULL)
     return 0;
   g_auto (GStrv) fields = g_strsplit (rest + 1, " ", -1);
+  /* Dead, though its parent has not looked yet. */
+  if (g_strv_length (fields) > 1 && (g_str_equal (fields[1], "Z") || g_str_equal (fields[1], "X")))
+    return 0;
   /* Field 22 of the line is the 20th after the name; the split begins with an empty one. */
   return g_strv_length (fields) > 20 ? g_ascii_strtoull (fields[20], NULL, 10) : 0;
 }
