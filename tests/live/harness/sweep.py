@@ -1,0 +1,355 @@
+"""Mishaps at every message of an operation: a stage per case, and what must be true of it afterwards.
+
+A Stage is a running QEMU without a guest OS whose disks are written through the test's monitor, as a
+guest would write, all through the operation; a model knows what the guest must read. A sweep performs
+one scenario again and again, each time with the mishap at another message, and judges every outcome:
+exactly the old chain or exactly the new one, on all disks, every write there, nothing left behind."""
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+import tempfile
+import threading
+
+from . import images, oracle
+from .images import MiB
+from .proxy import CUT, CUT_AFTER, PASS, Proxy, Reply
+from .qemu import Disk, Vm, leftovers
+from .rechain import Rechain
+
+WIDTH = os.environ.get("RECHAIN_SWEEP", "")    # "full": every message; "telling": all but mere questions
+SEED = 20260101
+BLOCK = 64 << 10
+
+# Where the guest writes: before these commands reach QEMU.
+_WRITES = {"transaction", "block-stream", "human-monitor-command", "job-finalize", "job-cancel", "block-commit",
+           "query-block-jobs", "stop", "blockdev-del", "blockdev-add"}
+
+
+def sound(result):
+    """No sanitizer, no GLib warning has anything to say about a run. Returns it."""
+    for words in ("Sanitizer", "runtime error:", "CRITICAL", "GLib-WARNING"):
+        assert words not in result.err, f"{words}: {result}"
+    return result
+
+
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+class Stage:
+    """vm, cli (a Rechain), dir, new (folder of the targets), chains; `writes` per disk."""
+
+    def __init__(self, version, disks=1, style="blockdev", size=8 * MiB, dir=None, running=True,
+                 new=None, **disk_options):
+        self.dir = dir or tempfile.mkdtemp(prefix="rct-", dir=os.environ.get("RECHAIN_TMP", "/var/tmp"))
+        self.keep = dir is not None or bool(os.environ.get("RECHAIN_KEEP"))
+        self.new = new or os.path.join(self.dir, "new")
+        os.makedirs(self.new, exist_ok=True)
+        ids = ["vd" + "abcdefghij"[i] for i in range(disks)]
+        self.chains = {id: images.make_chain(os.path.join(self.dir, id), size=size, share=0.2) for id in ids}
+        self.vm = Vm(version, [Disk(c, id=i, **disk_options) for i, c in self.chains.items()],
+                     style=style, dir=self.dir)
+        self.cli = Rechain(os.path.join(self.dir, "state"))
+        self.templates = {c.base: digest(c.base) for c in self.chains.values()}
+        self.writes = {id: {} for id in ids}
+        self._count, self._lock = 0, threading.Lock()
+        self.vm.start()
+        if running:
+            self.vm.cont()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cli.close()
+        self.vm.close()
+        if not self.keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def target(self, id):
+        return os.path.join(self.new, f"{id}.qcow2")
+
+    def disk_words(self):
+        return [f"{id},to={self.target(id)}" for id in self.chains]
+
+    def write(self, always=False):
+        """One more guest write per disk; none while the guest is stopped, as a guest would not."""
+        with self._lock:
+            if not self.vm.is_alive() or not (always or self.vm.run_state() == "running"):
+                return
+            for id, chain in self.chains.items():
+                self._count += 1
+                block, pattern = (self._count * 7) % (chain.size // BLOCK), self._count % 255 + 1
+                self.vm.guest_write(block * BLOCK, BLOCK, pattern, id)
+                self.writes[id][block] = pattern
+
+    def writing(self, policy):
+        """A policy that lets the guest write before every telling command, then does as `policy` says."""
+        def both(m):
+            if m.kind == "command" and m.name in _WRITES:
+                self.write()
+            return policy(m)
+        return both
+
+    # --- judging ---
+
+    def old(self):
+        return {id: c.layers for id, c in self.chains.items()}
+
+    def moved(self):
+        return {id: [self.target(id), c.base] for id, c in self.chains.items()}
+
+    def snapped(self):
+        return {id: [self.target(id)] + c.layers for id, c in self.chains.items()}
+
+    def now(self):
+        return {id: self.vm.chain(id) for id in self.chains}
+
+    def judge(self, is_new, chains):
+        """All that must be true of the world now; ends QEMU."""
+        self.vm.assert_alive()
+        assert self.now() == chains, f"chains are {self.now()}"
+        for id, files in chains.items():
+            assert images.header_chain(files[0]) == files, f"headers of {id} say {images.header_chain(files[0])}"
+            assert os.path.exists(self.target(id)) == is_new, f"{self.target(id)} is{'' if not is_new else ' not'} there"
+        leftovers(self.vm, self.cli.state_dir, [self.new], result=is_new)
+        run = os.path.join(self.cli.state_dir, "run")
+        assert not os.path.isdir(run) or not os.listdir(run), f"left in {run}: {os.listdir(run)}"
+        self.write(always=True)
+        for base, was in self.templates.items():
+            assert digest(base) == was, f"{base} was changed"
+        self.vm.stop()
+        for id, files in chains.items():
+            self.judge_data(id, files[0])
+
+    def judge_data(self, id, active):
+        """Every write, and nothing else, in what `active` shows; after QEMU's end."""
+        images.check_image(active)
+        expected = os.path.join(self.dir, f"{id}.expected")
+        shutil.copyfile(self.chains[id].reference, expected)
+        with open(expected, "r+b") as file:
+            for block, pattern in self.writes[id].items():
+                file.seek(block * BLOCK)
+                file.write(bytes([pattern]) * BLOCK)
+        oracle.check_unwritten(active, expected)
+        os.unlink(expected)
+
+
+# --- scenarios ---
+
+def move(stage, proxy, *more):
+    return ["move", proxy.path, *stage.disk_words(), *more]
+
+
+def snapshot(stage, proxy, *more):
+    return ["snapshot", "create", proxy.path, *stage.disk_words(), *more]
+
+
+class Scenario:
+    """`upset`: a policy of its own, under the mishap's."""
+
+    def __init__(self, name, disks, command, after, upset=None, style="blockdev"):
+        self.name, self.disks, self.command, self.after = name, disks, command, after
+        self.upset, self.style = upset, style
+
+    def __repr__(self):
+        return self.name
+
+
+def fails_at_flush(m):
+    """The first flush of the streamed data is refused: the whole move is taken back."""
+    return Reply("injected error") if (m.kind, m.name, m.nth) == ("command", "human-monitor-command", 1) else PASS
+
+
+MOVE = Scenario("move", 1, move, Stage.moved)
+MOVE_DRIVE = Scenario("move-drive", 1, move, Stage.moved, style="drive")
+MOVE_TWO = Scenario("move-two", 2, move, Stage.moved)
+SNAPSHOT_THREE = Scenario("snapshot-three", 3, snapshot, Stage.snapped)
+UNDO = Scenario("undo", 1, move, Stage.moved, fails_at_flush)
+UNDO_DRIVE = Scenario("undo-drive", 1, move, Stage.moved, fails_at_flush, style="drive")
+UNDO_TWO = Scenario("undo-two", 2, move, Stage.moved, fails_at_flush)
+SCENARIOS = [MOVE, MOVE_DRIVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_DRIVE, UNDO_TWO]
+
+
+# --- mishaps: each runs one case and returns "old", "new" or "refused" (nothing was begun) ---
+
+class Case:
+    def __init__(self, stage, proxy, scenario, number):
+        self.stage, self.proxy, self.scenario, self.number = stage, proxy, scenario, number
+        self.run, self._started = None, threading.Event()
+
+    def policy(self, mishap):
+        """The mishap at the message, after the scenario's own upset."""
+        upset = self.scenario.upset or (lambda m: PASS)
+
+        def both(m):
+            return mishap(m) if m.number == self.number else upset(m)
+        return self.stage.writing(both)
+
+    def start(self, mishap):
+        self.proxy.policy = self.policy(mishap)
+        self.run = self.stage.cli.start(*self.scenario.command(self.stage, self.proxy), json=True)
+        self._started.set()
+        return self.run
+
+    def kill(self):
+        self._started.wait(10)
+        self.run.process.kill()
+        self.run.process.wait()
+
+    def recover(self, *more):
+        """Settles, and changes nothing the second time."""
+        first = sound(self.stage.cli.run("recover", *more, json=True, timeout=60)).expect(0)
+        states = [op["state"] for op in first.json["operations"]]
+        assert all(s in ("done", "undone") for s in states), str(first)
+        again = sound(self.stage.cli.run("recover", json=True)).expect(0)
+        assert again.json["operations"] == [], f"the second recover did something: {again}"
+        return states[0] if states else None
+
+    def judge(self, state):
+        """By the operation's state: done is the new chain, undone and no operation at all the old one."""
+        self.proxy.cut()
+        if state == "done":
+            self.stage.judge(True, self.scenario.after(self.stage))
+            return "new"
+        self.stage.judge(False, self.stage.old())
+        return "old" if state == "undone" else "refused"
+
+    def judge_result(self, result):
+        """By the exit code of a run that ended by itself."""
+        sound(result)
+        assert result.rc in (0, 1, 4, 6, 7), str(result)
+        return self.judge({0: "done", 7: "undone"}.get(result.rc))
+
+
+def killed(case, *recover):
+    """SIGKILL of rechain as the message passes; QEMU gets it all the same, and the guest writes on."""
+    def mishap(m):
+        case.kill()
+        return PASS
+    result = case.start(mishap).wait(60)
+    if result.rc >= 0:                      # it ended before the message came
+        return case.judge_result(result)
+    case.proxy.policy = case.stage.writing(lambda m: PASS)
+    case.stage.write()
+    return case.judge(case.recover(*recover))
+
+
+def killed_to_undo(case):
+    """The same, then --undo; refused where the pivot took effect."""
+    def mishap(m):
+        case.kill()
+        return PASS
+    result = case.start(mishap).wait(60)
+    if result.rc >= 0:
+        return case.judge_result(result)
+    case.proxy.policy = case.stage.writing(lambda m: PASS)
+    back = sound(case.stage.cli.run("recover", "--undo", json=True, timeout=60))
+    assert back.rc in (0, 8), str(back)
+    return case.judge(case.recover() if back.rc else state_of(back))
+
+
+def state_of(result):
+    operations = result.json["operations"]
+    return operations[0]["state"] if operations else None
+
+
+def killed_to_finish(case):
+    return killed(case, "--finish")
+
+
+def killed_twice(case):
+    """recover is killed too, at a message of its own."""
+    def mishap(m):
+        case.kill()
+        return PASS
+    result = case.start(mishap).wait(60)
+    if result.rc >= 0:
+        return case.judge_result(result)
+    begun = case.proxy.count
+    fatal = begun + random.Random(f"{SEED} {case.number}").randint(3, 120)
+
+    def again(m):
+        if m.number == fatal:
+            case.kill()
+        return PASS
+    case._started.clear()
+    case.proxy.policy = case.stage.writing(again)
+    case.run = case.stage.cli.start("recover", json=True)
+    case._started.set()
+    second = case.run.wait(60)
+    case.proxy.policy = case.stage.writing(lambda m: PASS)
+    if second.rc >= 0:
+        return case.judge(state_of(sound(second).expect(0)))
+    return case.judge(case.recover())
+
+
+def cut(case):
+    """The connection ends in place of the message; a new one is welcome."""
+    return case.judge_result(case.start(lambda m: CUT).wait(60))
+
+
+def cut_after(case):
+    """The message arrives, then the connection ends."""
+    return case.judge_result(case.start(lambda m: CUT_AFTER).wait(60))
+
+
+def refused(case):
+    """QEMU says no to one command, without doing it."""
+    return case.judge_result(case.start(lambda m: Reply("injected refusal") if m.kind == "command" else PASS).wait(60))
+
+
+# --- the sweep ---
+
+def _telling(message):
+    return not (message.name or "").startswith(("query-", "x-debug"))
+
+
+def rehearse(scenario, version):
+    """The messages of the scenario without a mishap."""
+    with Stage(version, scenario.disks, scenario.style) as stage, Proxy(stage.vm.qmp_path) as proxy:
+        case = Case(stage, proxy, scenario, 0)
+        result = case.start(None).wait(60)
+        seen = list(proxy.seen)
+        case.judge_result(result)
+        return seen
+
+
+def numbers(scenario, version, mishap, samples):
+    """Of the messages to do it at: all in a full sweep, else some, mostly not of mere questions."""
+    seen = rehearse(scenario, version)
+    if mishap is refused:
+        seen = [m for m in seen if m.kind == "command"]
+    if WIDTH == "full":
+        return [m.number for m in seen]
+    if WIDTH == "telling":
+        return [m.number for m in seen if _telling(m)]
+    rng = random.Random(f"{SEED} {scenario} {mishap.__name__} {version}")
+    telling = [m.number for m in seen if _telling(m)]
+    others = [m.number for m in seen if not _telling(m)]
+    return sorted(rng.sample(telling, min(samples, len(telling))) + rng.sample(others, min(1 + samples // 4, len(others))))
+
+
+def sweep(scenario, mishap, version, samples=4):
+    """Performs it; an AssertionError lists every case that went wrong. Returns {"old": n, "new": n ...}."""
+    outcomes, wrong = {}, []
+    for number in numbers(scenario, version, mishap, samples):
+        with contextlib.ExitStack() as stack:
+            stage = stack.enter_context(Stage(version, scenario.disks, scenario.style))
+            proxy = stack.enter_context(Proxy(stage.vm.qmp_path))
+            case = Case(stage, proxy, scenario, number)
+            try:
+                outcome = mishap(case)
+            except Exception as error:      # a case that went wrong must not hide the others
+                outcome = "wrong"
+                at = next((m for m in proxy.seen if m.number == number), None)
+                wrong.append(f"--- message {number} {at!r}: {type(error).__name__}: {str(error)[:2500]}")
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    line = f"SWEEP {scenario} {mishap.__name__} {version}: {sum(outcomes.values())} cases, {outcomes}"
+    print(line)
+    assert not wrong, "\n".join([line] + wrong)
+    return outcomes

@@ -1,0 +1,372 @@
+"""What fails midway is taken back: exit 7, the old chain, every acknowledged write, nothing left."""
+
+import json
+import os
+import time
+
+import pytest
+
+from harness import images
+from harness.images import MiB
+from harness.proxy import PASS, Proxy, Reply, on
+from harness.qemu import Disk, leftovers
+from harness.qmp import QmpError, QmpMonitor
+from harness.sweep import digest, sound
+
+SLOW = "2M"     # bytes/s; the 16 MiB of the old layer then take 8 s
+
+
+def wait_for(condition, what, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
+        time.sleep(0.02)
+
+
+def our_jobs(vm, kind="stream"):
+    return [i for i, j in vm.jobs().items() if i.startswith("rc-") and i.endswith(kind) and j["status"] == "running"]
+
+
+def wait_stream(vm, count=1):
+    """Until `count` of our streams have copied something. Returns their ids."""
+    wait_for(lambda: len([j for j in our_jobs(vm) if vm.jobs()[j]["current-progress"] > 0]) == count, "the stream")
+    return our_jobs(vm)
+
+
+class Case:
+    """A VM whose guest writes all the time, and what must be true of it once the move is taken back."""
+
+    def __init__(self, vm, rechain, target):
+        self.vm, self.rechain, self.target = vm, rechain, target
+        self.templates = {d.chain.base: digest(d.chain.base) for d in vm.disks}
+
+    def start(self, *more, address=None, json=True):
+        return self.rechain.start("move", address or self.vm.qmp_path, "vda", "--to", self.target, *more, json=json)
+
+    def is_old(self, dirs=(), writing=True, reopened=False):
+        """The live half of the judgement: the guest goes on where it was. `reopened`: QEMU had let go of
+        the old layer, so it is under a name of ours."""
+        self.vm.assert_alive()
+        for disk in self.vm.disks:
+            assert self.vm.chain(disk.id) == disk.chain.layers
+            assert images.header_chain(disk.chain.active) == disk.chain.layers
+        assert not os.path.exists(self.target)
+        leftovers(self.vm, self.rechain.state_dir, [os.path.dirname(self.target), *dirs], result=reopened)
+        run = os.path.join(self.rechain.state_dir, "run")
+        assert not os.path.isdir(run) or os.listdir(run) == []
+        if writing and self.vm.guest:
+            assert self.vm.guest.is_writing(10), "the guest does not write any more"
+            self.vm.guest.verify()
+
+    def has_all(self, ids=("vda",), graceful=True):
+        """The other half, after QEMU's end: every acknowledged write, and an untouched template."""
+        if self.vm.is_alive():
+            self.vm.stop() if graceful else self.vm.kill()
+        for id in ids:
+            report = self.vm.check(id, graceful=graceful)
+            assert report.history.acknowledged > 0
+        for base, was in self.templates.items():
+            assert digest(base) == was, f"{base} was changed"
+
+    def is_undone(self, result, words=None, dirs=(), **more):
+        sound(result).expect(7)
+        assert result.json["state"] == "undone"
+        if words:
+            said = json.dumps(result.json["error"])
+            assert words.lower() in said.lower(), said
+        assert result.json["disks"][0]["chain"] == self.vm.disk("vda").chain.layers
+        self.is_old(dirs, **more)
+        self.has_all()
+
+
+@pytest.fixture
+def writing(make_chain, make_vm, rechain, workdir):
+    """writing(target=, **of Disk) -> a Case with a guest that writes."""
+    def make(target=None, style="blockdev", size=64 * MiB, writer=None, **disk):
+        vm = make_vm(Disk(make_chain(size=size), **disk), style=style, guest=True, writer=writer)
+        return Case(vm, rechain, target or os.path.join(workdir, "new.qcow2"))
+    return make
+
+
+# --- the target is full ---
+
+def fill(dir, leave=0):
+    """Fills a filesystem, but for `leave` bytes."""
+    with open(os.path.join(dir, "filler"), "wb") as file:
+        try:
+            while True:
+                stat = os.statvfs(dir)
+                left = stat.f_bavail * stat.f_frsize - leave
+                if left <= 0:
+                    break
+                file.write(bytes(min(left, MiB)))
+                file.flush()
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("werror", [None, "report", "stop"])
+def test_a_target_that_fills_up_is_taken_back(writing, workdir, style, werror):
+    if style == "drive" and werror:
+        pytest.skip("the device's werror is the same code in both styles")
+    with images.small_fs(64, workdir) as dir:
+        case = writing(f"{dir}/new.qcow2", style, werror=werror)
+        run = case.start("--bandwidth", SLOW)
+        wait_stream(case.vm)
+        fill(dir)
+        case.is_undone(run.wait(), "space")
+        if werror == "report":
+            return                              # the guest saw the errors itself
+
+
+def test_a_guest_that_was_stopped_by_enospc_runs_again(writing, workdir):
+    """The guest fills the target: it stops first, not the job."""
+    with images.small_fs(64, workdir) as dir:
+        case = writing(f"{dir}/new.qcow2", writer={"rate": 400})
+        run = case.start("--bandwidth", "100K")
+        wait_stream(case.vm)
+        fill(dir)
+        case.vm.qmp.wait_event("STOP")
+        case.is_undone(run.wait(), "space")
+
+
+def test_without_undo_a_full_target_is_left_for_inspection(writing, workdir):
+    with images.small_fs(64, workdir) as dir:
+        case = writing(f"{dir}/new.qcow2", werror="report")
+        run = case.start("--bandwidth", SLOW, "--no-undo")
+        wait_stream(case.vm)
+        fill(dir)
+        result = sound(run.wait()).expect(8)
+        assert result.json["state"] == "stuck"
+        assert "inspection" in json.dumps(result.json["error"])
+        assert os.path.exists(case.target)
+        assert case.vm.chain()[0] == case.target
+        settled = sound(case.rechain.run("recover", "--undo", json=True)).expect(0)
+        assert [o["state"] for o in settled.json["operations"]] == ["undone"]
+        case.is_old()
+        case.has_all()
+
+
+# --- I/O errors on the target ---
+
+def faulty_target(vm, *rules):
+    """A proxy policy: QEMU opens the new layer over a blkdebug node with these rules, made for it alone."""
+    def policy(m):
+        arguments = m.arguments
+        if m.kind != "command" or m.name != "blockdev-add" or arguments.get("driver") != "qcow2":
+            return PASS
+        file = {"driver": "blkdebug", "image": arguments["file"], "inject-error": list(rules)}
+        vm.qmp.execute("blockdev-add", dict(arguments, file=file))
+        return Reply(value={})
+    return policy
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["once", "always"])
+def test_an_io_error_while_copying_is_taken_back(writing, once):
+    case = writing()
+    fault = {"event": "cluster_alloc", "errno": 5, "once": once}
+    with Proxy(case.vm.qmp_path, faulty_target(case.vm, fault)) as proxy:
+        case.is_undone(case.start(address=proxy.path).wait(), "Input/output error")
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["once", "always"])
+def test_a_header_that_cannot_be_written_at_the_pivot_is_taken_back(writing, style, once):
+    case = writing(style=style)
+    fault = {"event": "none", "iotype": "write", "sector": 0, "errno": 5, "once": once}
+    with Proxy(case.vm.qmp_path, faulty_target(case.vm, fault)) as proxy:
+        # A -drive guest's QEMU drops the old layers by itself.
+        case.is_undone(case.start(address=proxy.path).wait(), "Input/output error", reopened=style == "drive")
+
+
+# --- cancelled ---
+
+def test_job_cancel_by_another_rechain_undoes_the_move(writing, style):
+    case = writing(style=style)
+    run = case.start("--bandwidth", SLOW)
+    job, = wait_stream(case.vm)
+    sound(case.rechain.run("job", "cancel", case.vm.qmp_path, job)).expect(0)   # over the borrowed monitor
+    case.is_undone(run.wait(), "cancel")
+
+
+def test_job_cancel_over_a_second_monitor_undoes_the_move(writing):
+    case = writing()
+    run = case.start("--bandwidth", SLOW)
+    job, = wait_stream(case.vm)
+    case.vm.qmp.close()
+    sound(case.rechain.run("job", "cancel", case.vm._test_path, job)).expect(0)
+    case.vm.qmp = QmpMonitor(case.vm._test_path)
+    case.is_undone(run.wait(), "cancel")
+
+
+@pytest.mark.parametrize("dismiss", [False, True])
+def test_a_job_that_a_stranger_cancels_undoes_the_move(writing, style, dismiss):
+    case = writing(style=style)
+    run = case.start("--bandwidth", SLOW)
+    job, = wait_stream(case.vm)
+    case.vm.qmp.execute("job-cancel", id=job)
+    if dismiss:
+        try:
+            case.vm.qmp.execute("job-dismiss", id=job)
+        except QmpError:
+            pass                                # rechain was faster
+    case.is_undone(run.wait())
+
+
+def test_a_job_that_a_stranger_finalizes_still_ends_well(writing):
+    case = writing()
+    policy = on("command", "human-monitor-command", lambda m: finalize(case.vm))
+    with Proxy(case.vm.qmp_path, policy) as proxy:
+        sound(case.start(address=proxy.path).wait()).expect(0)
+    assert case.vm.chain() == [case.target, case.vm.disk().chain.base]
+    leftovers(case.vm, case.rechain.state_dir, [os.path.dirname(case.target)])
+    case.vm.stop()
+    case.vm.check(image=case.target, graceful=True)
+
+
+def finalize(vm):
+    job, = [i for i in vm.jobs() if i.startswith("rc-")]
+    vm.qmp.execute("job-finalize", id=job)
+    return PASS
+
+
+def test_op_cancel_undoes_the_move(writing):
+    case = writing()
+    run = case.start("--bandwidth", SLOW)
+    wait_stream(case.vm)
+    operations = case.rechain.run("op", "list", json=True).expect(0).json["operations"]
+    sound(case.rechain.run("op", "cancel", operations[0]["operation"])).expect(0)
+    case.is_undone(run.wait(), "cancel")
+
+
+@pytest.mark.parametrize("signal", ["sigint", "sigterm"])
+def test_an_interrupt_undoes_the_move(writing, style, signal):
+    case = writing(style=style)
+    run = case.start("--bandwidth", SLOW)
+    wait_stream(case.vm)
+    getattr(run, signal)()
+    case.is_undone(run.wait(), "cancel")
+
+
+def test_a_second_interrupt_leaves_it_to_recover(writing):
+    case = writing()
+    run = case.start("--bandwidth", "100K")
+    wait_stream(case.vm)
+    run.sigint()
+    run.sigint()
+    wait_for(lambda: not run.is_running() or "interrupt again" in run.err_so_far(), "the first interrupt")
+    while run.is_running():
+        run.sigint()
+        time.sleep(0.01)
+    result = sound(run.wait())
+    assert result.rc in (7, 8), str(result)
+    settled = sound(case.rechain.run("recover", case.vm.qmp_path, json=True)).expect(0)
+    if result.rc == 8:
+        assert [o["state"] for o in settled.json["operations"]] == ["undone"]
+    case.is_old()
+    case.has_all()
+
+
+def test_a_timeout_undoes_the_move(writing):
+    case = writing()
+    case.is_undone(case.start("--bandwidth", "500K", "--timeout", "2s").wait(), "2000 ms")
+
+
+def test_the_undo_of_a_slow_move_is_not_slow(writing):
+    """The guest writes faster than --bandwidth: what it wrote must be copied back all the same."""
+    case = writing(writer={"rate": 400})
+    run = case.start("--bandwidth", "200K")
+    wait_stream(case.vm)
+    case.vm.guest.wait_flushed(500)
+    run.sigint()
+    case.is_undone(run.wait(60), "cancel")
+
+
+# --- the undo itself meets trouble ---
+
+@pytest.mark.parametrize("command", ["block-commit", "job-complete", "job-finalize", "stop", "cont", "blockdev-del",
+                                     "job-cancel", "job-dismiss", "query-block-jobs"])
+def test_an_undo_that_is_refused_once_is_tried_again(writing, command):
+    case = writing()
+    begun = []
+
+    def policy(m):
+        if m.kind == "command" and m.name == "human-monitor-command" and not begun:
+            begun.append(m.number)
+            return Reply("injected error")
+        if begun and m.kind == "command" and m.name == command and len(begun) == 1:
+            begun.append(m.number)
+            return Reply("injected second error")
+        return PASS
+    with Proxy(case.vm.qmp_path, policy) as proxy:
+        result = case.start(address=proxy.path).wait()
+        case.is_undone(result, "injected error")
+
+
+@pytest.mark.parametrize("command", ["block-commit", "job-complete", "job-finalize", "stop", "blockdev-del"])
+def test_an_undo_that_is_refused_for_good_is_stuck_until_recover(writing, command):
+    case = writing()
+    begun = []
+
+    def policy(m):
+        if m.kind == "command" and m.name == "human-monitor-command" and not begun:
+            begun.append(m.number)
+            return Reply("injected error")
+        return Reply("injected second error") if begun and m.kind == "command" and m.name == command else PASS
+    with Proxy(case.vm.qmp_path, policy) as proxy:
+        result = sound(case.start(address=proxy.path).wait()).expect(8)
+        assert result.json["state"] == "stuck"
+        assert "injected second error" in json.dumps(result.json["error"])
+        assert case.vm.guest.is_writing(10), "the guest stands"
+        proxy.policy = lambda m: PASS
+        settled = sound(case.rechain.run("recover", json=True)).expect(0)
+        assert [o["state"] for o in settled.json["operations"]] == ["undone"]
+    case.is_old()
+    case.has_all()
+
+
+# --- several disks ---
+
+@pytest.fixture
+def two(make_vm, rechain, workdir):
+    chains = [images.make_chain(os.path.join(workdir, d)) for d in ("a", "b")]
+    vm = make_vm(chains, guest=True)
+    case = Case(vm, rechain, os.path.join(workdir, "vda.qcow2"))
+    case.second = os.path.join(workdir, "second", "vdb.qcow2")
+    os.mkdir(os.path.dirname(case.second))
+    return case
+
+
+def move_two(case, address, *more, env=None):
+    return case.rechain.start("move", address, f"vda,to={case.target}", f"vdb,to={case.second}", *more, json=True,
+                              env=env)
+
+
+def test_a_second_disk_without_an_overlay_leaves_the_first_alone(two):
+    """Its filesystem has room, but takes no more files: no preflight can see that."""
+    dir = os.path.dirname(two.second)
+    images.run("mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=1", "tmpfs", dir)
+    try:
+        with Proxy(two.vm.qmp_path) as proxy:
+            result = sound(move_two(two, proxy.path).wait()).expect(7)
+            assert "No space left" in json.dumps(result.json["error"])
+            assert not {"blockdev-add", "transaction"} & set(proxy.commands())
+        two.is_old([dir])
+    finally:
+        images.run("umount", dir)
+    two.has_all(("vda", "vdb"))
+
+
+def test_a_second_stream_that_fails_takes_both_disks_back(two):
+    fault = {"event": "cluster_alloc", "errno": 5, "once": True}
+    faulty = faulty_target(two.vm, fault)
+
+    def policy(m):
+        return faulty(m) if "vdb" in m.arguments.get("node-name", "") else PASS
+    with Proxy(two.vm.qmp_path, policy) as proxy:
+        begun = time.monotonic()
+        result = sound(move_two(two, proxy.path, "--bandwidth", SLOW).wait()).expect(7)
+        assert time.monotonic() - begun < 10, "the first disk's stream ran to its end for nothing"
+    assert "Input/output error" in json.dumps(result.json["error"])
+    assert not os.path.exists(two.second)
+    two.is_old([os.path.dirname(two.second)])
+    two.has_all(("vda", "vdb"))
