@@ -2,12 +2,12 @@
 /* Invariants. Each is tested by name in tests/unit/test-journal.c.
  *
  * (1) Nothing is asked of QEMU, and no image is created, changed or removed, before its intent is
- *     durable.                                  [run.c: record_intent -> journal_write]
+ *     durable.                                  [run-step.c: record_intent -> journal_write]
  * (2) No job is dismissed before its outcome is durable.
  *                                               [blocks.c: record_and_dismiss; run.c:
  *                                                on_jobs_before_look]
  * (3) If recording fails we do not act; if it fails in the middle we stop, and say so. An fsync error
- *     is an error.                              [every call returns it; run.c: journal_failed]
+ *     is an error.                              [every call returns it; run-end.c]
  * (4) The journal says what we intended and saw. What is, QEMU and the file system say.
  *                                               [nothing here is read by a running operation]
  * (5) Undo and recovery are idempotent: twice, or after nothing happened, is harmless.

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Shared by run.c (which step, which direction), run-lane.c (performing the asks of one step) and
+/* Shared by run.c (from the outside), run-step.c (which step, which direction), run-recover.c (where an
+ * interrupted one goes on), run-look.c, run-end.c, run-lane.c (performing the asks of one step) and
  * run-link.c (the connection, and losing it). */
 #pragma once
 
@@ -86,19 +87,41 @@ void runner_changed (Runner *runner);
 /* One shot, replacing what was set before. */
 void runner_after (Runner *runner, guint ms, GSourceFunc func);
 
+void runner_note (Runner *runner, OpDisk *disk, const char *phase, const char *detail);
+void runner_note_error (Runner *runner, OpDisk *disk, const GError *error);
+void runner_stop_timer (Runner *runner);
+
+/* run-step.c */
+void runner_begin_step (Runner *runner);
+gboolean runner_begin_later (gpointer runner);
+/* What of @step happened, over all disks. */
+Seen runner_probe_all (Runner *runner, const Step *step);
+
+/* run-look.c */
+void runner_look_then (Runner *runner, Looked then);
+
+/* run-end.c */
+void runner_end (Runner *runner);
+void runner_finish (Runner *runner, OpState state);
+void runner_is_done (Runner *runner, World *world);
+void runner_is_undone (Runner *runner, World *world);
+void runner_take_stock (Runner *runner, gboolean moved);
+void runner_get_stuck (Runner *runner, GError *take_error);
+void runner_journal_failed (Runner *runner, GError *take_error);
+
 /* run-lane.c */
 void lane_free (gpointer lane);
 void lanes_start (Runner *runner);          /* then lanes_ended() once all are through */
 void lanes_abort (Runner *runner, RechainError code, const char *why);
 void lanes_stop (Runner *runner);           /* nothing of them comes any more */
 void lanes_on_lost (Runner *runner);
-void lanes_ended (Runner *runner);          /* in run.c */
+void lanes_ended (Runner *runner);          /* in run-step.c */
 
 /* run-link.c */
 void link_attach (Runner *runner, QmpClient *client);
 void link_drop (Runner *runner);
 void link_again (Runner *runner);           /* then link_is_back() or link_is_dead() */
-void link_is_back (Runner *runner);         /* in run.c */
-void link_is_dead (Runner *runner, GError *take_error); /* in run.c */
+void link_is_back (Runner *runner);         /* in run-step.c */
+void link_is_dead (Runner *runner, GError *take_error); /* in run-step.c */
 void link_lend (Runner *runner);            /* the relay */
 void link_set_lent (Runner *runner, gboolean lent);

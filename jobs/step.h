@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The vocabulary of operations. Read this, one jobs/op-*.c, then jobs/run.c.
+/* The vocabulary of operations. Read this, one jobs/op-*.c, then jobs/run-step.c.
  *
  * An operation is a table of steps. A step says what to ask for (data: a plan prints it, the runner
  * sends it), how to find out whether it happened (probe: looks at the world, changes nothing), and how

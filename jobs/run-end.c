@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How operations end: done, undone, stuck, or with a journal that cannot be written. */
+#include "jobs/blocks.h"
+#include "jobs/run-private.h"
+
+#include <sys/stat.h>
+
+/* ---- the end ------------------------------------------------------------------------------------------ */
+
+static gboolean
+tell_end (gpointer data)
+{
+  Runner *runner = data;
+  if (runner->on_ended != NULL)
+    runner->on_ended (runner, runner->data);
+  runner_unref (runner);
+  return G_SOURCE_REMOVE;
+}
+
+void
+runner_end (Runner *runner)
+{
+  runner->ended = TRUE;
+  runner_stop_timer (runner);
+  if (runner->deadline != NULL)
+    g_source_destroy (runner->deadline);
+  g_clear_pointer (&runner->deadline, g_source_unref);
+  lanes_stop (runner);
+  link_drop (runner);
+  g_clear_pointer (&runner->relay, qmp_relay_free);
+  g_autoptr (GSource) source = g_idle_source_new ();
+  g_source_set_priority (source, G_PRIORITY_DEFAULT);
+  g_source_set_callback (source, tell_end, runner_ref (runner), NULL);
+  g_source_attach (source, g_main_context_get_thread_default ());
+}
+
+/* The connection was kept until then. */
+static void
+on_guest_gone (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  qmp_client_unref (data);
+}
+
+/* It ends here, and the guest does not wait for whoever recovers it. Before the commit record the commit
+ * is cancelled, so that what the guest writes now goes to the overlay; after it both layers are equal. */
+static void
+let_guest_go (Runner *runner)
+{
+  Op *op = runner->op;
+  if (!op->held || runner->lost || runner->client == NULL)
+    return;
+  for (guint i = 0; i < op->disks->len && op->decided == DECIDED_NOTHING; i++)
+    qmp_client_execute (runner->client, "job-cancel",
+                        json_make ("id", json_str (op_disk (op, i)->fold_job), NULL), 0, NULL, NULL);
+  qmp_client_execute (runner->client, "cont", NULL, 0, on_guest_gone, qmp_client_ref (runner->client));
+}
+
+/* The journal could not be written: from here on we may not act, except that nobody is left standing. */
+void
+runner_journal_failed (Runner *runner, GError *take_error)
+{
+  Op *op = runner->op;
+  let_guest_go (runner);
+  g_clear_error (&op->error);
+  op->error = take_error;
+  recode (&op->error, STUCK);
+  hint (&op->error, "mend the journal, then: rechain recover --op %s", op->id);
+  op_set_state (op, OP_STUCK);
+  runner_end (runner);
+}
+
+void
+runner_finish (Runner *runner, OpState state)
+{
+  GError *error = NULL;
+  OpState before = runner->op->state;
+  op_set_state (runner->op, state);
+  runner->op->ended_us = g_get_real_time ();
+  if (!journal_release (runner->journal, runner->op, op_state_is_end (state), &error)) {
+    runner->op->state = before; /* an end that is not on record is none */
+    runner_journal_failed (runner, error);
+  } else {
+    let_guest_go (runner);
+    runner_end (runner);
+  }
+}
+
+static void
+strv_add (GPtrArray *list, char **take)
+{
+  g_ptr_array_add (list, take);
+}
+
+/* What the result says: the chain as QEMU shows it, and the files that fell out of it. */
+void
+runner_take_stock (Runner *runner, gboolean moved)
+{
+  Op *op = runner->op;
+  g_ptr_array_set_size (op->after, 0);
+  g_ptr_array_set_size (op->left, 0);
+  g_ptr_array_set_size (op->removed, 0);
+  op->bytes = 0;
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    ChainDisk *now = runner->world ? op_find_disk (op, disk, runner->world) : NULL;
+    g_autoptr (GStrvBuilder) left = g_strv_builder_new ();
+    g_autoptr (GStrvBuilder) removed = g_strv_builder_new ();
+    struct stat st;
+    for (guint k = 0; moved && op->kind == OP_MOVE && k < op_disk_dropped (disk); k++) {
+      ChainLayer *layer = disk->before->pdata[k];
+      gboolean there = layer->file && g_file_test (layer->file, G_FILE_TEST_EXISTS);
+      g_strv_builder_add (there ? left : removed, layer->file);
+    }
+    strv_add (op->after, now ? chain_files (now->layers) : g_new0 (char *, 1));
+    strv_add (op->left, g_strv_builder_end (left));
+    strv_add (op->removed, g_strv_builder_end (removed));
+    if (moved && stat (disk->to, &st) == 0)
+      op->bytes += (guint64)st.st_blocks * 512;
+  }
+}
+
+void
+runner_get_stuck (Runner *runner, GError *take_error)
+{
+  Op *op = runner->op;
+  runner_note_error (runner, NULL, take_error);
+  if (op->error == NULL)
+    op->error = take_error;
+  else {
+    prefix (&take_error, "%s; then", op->error->message);
+    g_clear_error (&op->error);
+    op->error = take_error;
+  }
+  recode (&op->error, STUCK);
+  hint (&op->error, "rechain op show %s tells what was done; rechain recover --op %s goes on", op->id,
+        op->id);
+  if (op->held)
+    runner_note (runner, NULL, "intent", "cancel the commit if it is not decided, and continue the guest");
+  runner_take_stock (runner, FALSE);
+  runner_finish (runner, OP_STUCK);
+}
+
+/* ---- done and undone ------------------------------------------------------------------------------------ */
+
+void
+runner_is_done (Runner *runner, World *world)
+{
+  runner_take_stock (runner, TRUE);
+  runner_finish (runner, OP_DONE);
+}
+
+/* Nodes that an earlier step of the disk's history named are part of the old chain; only this
+ * operation's own are left-overs, unless QEMU had to open the old layers again (reattach). */
+static gboolean
+node_is_in_old_chain (Op *op, const char *node)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    if (g_str_equal (node, op_disk (op, i)->old_node))
+      return TRUE;
+  return FALSE;
+}
+
+/* Undone is a claim about the world, so the world is asked. */
+void
+runner_is_undone (Runner *runner, World *world)
+{
+  Op *op = runner->op;
+  GError *error = NULL;
+  gboolean ok = TRUE;
+  for (guint i = 0; ok && i < op->disks->len; i++) {
+    g_auto (GStrv) before = chain_files (op_disk (op, i)->before);
+    ok = disk_shows (op, op_disk (op, i), world, before, &error);
+  }
+  g_autofree char *mine = g_strdup_printf ("rc-%s-", op->id);
+  g_autoptr (GPtrArray) nodes = world_nodes_with_prefix (world, mine);
+  for (guint i = 0; ok && i < nodes->len; i++)
+    ok = node_is_in_old_chain (op, nodes->pdata[i]) ||
+         fail (&error, FAILED, "node '%s' is still in QEMU", (char *)nodes->pdata[i]);
+  if (!ok) {
+    runner_get_stuck (runner, error);
+    return;
+  }
+  runner_take_stock (runner, FALSE);
+  if (op->error == NULL)
+    fail (&op->error, UNDONE, "operation %s was interrupted", op->id);
+  recode (&op->error, UNDONE);
+  if (rechain_error_get_hint (op->error) == NULL)
+    hint (&op->error, "everything is as it was before; rechain op show %s tells what happened", op->id);
+  runner_finish (runner, OP_UNDONE);
+}

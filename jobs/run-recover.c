@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Journal + the world now -> where the runner goes on, and in which direction. */
+#include "jobs/run-private.h"
+
+static int
+pivot_of (const Step *steps)
+{
+  for (int i = 0; steps[i].name != NULL; i++)
+    if (steps[i].kind == STEP_PIVOT)
+      return i;
+  return 0;
+}
+
+static int
+snapshot_of (const Step *steps)
+{
+  for (int i = 0; steps[i].name != NULL; i++)
+    if (steps[i].undo_table != NULL)
+      return i;
+  return 0;
+}
+
+/* Where the journal and the world put us. */
+static void
+choose_direction (Runner *runner, World *world)
+{
+  Op *op = runner->op;
+  int pivot = pivot_of (runner->main.steps);
+  const Step *step = runner->main.steps + pivot;
+  gboolean on = op->decided == DECIDED_NEW;
+  if (runner->recover == RUN_BY_RECORD && !step->commits && op->decided == DECIDED_NOTHING &&
+      op->state != OP_UNDOING)
+    on = runner_probe_all (runner, step) == SEEN_YES;
+  if (runner->recover == RUN_ON && op->decided != DECIDED_OLD && op->state != OP_UNDOING)
+    on = TRUE;
+  runner->main.at = on && op->decided == DECIDED_NOTHING ? 0 : pivot;
+  runner->main.back = !on;
+  if (on && op->state == OP_STUCK)
+    g_clear_error (&op->error);
+  op_set_state (op, !on ? OP_UNDOING : op->decided == DECIDED_NEW ? OP_FINISHING : OP_RUNNING);
+  if (op->decided == DECIDED_OLD) {
+    /* Both layers were equal at the record; the fold can only go on from its pivot. */
+    runner->main.at = snapshot_of (runner->main.steps);
+    runner->in_fold = TRUE;
+    runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps)};
+  } else if (!on || op->held) {
+    /* Settle first: jobs in PENDING stop the guest's I/O, and a held guest waits for us. */
+    runner->in_fold = TRUE;
+    runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps) - 1, .back = TRUE};
+  }
+  runner_begin_step (runner);
+}
+
+gboolean
+runner_recover (Runner *runner, RunDirection direction, RunnerEnded ended, RunnerChanged changed,
+                gpointer data, GError **error)
+{
+  if (!journal_take_over (runner->journal, runner->op, error))
+    return FALSE;
+  if (direction == RUN_BACK && runner->op->decided == DECIDED_NEW) {
+    fail (error, REFUSED, "operation %s took effect; it can only be finished", runner->op->id);
+    journal_release (runner->journal, runner->op, FALSE, NULL);
+    return FALSE;
+  }
+  runner->on_ended = ended;
+  runner->on_changed = changed;
+  runner->data = data;
+  runner->resumed = TRUE;
+  runner->recover = direction;
+  link_lend (runner);
+  runner_look_then (runner, choose_direction);
+  return TRUE;
+}

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Which step, in which direction. Read from the bottom of "one step": runner_begin_step and what it calls,
+ * in order: look -> prepare -> (lanes) -> lanes_ended -> judge -> step_done or step_failed. */
+#include "jobs/run-private.h"
+
+#define UNDO_TRIES 4
+#define FOLD_TRIES 3
+
+static void step_done (Runner *runner);
+static void step_failed (Runner *runner, GError *take_error);
+
+/* ---- tables that ended ---------------------------------------------------------------------------------- */
+
+static gboolean
+fold_again (gpointer data)
+{
+  Runner *runner = data;
+  runner->fold = (Cursor){.steps = fold_steps};
+  runner_begin_step (runner);
+  return G_SOURCE_REMOVE;
+}
+
+/* The fold was taken back itself: the guest runs on the overlay. Try again, or stop here. */
+static void
+fold_taken_back (Runner *runner)
+{
+  if (runner->failure == NULL) { /* only settling: an earlier fold was interrupted */
+    runner->in_fold = FALSE;
+    runner_begin_step (runner);
+  } else if (runner->op->attempt < FOLD_TRIES) {
+    g_clear_error (&runner->failure);
+    runner->op->attempt++;
+    runner_after (runner, 1000, fold_again);
+  } else {
+    runner->in_fold = FALSE;
+    prefix (&runner->failure, "fold back into the old layer");
+    runner_get_stuck (runner, g_steal_pointer (&runner->failure));
+  }
+}
+
+static gboolean
+table_ended (Runner *runner)
+{
+  Cursor *cursor = runner_cursor (runner);
+  if (cursor->back ? cursor->at >= 0 : cursor->steps[cursor->at].name != NULL)
+    return FALSE;
+  if (runner->in_fold && cursor->back)
+    fold_taken_back (runner);
+  else if (runner->in_fold) { /* on the old layer: go on undoing what came before the snapshot */
+    runner->in_fold = FALSE;
+    runner->switched = FALSE;
+    runner_begin_step (runner);
+  } else if (cursor->back)
+    runner_look_then (runner, runner_is_undone);
+  else
+    runner_look_then (runner, runner_is_done);
+  return TRUE;
+}
+
+/* ---- one step -------------------------------------------------------------------------------------------- */
+
+static Lane *
+add_lane (Runner *runner, OpDisk *disk, GPtrArray *take_asks)
+{
+  Lane *lane = g_new0 (Lane, 1);
+  *lane = (Lane){.runner = runner, .disk = disk, .asks = take_asks};
+  g_ptr_array_add (runner->lanes, lane);
+  return lane;
+}
+
+/* What of @step happened, over all disks. */
+Seen
+runner_probe_all (Runner *runner, const Step *step)
+{
+  guint yes = 0, no = 0, n = runner->op->disks->len;
+  for (guint i = 0; i < n; i++) {
+    Seen seen = step->probe (runner->op, op_disk (runner->op, i), runner->world);
+    yes += seen == SEEN_YES;
+    no += seen == SEEN_NO;
+  }
+  return yes == n ? SEEN_YES : no == n ? SEEN_NO : SEEN_HALF;
+}
+
+static void
+ask_undo (Runner *runner, const Step *step, OpDisk *disk)
+{
+  GPtrArray *asks = g_ptr_array_new_with_free_func ((GDestroyNotify)ask_free);
+  step->undo (runner->op, disk, runner->world, asks);
+  add_lane (runner, disk, asks);
+}
+
+static void
+make_lanes (Runner *runner, const Step *step)
+{
+  Op *op = runner->op;
+  gboolean back = runner_cursor (runner)->back;
+  gboolean may_skip = !back && runner->world != NULL && (runner->resumed || runner->in_fold);
+  for (guint i = 0; i < (step->once ? 1 : op->disks->len); i++) {
+    OpDisk *disk = step->once ? NULL : op_disk (op, i);
+    if (back && step->undo != NULL)
+      ask_undo (runner, step, disk);
+    if (back)
+      continue;
+    Seen seen = !may_skip || step->probe == NULL ? SEEN_NO
+                : step->once                      ? runner_probe_all (runner, step)
+                                                  : step->probe (op, disk, runner->world);
+    if (seen != SEEN_YES)
+      add_lane (runner, disk, step_asks (step, op, disk, runner->world));
+  }
+}
+
+/* The commit record goes with the intent: before it the old layer is authoritative, after it the new. */
+static gboolean
+record_intent (Runner *runner, const Step *step, GError **error)
+{
+  Cursor *cursor = runner_cursor (runner);
+  for (guint i = 0; i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    for (guint k = 0; k < lane->asks->len; k++) {
+      g_autofree char *text = ask_describe (lane->asks->pdata[k]);
+      runner_note (runner, lane->disk, "intent", text);
+    }
+  }
+  if (step->undo_table != NULL && !cursor->back)
+    runner->op->switched = TRUE;
+  if (step->commits && !cursor->back) {
+    runner->op->decided = step->decides;
+    runner_note (runner, NULL, "note", step->decides == DECIDED_NEW ? "commit record: the new layer" :
+                                                               "commit record: the old layer");
+  }
+  if (journal_write (runner->journal, runner->op, error))
+    return TRUE;
+  if (step->commits && !cursor->back)
+    runner->op->decided = DECIDED_NOTHING; /* not on record, not decided */
+  return FALSE;
+}
+
+static guint
+count_asks (Runner *runner)
+{
+  guint n = 0;
+  for (guint i = 0; i < runner->lanes->len; i++)
+    n += ((Lane *)runner->lanes->pdata[i])->asks->len;
+  return n;
+}
+
+/* The monitor is lent while a job copies, which is long; not around the ends of jobs, where 7.2 must not
+ * be asked for its nodes, nor in the steps between, which take milliseconds. */
+static gboolean
+step_copies (Runner *runner)
+{
+  for (guint i = 0; i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    Ask *last = lane->asks->len ? lane->asks->pdata[lane->asks->len - 1] : NULL;
+    if (last != NULL && last->job != NULL && last->wanted != JOB_CONCLUDED)
+      return TRUE;
+  }
+  return FALSE;
+}
+
+static void step_done (Runner *runner);
+
+static void
+prepare (Runner *runner, World *world)
+{
+  const Step *step = runner_step (runner);
+  Cursor *cursor = runner_cursor (runner);
+  GError *error = NULL;
+  if (cursor->back && step->undo_table != NULL && runner_probe_all (runner, step) != SEEN_NO) {
+    runner->in_fold = TRUE;
+    runner->fold = (Cursor){.steps = step->undo_table};
+    runner->op->attempt++;
+    runner_begin_step (runner);
+    return;
+  }
+  g_clear_pointer (&runner->lanes, g_ptr_array_unref);
+  runner->lanes = g_ptr_array_new_with_free_func (lane_free);
+  make_lanes (runner, step);
+  if (count_asks (runner) == 0 && (cursor->back || (step->verify == NULL && !step->commits)))
+    step_done (runner);
+  else if (!record_intent (runner, step, &error))
+    runner_journal_failed (runner, error);
+  else {
+    link_set_lent (runner, step_copies (runner));
+    lanes_start (runner);
+  }
+}
+
+void
+runner_begin_step (Runner *runner)
+{
+  Cursor *cursor = runner_cursor (runner);
+  if (table_ended (runner))
+    return;
+  const Step *step = runner_step (runner);
+  if (step->applies != NULL && !step->applies (runner->op)) {
+    cursor->at += cursor->back ? -1 : 1;
+    runner_begin_step (runner);
+    return;
+  }
+  runner_changed (runner);
+  /* In the normal course a step asks exactly what the plan has printed. */
+  if (cursor->back || step->looks || runner->resumed)
+    runner_look_then (runner, prepare);
+  else {
+    g_clear_pointer (&runner->world, world_free);
+    prepare (runner, NULL);
+  }
+}
+
+/* ---- the outcome of a step -------------------------------------------------------------------------------- */
+
+static void
+step_done (Runner *runner)
+{
+  Cursor *cursor = runner_cursor (runner);
+  const Step *step = runner_step (runner);
+  if (runner->lanes->len > 0)
+    runner_note (runner, NULL, "done", NULL);
+  if (!cursor->back && step->undo_table != NULL)
+    runner->switched = TRUE;
+  if (!runner->in_fold && !cursor->back && step->kind == STEP_PIVOT)
+    op_set_state (runner->op, OP_FINISHING);
+  runner->tries = 0;
+  cursor->at += cursor->back ? -1 : 1;
+  /* A cancellation that came while nothing could be aborted. */
+  if (runner->cancelled != NULL && !runner->in_fold && !cursor->back &&
+      runner->op->state == OP_RUNNING) {
+    GError *error = NULL;
+    fail (&error, INTERRUPTED, "%s", runner->cancelled);
+    cursor->at--;
+    step_failed (runner, error);
+    return;
+  }
+  runner_begin_step (runner);
+}
+
+/* Job record and events said yes; now the graph. */
+static void
+judge (Runner *runner, World *world)
+{
+  const Step *step = runner_step (runner);
+  gboolean back = runner_cursor (runner)->back;
+  GError *error = NULL;
+  gboolean ok = TRUE;
+  for (guint i = 0; ok && !back && i < runner->op->disks->len; i++)
+    ok = step->verify (runner->op, op_disk (runner->op, i), world, &error);
+  if (ok && back && step->probe != NULL && step->undo != NULL && step->kind == STEP_UNDOABLE)
+    ok = runner_probe_all (runner, step) == SEEN_NO || fail (&error, FAILED, "it is still there");
+  /* The next step may use this look, up to where something is asked. */
+  runner->fresh = ok;
+  if (ok)
+    step_done (runner);
+  else
+    step_failed (runner, error);
+  runner->fresh = FALSE;
+}
+
+void
+lanes_ended (Runner *runner)
+{
+  const Step *step = runner_step (runner);
+  gboolean back = runner_cursor (runner)->back;
+  GError *first = NULL;
+  link_set_lent (runner, FALSE);
+  for (guint i = 0; i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    if (lane->error == NULL)
+      continue;
+    runner_note_error (runner, lane->disk, lane->error);
+    /* What was aborted because of another disk's failure explains nothing. */
+    if (first != NULL && !g_error_matches (first, RECHAIN_ERROR, INTERRUPTED))
+      continue;
+    g_clear_error (&first);
+    first = g_steal_pointer (&lane->error);
+    if (lane->disk != NULL && runner->op->disks->len > 1)
+      prefix (&first, "disk '%s'", lane->disk->name);
+  }
+  if (first != NULL)
+    step_failed (runner, first);
+  else if (back ? step->probe != NULL : step->verify != NULL)
+    runner_look_then (runner, judge);
+  else
+    step_done (runner);
+}
+
+/* ---- turning round ----------------------------------------------------------------------------------------- */
+
+/* From intent to cause: what the user asked for comes first. */
+static void
+say_intent (Op *op, GError **error)
+{
+  g_autoptr (GString) disks = g_string_new (NULL);
+  for (guint i = 0; i < op->disks->len; i++)
+    g_string_append_printf (disks, "%s%s", i ? "," : "", op_disk (op, i)->name);
+  prefix (error, "%s %s", op_kind_name (op->kind), disks->str);
+}
+
+static void
+remember (Runner *runner, GError *take_error)
+{
+  if (runner->op->error == NULL) {
+    runner->op->error = take_error;
+    say_intent (runner->op, &runner->op->error);
+  } else
+    g_error_free (take_error);
+}
+
+static void
+turn_back (Runner *runner)
+{
+  if (runner->op->flags & OP_NO_UNDO) {
+    GError *error = NULL;
+    fail (&error, STUCK, "left for inspection, as asked");
+    runner_get_stuck (runner, error);
+    return;
+  }
+  runner->tries = 0;
+  runner->main.back = TRUE;
+  op_set_state (runner->op, OP_UNDOING);
+  runner_begin_step (runner);
+}
+
+/* A pivot that reported failure may have happened, on all disks or on some. */
+static void
+judge_failed_pivot (Runner *runner, World *world)
+{
+  const Step *step = runner_step (runner);
+  if (runner_probe_all (runner, step) == SEEN_YES) {
+    g_clear_error (&runner->op->error);
+    step_done (runner);
+    return;
+  }
+  if (runner->op->decided != DECIDED_NOTHING) {
+    runner->op->decided = DECIDED_NOTHING;
+    runner_note (runner, NULL, "note", "revert: the old layer");
+  }
+  turn_back (runner);
+}
+
+static gboolean
+retry (Runner *runner)
+{
+  if (++runner->tries >= UNDO_TRIES)
+    return FALSE;
+  runner->resumed = TRUE;
+  runner_after (runner, 100u << runner->tries, runner_begin_later);
+  return TRUE;
+}
+
+static void
+fold_failed (Runner *runner, GError *take_error)
+{
+  const Step *step = runner_step (runner);
+  if (runner->fold.back || step->kind == STEP_FINISH) {
+    if (retry (runner))
+      g_error_free (take_error);
+    else
+      runner_get_stuck (runner, take_error);
+    return;
+  }
+  /* Not decided, or decided and refused by QEMU with the guest still held: the overlay stays. */
+  if (runner->op->decided == DECIDED_OLD) {
+    runner->op->decided = DECIDED_NOTHING;
+    runner_note (runner, NULL, "note", "revert: the overlay");
+  }
+  g_clear_error (&runner->failure);
+  runner->failure = take_error;
+  runner->tries = 0;
+  runner->fold.back = TRUE;
+  runner_begin_step (runner);
+}
+
+static void
+step_failed (Runner *runner, GError *take_error)
+{
+  const Step *step = runner_step (runner);
+  prefix (&take_error, "%s", step->name);
+  if (runner->lost) {
+    if (!runner->in_fold && !runner->main.back && step->kind != STEP_FINISH)
+      remember (runner, take_error);
+    else
+      g_error_free (take_error);
+    link_again (runner);
+  } else if (runner->in_fold)
+    fold_failed (runner, take_error);
+  else if (runner->main.back || step->kind == STEP_FINISH) {
+    if (retry (runner))
+      g_error_free (take_error);
+    else
+      runner_get_stuck (runner, take_error);
+  } else {
+    remember (runner, take_error);
+    if (step->kind == STEP_PIVOT)
+      runner_look_then (runner, judge_failed_pivot);
+    else
+      turn_back (runner);
+  }
+}
+
+/* ---- the connection ------------------------------------------------------------------------------------------ */
+
+/* Everything that was on its way is unknown now, so every step is looked at before it is done. In the
+ * fold, whose jobs may stand anywhere, the first act is to settle. */
+void
+link_is_back (Runner *runner)
+{
+  const Step *step = runner_step (runner);
+  runner->resumed = TRUE;
+  runner->tries = 0;
+  if (runner->in_fold && runner->op->decided != DECIDED_OLD && step->kind != STEP_FINISH) {
+    if (!runner->fold.back && runner->failure == NULL)
+      fail (&runner->failure, UNREACHABLE, "the connection to QEMU ended");
+    runner->fold.back = TRUE;
+    runner_begin_step (runner);
+  } else if (!runner->in_fold && !runner->main.back && step->kind == STEP_PIVOT)
+    runner_look_then (runner, judge_failed_pivot);
+  else if (!runner->in_fold && !runner->main.back && step->kind == STEP_UNDOABLE &&
+           runner->op->state == OP_RUNNING) {
+    GError *error = NULL;
+    fail (&error, UNREACHABLE, "%s: the connection to QEMU ended", step->name);
+    remember (runner, error);
+    turn_back (runner);
+  } else
+    runner_begin_step (runner);
+}
+
+void
+link_is_dead (Runner *runner, GError *take_error)
+{
+  g_clear_pointer (&runner->world, world_free);
+  if (runner->in_fold)
+    runner->in_fold = FALSE;
+  runner_get_stuck (runner, take_error);
+}
