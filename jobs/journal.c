@@ -4,7 +4,7 @@
  * (1) Nothing is asked of QEMU, and no image is created, changed or removed, before its intent is
  *     durable.                                  [run-step.c: record_intent -> journal_write]
  * (2) No job is dismissed before its outcome is durable.
- *                                               [blocks.c: record_and_dismiss; run.c:
+ *                                               [blocks.c: record_and_dismiss; run-look.c:
  *                                                on_jobs_before_look]
  * (3) If recording fails we do not act; if it fails in the middle we stop, and say so. An fsync error
  *     is an error.                              [every call returns it; run-end.c]
