@@ -348,3 +348,18 @@ lanes_on_lost (Runner *runner)
 {
   lanes_abort (runner, UNREACHABLE, "the connection to QEMU ended");
 }
+
+void
+lanes_fail_job (Runner *runner, const char *job, const char *words)
+{
+  Lane *found = NULL;
+  for (guint i = 0; runner->lanes != NULL && i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    if (lane->running && lane->error == NULL && g_strcmp0 (lane->waiting_for, job) == 0)
+      found = lane;
+  }
+  if (found == NULL)
+    return;
+  found->error = job_failure (job, current (found)->wanted, JOB_PAUSED, words);
+  lanes_abort (runner, INTERRUPTED, "the job of another disk failed");
+}

@@ -2,6 +2,8 @@
 /* The runner's connection: events that matter to every step, losing it, and getting it back. */
 #include "jobs/run-private.h"
 
+#include <errno.h>
+
 #define RECONNECT_MS    15000
 #define RECONNECT_EVERY 250
 #define FOLD_PATIENCE   (3 * G_TIME_SPAN_SECOND)
@@ -73,6 +75,39 @@ watch_fold (Runner *runner)
     runner_set_bandwidth (runner, 0);
 }
 
+static OpDisk *
+disk_of_stream (Runner *runner, const char *job)
+{
+  for (guint i = 0; i < runner->op->disks->len; i++)
+    if (g_strcmp0 (op_disk (runner->op, i)->job, job) == 0)
+      return op_disk (runner->op, i);
+  return NULL;
+}
+
+static void
+on_io_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  g_autoptr (Runner) runner = data;
+  for (gsize i = 0; i < json_length (ret); i++) {
+    const char *job = json_get_str (json_at (ret, i), "device");
+    const char *status = json_get_str (json_at (ret, i), "io-status");
+    if (runner->ended || runner->main.back || disk_of_stream (runner, job) == NULL)
+      continue;
+    if (g_strcmp0 (status, "nospace") == 0)
+      lanes_fail_job (runner, job, g_strerror (ENOSPC));
+    else if (g_strcmp0 (status, "failed") == 0)
+      lanes_fail_job (runner, job, g_strerror (EIO));
+  }
+}
+
+/* A stream that meets an error pauses (on-error: stop). Is it that, or did somebody pause it? */
+static void
+look_at_pause (Runner *runner, const char *job)
+{
+  if (!runner->main.back && disk_of_stream (runner, job) != NULL)
+    qmp_client_execute (runner->client, "query-block-jobs", NULL, 0, on_io_status, runner_ref (runner));
+}
+
 static void
 on_progress (const char *job, JobStatus status, guint64 current, guint64 total, gpointer data)
 {
@@ -84,6 +119,8 @@ on_progress (const char *job, JobStatus status, guint64 current, guint64 total, 
       disk->total = total;
     }
   }
+  if (status == JOB_PAUSED)
+    look_at_pause (runner, job);
   watch_fold (runner);
   runner_changed (runner);
 }

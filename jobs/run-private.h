@@ -115,6 +115,8 @@ void lanes_start (Runner *runner);          /* then lanes_ended() once all are t
 void lanes_abort (Runner *runner, RechainError code, const char *why);
 void lanes_stop (Runner *runner);           /* nothing of them comes any more */
 void lanes_on_lost (Runner *runner);
+/* @job, for which a lane waits, will not get there; the other lanes are ended too. */
+void lanes_fail_job (Runner *runner, const char *job, const char *words);
 void lanes_ended (Runner *runner);          /* in run-step.c */
 
 /* run-link.c */
