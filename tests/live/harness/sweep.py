@@ -347,9 +347,10 @@ def sweep(scenario, mishap, version, samples=4):
             except Exception as error:      # a case that went wrong must not hide the others
                 outcome = "wrong"
                 at = next((m for m in proxy.seen if m.number == number), None)
+                print(f"WRONG {scenario} {mishap.__name__} {version} {number}", flush=True)
                 wrong.append(f"--- message {number} {at!r}: {type(error).__name__}: {str(error)[:2500]}")
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
     line = f"SWEEP {scenario} {mishap.__name__} {version}: {sum(outcomes.values())} cases, {outcomes}"
-    print(line)
+    print(line, flush=True)
     assert not wrong, "\n".join([line] + wrong)
     return outcomes
