@@ -12,7 +12,7 @@ old_layer (OpDisk *disk, guint i)
   return disk->before->pdata[i];
 }
 
-/* ---- make ---------------------------------------------------------------------------------------- */
+/* ---- make ------------------------------------------------------------------------------------ */
 
 static gboolean
 create_part (Op *op, OpDisk *disk, GError **error)
@@ -32,20 +32,22 @@ is_ours (const char *path, FileId ours, GError **error)
   if (!file_identify (path, &id, &exists, error))
     return FALSE;
   return exists && file_id_equal (id, ours)
-           ? TRUE
-           : fail (error, REFUSED, "'%s' is not the file that was just made: somebody replaced it", path);
+             ? TRUE
+             : fail (error, REFUSED,
+                     "'%s' is not the file that was just made: somebody replaced it", path);
 }
 
-/* Whoever can write to the directory could put another file in its place: looked at before and after. */
+/* Whoever can write to the directory could put another file in its place: looked at before and
+ * after. */
 static gboolean
 name_part (Op *op, OpDisk *disk, GError **error)
 {
-  return is_ours (disk->part, disk->id, error) &&
-         file_rename_new (disk->part, disk->to, error) && is_ours (disk->to, disk->id, error);
+  return is_ours (disk->part, disk->id, error) && file_rename_new (disk->part, disk->to, error) &&
+         is_ours (disk->to, disk->id, error);
 }
 
-/* The name of the part carries the operation's random id, so what lies there is ours even if we died
- * before its identity was recorded. */
+/* The name of the part carries the operation's random id, so what lies there is ours even if we
+ * died before its identity was recorded. */
 static gboolean
 remove_part (Op *op, OpDisk *disk, GError **error)
 {
@@ -55,7 +57,8 @@ remove_part (Op *op, OpDisk *disk, GError **error)
          (!exists || file_remove (disk->part, id, error));
 }
 
-/* What lies there and is not the file that we made came from somebody else: nothing of ours is left. */
+/* What lies there and is not the file that we made came from somebody else: nothing of ours is
+ * left. */
 static gboolean
 remove_layer (Op *op, OpDisk *disk, GError **error)
 {
@@ -71,9 +74,10 @@ make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ChainLayer *old = old_layer (disk, 0);
   if (op->flags & OP_REUSE)
     return;
-  g_autofree char *create = g_strdup_printf (
-    "write an empty qcow2 image of %" G_GUINT64_FORMAT " bytes, backed by %s (%s), into %s, owned like %s",
-    old->virtual_size, disk->backing_first, old->format, disk->part, old->file);
+  g_autofree char *create =
+      g_strdup_printf ("write an empty qcow2 image of %" G_GUINT64_FORMAT
+                       " bytes, backed by %s (%s), into %s, owned like %s",
+                       old->virtual_size, disk->backing_first, old->format, disk->part, old->file);
   g_autofree char *name = g_strdup_printf ("name it %s", disk->to);
   ask_local (asks, create, create_part);
   ask_local (asks, name, name_part)->no_facts = TRUE;
@@ -104,7 +108,7 @@ unmake_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     ask_local (asks, "remove the new layer's file", remove_layer)->no_facts = TRUE;
 }
 
-/* ---- attach --------------------------------------------------------------------------------------- */
+/* ---- attach ---------------------------------------------------------------------------------- */
 
 static Json *
 cache_of (OpDisk *disk)
@@ -120,17 +124,18 @@ file_options (OpDisk *disk)
   gboolean device = stat (disk->to, &st) == 0 && S_ISBLK (st.st_mode);
   return json_make ("driver", json_str (device ? "host_device" : "file"), "node-name",
                     json_str (disk->file_node), "filename", json_str (disk->to), "auto-read-only",
-                    json_flag (TRUE), "discard", json_str ("unmap"), "cache", cache_of (disk), NULL);
+                    json_flag (TRUE), "discard", json_str ("unmap"), "cache", cache_of (disk),
+                    NULL);
 }
 
 Json *
 layer_options (OpDisk *disk, const char *backing)
 {
   return json_make ("driver", json_str ("qcow2"), "node-name", json_str (disk->node), "file",
-                    json_str (disk->file_node), "backing", backing ? json_str (backing) : json_null (),
-                    "discard", json_str ("unmap"), "detect-zeroes",
-                    json_str (json_get_str (disk->cache, "detect-zeroes")), "cache", cache_of (disk),
-                    NULL);
+                    json_str (disk->file_node), "backing",
+                    backing ? json_str (backing) : json_null (), "discard", json_str ("unmap"),
+                    "detect-zeroes", json_str (json_get_str (disk->cache, "detect-zeroes")),
+                    "cache", cache_of (disk), NULL);
 }
 
 void
@@ -161,7 +166,7 @@ detach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   delete_node (world, disk->file_node, asks);
 }
 
-/* ---- snapshot ------------------------------------------------------------------------------------- */
+/* ---- snapshot -------------------------------------------------------------------------------- */
 
 void
 take_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
@@ -169,7 +174,8 @@ take_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   Json *actions = json_array ();
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *d = op_disk (op, i);
-    Json *data = json_make ("node", json_str (old_layer (d, 0)->node), "overlay", json_str (d->node), NULL);
+    Json *data =
+        json_make ("node", json_str (old_layer (d, 0)->node), "overlay", json_str (d->node), NULL);
     json_append (actions, json_make ("type", json_str ("blockdev-snapshot"), "data", data, NULL));
   }
   ask_qmp (asks, "transaction", json_make ("actions", actions, NULL));
@@ -214,7 +220,7 @@ shows_planned_chain (Op *op, OpDisk *disk, World *world, GError **error)
   return disk_shows (op, disk, world, planned, error);
 }
 
-/* ---- jobs ----------------------------------------------------------------------------------------- */
+/* ---- jobs ------------------------------------------------------------------------------------ */
 
 Seen
 job_is_there (World *world, const char *job)
@@ -232,8 +238,8 @@ record_outcome (Op *op, OpDisk *disk, GError **error)
   return TRUE; /* the journal is written after every local act, with all that was seen until then */
 }
 
-/* Not later than this: QEMU 7.2 dies when it is asked for its nodes while a stream is concluded and not
- * dismissed. */
+/* Not later than this: QEMU 7.2 dies when it is asked for its nodes while a stream is concluded and
+ * not dismissed. */
 void
 record_and_dismiss (const char *job, GPtrArray *asks)
 {
@@ -254,7 +260,7 @@ end_job (World *world, const char *job, GPtrArray *asks)
   record_and_dismiss (job, asks);
 }
 
-/* ---- dropped layers ------------------------------------------------------------------------------- */
+/* ---- dropped layers -------------------------------------------------------------------------- */
 
 /* A node that QEMU named itself goes by itself, with its last user. */
 static gboolean
@@ -279,7 +285,8 @@ drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (layer->node), NULL));
     if (is_ours_to_delete (world, layer->protocol_node) &&
         (world == NULL || world_node_parents (world, layer->protocol_node) <= 1))
-      ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (layer->protocol_node), NULL));
+      ask_qmp (asks, "blockdev-del",
+               json_make ("node-name", json_str (layer->protocol_node), NULL));
     expected = 1;
   }
 }
@@ -290,7 +297,8 @@ remove_dropped (Op *op, OpDisk *disk, GError **error)
   for (guint i = 0; i < op_disk_dropped (disk); i++) {
     ChainLayer *layer = old_layer (disk, i);
     if (file_is_locked (layer->file))
-      return fail (error, REFUSED, "'%s' is open in another process; it is not removed", layer->file);
+      return fail (error, REFUSED, "'%s' is open in another process; it is not removed",
+                   layer->file);
     if (!file_remove (layer->file, *(FileId *)disk->old_ids->pdata[i], error))
       return FALSE;
   }
@@ -307,13 +315,14 @@ drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     ask_local (asks, says->str, remove_dropped);
 }
 
-/* ---- small ones ------------------------------------------------------------------------------------ */
+/* ---- small ones ------------------------------------------------------------------------------ */
 
 void
 flush_node (const char *node, GPtrArray *asks)
 {
   g_autofree char *line = g_strdup_printf ("qemu-io %s \"flush\"", node);
-  Ask *ask = ask_qmp (asks, "human-monitor-command", json_make ("command-line", json_str (line), NULL));
+  Ask *ask =
+      ask_qmp (asks, "human-monitor-command", json_make ("command-line", json_str (line), NULL));
   ask->silent_reply = TRUE;
 }
 

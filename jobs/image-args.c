@@ -99,8 +99,8 @@ image_measure_parse (const char *out, guint64 *ret_required, guint64 *ret_full, 
 char **
 image_map_args (const char *file)
 {
-  g_autoptr (Json) spec = json_make ("driver", json_str ("qcow2"), "file", storage_spec (file), "backing",
-                                     json_null (), NULL);
+  g_autoptr (Json) spec = json_make ("driver", json_str ("qcow2"), "file", storage_spec (file),
+                                     "backing", json_null (), NULL);
   g_autofree char *line = json_line (spec);
   g_autofree char *name = g_strdup_printf ("json:%s", line);
   const char *args[] = {"qemu-img", "map", "-U", "--output=json", name, NULL};

@@ -6,14 +6,13 @@
  * (2) No job is dismissed before its outcome is durable.
  *                                               [blocks.c: record_and_dismiss; run-look.c:
  *                                                on_jobs_before_look]
- * (3) If recording fails we do not act; if it fails in the middle we stop, and say so. An fsync error
- *     is an error.                              [every call returns it; run-end.c]
- * (4) The journal says what we intended and saw. What is, QEMU and the file system say.
- *                                               [nothing here is read by a running operation]
- * (5) Undo and recovery are idempotent: twice, or after nothing happened, is harmless.
- *                                               [step.h: undo is made from the world as it is]
- * (6) One runner owns an operation at a time (pid + start time + lock); a dead owner's operation can be
- *     taken over, a live one's cannot.          [journal_begin, journal_take_over]
+ * (3) If recording fails we do not act; if it fails in the middle we stop, and say so. An fsync
+ * error is an error.                              [every call returns it; run-end.c] (4) The
+ * journal says what we intended and saw. What is, QEMU and the file system say. [nothing here is
+ * read by a running operation] (5) Undo and recovery are idempotent: twice, or after nothing
+ * happened, is harmless. [step.h: undo is made from the world as it is] (6) One runner owns an
+ * operation at a time (pid + start time + lock); a dead owner's operation can be taken over, a live
+ * one's cannot.          [journal_begin, journal_take_over]
  */
 #include "jobs/journal.h"
 
@@ -30,7 +29,7 @@
 #include <unistd.h>
 
 #define USER_VERSION 1
-#define BUSY_MS 5000
+#define BUSY_MS      5000
 
 typedef struct {
   char *operation, *step, *disk, *direction, *phase, *detail;
@@ -48,7 +47,8 @@ static void
 line_free (gpointer data)
 {
   Line *line = data;
-  char *strings[] = {line->operation, line->step, line->disk, line->direction, line->phase, line->detail};
+  char *strings[] = {line->operation, line->step,  line->disk,
+                     line->direction, line->phase, line->detail};
   for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (strings[i]);
   g_free (line);
@@ -59,10 +59,12 @@ db_failed (Journal *journal, const char *what, GError **error)
 {
   fail (error, FAILED, "the journal in '%s' cannot %s", journal->state_dir, what);
   because (error, "%s", journal->db ? sqlite3_errmsg (journal->db) : "out of memory");
-  return hint (error, "look for free space and permissions there; nothing is done without the journal");
+  return hint (error,
+               "look for free space and permissions there; nothing is done without the journal");
 }
 
-/* ---- statements: prepared, bound, stepped, finalized in one place ----------------------------- */
+/* ---- statements: prepared, bound, stepped, finalized in one place -----------------------------
+ */
 
 typedef gboolean (*RowFunc) (sqlite3_stmt *row, gpointer data);
 
@@ -107,7 +109,8 @@ read_int (sqlite3_stmt *row, gpointer data)
   return FALSE;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------- */
+/* ---- opening -----------------------------------------------------------------------------------
+ */
 
 void
 journal_close (Journal *journal)
@@ -189,7 +192,7 @@ journal_open (const char *state_dir, GError **error)
     return NULL;
   }
   g_autoptr (Journal) journal =
-    open_database (state_dir, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error);
+      open_database (state_dir, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error);
   if (journal == NULL || !make_schema (journal, error))
     return NULL;
   return g_steal_pointer (&journal);
@@ -205,7 +208,8 @@ journal_open_to_read (const char *state_dir, GError **error)
   /* A WAL database needs its -shm file even for reading; where the directory cannot be written, an
    * immutable read is the best there is. */
   g_autoptr (Journal) journal = open_database (
-    state_dir, g_access (state_dir, W_OK) == 0 ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY, error);
+      state_dir, g_access (state_dir, W_OK) == 0 ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY,
+      error);
   if (journal == NULL || !check_version (journal, &version, error))
     return NULL;
   if (version == 0)
@@ -213,7 +217,8 @@ journal_open_to_read (const char *state_dir, GError **error)
   return g_steal_pointer (&journal);
 }
 
-/* ---- ownership ---------------------------------------------------------------------------------- */
+/* ---- ownership ----------------------------------------------------------------------------------
+ */
 
 char *
 journal_run_path (const char *state_dir, const char *id, const char *suffix)
@@ -306,13 +311,13 @@ journal_take_over (Journal *journal, Op *op, GError **error)
   }
   if (!own (journal, op->id, error))
     return FALSE;
-  if (!run_sql (journal, "UPDATE operations SET owner_pid = ?, owner_start = ? WHERE id = ?", NULL, NULL,
-                "iis", (gint64)getpid (), (gint64)process_start_time (getpid ()), op->id))
+  if (!run_sql (journal, "UPDATE operations SET owner_pid = ?, owner_start = ? WHERE id = ?", NULL,
+                NULL, "iis", (gint64)getpid (), (gint64)process_start_time (getpid ()), op->id))
     return db_failed (journal, "take over an operation", error);
   return TRUE;
 }
 
-/* ---- writing -------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static gboolean
 write_lines (Journal *journal)
@@ -352,8 +357,8 @@ journal_begin (Journal *journal, Op *op, GError **error)
       continue;
     run_sql (journal, "ROLLBACK", NULL, NULL, "");
     fail (error, REFUSED, "operation %s on disk '%s' has not ended", other, op_disk (op, i)->name);
-    return hint (error, "rechain op show %s; if its process is dead: rechain recover --op %s", other,
-                 other);
+    return hint (error, "rechain op show %s; if its process is dead: rechain recover --op %s",
+                 other, other);
   }
   if (!own (journal, op->id, error)) {
     run_sql (journal, "ROLLBACK", NULL, NULL, "");
@@ -364,11 +369,12 @@ journal_begin (Journal *journal, Op *op, GError **error)
   g_autofree char *plan_text = json_line (plan);
   g_autofree char *facts_text = json_line (facts);
   gboolean ok = run_sql (
-    journal,
-    "INSERT INTO operations (id, kind, vm, state, plan, facts, owner_pid, owner_start, started)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    NULL, NULL, "ssssssiii", op->id, op_kind_name (op->kind), op->vm, op_state_name (op->state),
-    plan_text, facts_text, (gint64)getpid (), (gint64)process_start_time (getpid ()), op->started_us);
+      journal,
+      "INSERT INTO operations (id, kind, vm, state, plan, facts, owner_pid, owner_start, started)"
+      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      NULL, NULL, "ssssssiii", op->id, op_kind_name (op->kind), op->vm, op_state_name (op->state),
+      plan_text, facts_text, (gint64)getpid (), (gint64)process_start_time (getpid ()),
+      op->started_us);
   return commit (journal, ok && write_lines (journal), "record a new operation", error);
 }
 
@@ -378,9 +384,13 @@ journal_note (Journal *journal, Op *op, const char *step, const char *disk, cons
 {
   Line *line = g_new0 (Line, 1);
   g_autofree char *valid = detail ? g_utf8_make_valid (detail, -1) : NULL;
-  *line = (Line){.operation = g_strdup (op->id), .step = g_strdup (step), .disk = g_strdup (disk),
-                 .direction = g_strdup (direction), .phase = g_strdup (phase),
-                 .detail = g_steal_pointer (&valid), .at = g_get_real_time ()};
+  *line = (Line){.operation = g_strdup (op->id),
+                 .step = g_strdup (step),
+                 .disk = g_strdup (disk),
+                 .direction = g_strdup (direction),
+                 .phase = g_strdup (phase),
+                 .detail = g_steal_pointer (&valid),
+                 .at = g_get_real_time ()};
   g_ptr_array_add (journal->lines, line);
 }
 
@@ -389,8 +399,8 @@ update (Journal *journal, Op *op)
 {
   g_autoptr (Json) facts = op_facts_to_json (op);
   g_autofree char *text = json_line (facts);
-  return run_sql (journal, "UPDATE operations SET state = ?, decided = ?, facts = ? WHERE id = ?", NULL,
-                  NULL, "siss", op_state_name (op->state), (gint64)op->decided, text, op->id);
+  return run_sql (journal, "UPDATE operations SET state = ?, decided = ?, facts = ? WHERE id = ?",
+                  NULL, NULL, "siss", op_state_name (op->state), (gint64)op->decided, text, op->id);
 }
 
 gboolean
@@ -407,11 +417,11 @@ journal_release (Journal *journal, Op *op, gboolean ended, GError **error)
   if (!run_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
     return db_failed (journal, "be written", error);
   gboolean ok =
-    update (journal, op) && write_lines (journal) &&
-    run_sql (journal, "UPDATE operations SET owner_pid = NULL, owner_start = NULL WHERE id = ?", NULL,
-             NULL, "s", op->id) &&
-    (!ended || run_sql (journal, "UPDATE operations SET ended = ? WHERE id = ?", NULL, NULL, "is",
-                        op->ended_us, op->id));
+      update (journal, op) && write_lines (journal) &&
+      run_sql (journal, "UPDATE operations SET owner_pid = NULL, owner_start = NULL WHERE id = ?",
+               NULL, NULL, "s", op->id) &&
+      (!ended || run_sql (journal, "UPDATE operations SET ended = ? WHERE id = ?", NULL, NULL, "is",
+                          op->ended_us, op->id));
   if (!commit (journal, ok, "record the end of an operation", error))
     return FALSE;
   if (journal->lock_fd >= 0) {
@@ -425,7 +435,7 @@ journal_release (Journal *journal, Op *op, gboolean ended, GError **error)
   return TRUE;
 }
 
-/* ---- reading --------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 typedef struct {
   Op *op;
@@ -485,10 +495,11 @@ char **
 journal_list (Journal *journal, gboolean open_only, const char *vm, GError **error)
 {
   g_autoptr (GStrvBuilder) ids = g_strv_builder_new ();
-  if (!run_sql (journal,
-                "SELECT id FROM operations WHERE (ended IS NULL OR NOT ?1) AND (?2 IS NULL OR vm = ?2)"
-                " ORDER BY started DESC, id",
-                read_id, ids, "is", (gint64)open_only, vm)) {
+  if (!run_sql (
+          journal,
+          "SELECT id FROM operations WHERE (ended IS NULL OR NOT ?1) AND (?2 IS NULL OR vm = ?2)"
+          " ORDER BY started DESC, id",
+          read_id, ids, "is", (gint64)open_only, vm)) {
     db_failed (journal, "be read", error);
     return NULL;
   }
@@ -500,9 +511,9 @@ read_line (sqlite3_stmt *row, gpointer data)
 {
   g_autofree char *at = format_time (sqlite3_column_int64 (row, 0));
   json_append (data, json_make ("at", json_str (at), "step", json_str (text_of (row, 1)), "disk",
-                                json_str (text_of (row, 2)), "direction", json_str (text_of (row, 3)),
-                                "phase", json_str (text_of (row, 4)), "detail",
-                                json_str (text_of (row, 5)), NULL));
+                                json_str (text_of (row, 2)), "direction",
+                                json_str (text_of (row, 3)), "phase", json_str (text_of (row, 4)),
+                                "detail", json_str (text_of (row, 5)), NULL));
   return TRUE;
 }
 
@@ -532,7 +543,8 @@ match_disk (sqlite3_stmt *row, gpointer data)
   g_autoptr (Json) plan = json_parse (text_of (row, 1), -1);
   Json *disks = json_get (plan, "disks");
   for (gsize i = 0; i < json_length (disks); i++)
-    if (search->disk == NULL || g_strcmp0 (json_get_str (json_at (disks, i), "name"), search->disk) == 0) {
+    if (search->disk == NULL ||
+        g_strcmp0 (json_get_str (json_at (disks, i), "name"), search->disk) == 0) {
       search->found = g_strdup (text_of (row, 0));
       return FALSE;
     }
@@ -543,7 +555,7 @@ char *
 journal_find_open (Journal *journal, const char *vm, const char *disk)
 {
   Search search = {.disk = disk};
-  run_sql (journal, "SELECT id, plan FROM operations WHERE ended IS NULL AND vm = ?", match_disk, &search,
-           "s", vm);
+  run_sql (journal, "SELECT id, plan FROM operations WHERE ended IS NULL AND vm = ?", match_disk,
+           &search, "s", vm);
   return search.found;
 }

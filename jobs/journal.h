@@ -14,7 +14,7 @@ Journal *journal_open_to_read (const char *state_dir, GError **error);
 void journal_close (Journal *journal);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Journal, journal_close)
 
-/* ---- writing: every call is durable when it returns TRUE ------------------------------------ */
+/* ---- writing: every call is durable when it returns TRUE ------------------------------------- */
 
 /* Takes ownership of a new operation and records all of it. REFUSED where an unfinished operation
  * touches one of its disks. */
@@ -34,7 +34,7 @@ gboolean journal_take_over (Journal *journal, Op *op, GError **error);
 typedef enum { OWNER_NONE, OWNER_ALIVE, OWNER_DEAD } Owner;
 Owner journal_owner (Journal *journal, const char *id, pid_t *ret_pid);
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* NULL with NOT_FOUND; @id may be an unambiguous beginning. */
 Op *journal_load (Journal *journal, const char *id, GError **error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Fold: the undo of a snapshot. Active commit of the overlay back into the layer under it, and the
- * two-phase pivot: with the guest held, both layers are equal when the commit record is written, so at
- * every instant exactly one of them is authoritative (design, "The two-phase pivot"). */
+ * two-phase pivot: with the guest held, both layers are equal when the commit record is written, so
+ * at every instant exactly one of them is authoritative (design, "The two-phase pivot"). */
 #include "jobs/blocks.h"
 
 /* Node of the layer under the overlay, as QEMU has it now. */
@@ -21,8 +21,8 @@ needs_fold (Op *op, OpDisk *disk, World *world)
   return world == NULL || disk_is_on (op, disk, world, disk->node);
 }
 
-/* A guest that waits for us, since its write to the overlay failed, waits no longer than the storage
- * needs; one that runs is protected by the operation's bandwidth. */
+/* A guest that waits for us, since its write to the overlay failed, waits no longer than the
+ * storage needs; one that runs is protected by the operation's bandwidth. */
 static guint64
 fold_speed (Op *op, World *world)
 {
@@ -36,7 +36,9 @@ ask_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ChainDisk *now = world ? op_find_disk (op, disk, world) : NULL;
   ask_qmp (asks, "block-commit",
            json_make ("job-id", json_str (disk->fold_job), "device",
-                      json_str (now ? now->root_node : disk->attach_to ? disk->attach_to : disk->node),
+                      json_str (now               ? now->root_node
+                                : disk->attach_to ? disk->attach_to
+                                                  : disk->node),
                       "top-node", json_str (disk->node), "base-node",
                       json_str (layer_below (op, disk, world)), "speed",
                       json_int ((gint64)fold_speed (op, world)), "auto-finalize", json_flag (FALSE),
@@ -72,8 +74,8 @@ note_release (Op *op, OpDisk *disk, GError **error)
   return TRUE;
 }
 
-/* All jobs are started by one lane, since a QEMU before 7.2 can crash when such a job starts while writes
- * are in flight (qemu-reference, fact 6): there the guest is stopped for that moment. */
+/* All jobs are started by one lane, since a QEMU before 7.2 can crash when such a job starts while
+ * writes are in flight (qemu-reference, fact 6): there the guest is stopped for that moment. */
 static void
 start_commits (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
@@ -201,6 +203,7 @@ settle (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   flush_node (active ? active->node : layer_below (op, disk, NULL), asks);
 }
 
+/* clang-format off */
 const Step fold_steps[] = {
   {.name = "fold-commit",
    .says = "start to copy what was written since back into the old layer",
@@ -257,3 +260,4 @@ const Step fold_steps[] = {
    .ask = settle},
   {0},
 };
+/* clang-format on */

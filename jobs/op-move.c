@@ -2,8 +2,8 @@
 /* Move: snapshot into a new file, stream everything above the kept base into it, drop the rest.
  *
  * The stream is held in PENDING (harmless for streams: the guest runs on) while the new layer is
- * flushed: QEMU rewrites the image header before the tables of the copied data are on disk, and a kill
- * at that moment would destroy data that the guest flushed long ago (qemu-facts, hazard 0). */
+ * flushed: QEMU rewrites the image header before the tables of the copied data are on disk, and a
+ * kill at that moment would destroy data that the guest flushed long ago (qemu-facts, hazard 0). */
 #include "jobs/blocks.h"
 
 #include "jobs/header.h"
@@ -15,19 +15,19 @@ kept_base (OpDisk *disk)
   return (guint)disk->base < disk->before->len ? disk->before->pdata[disk->base] : NULL;
 }
 
-/* ---- stream ---------------------------------------------------------------------------------------- */
+/* ---- stream ---------------------------------------------------------------------------------- */
 
-/* At an error the job pauses, and the undo cancels it. QEMU 7.2 does not survive a stream that aborts by
- * itself while the guest is being stopped for an I/O error: its filter stays behind as a dead node
- * (docs/qemu-findings.md). */
+/* At an error the job pauses, and the undo cancels it. QEMU 7.2 does not survive a stream that
+ * aborts by itself while the guest is being stopped for an I/O error: its filter stays behind as a
+ * dead node (docs/qemu-findings.md). */
 static void
 stream (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ChainLayer *base = kept_base (disk);
   if (world == NULL || world_job (world, disk->job) == NULL)
     ask_qmp (asks, "block-stream",
-             json_make ("job-id", json_str (disk->job), "device", json_str (disk->node), "base-node",
-                        json_str (base ? base->node : NULL), "backing-file",
+             json_make ("job-id", json_str (disk->job), "device", json_str (disk->node),
+                        "base-node", json_str (base ? base->node : NULL), "backing-file",
                         json_str (base ? disk->backing : NULL), "backing-mask-protocol",
                         base && op->mask_protocol ? json_flag (TRUE) : NULL, "speed",
                         json_int ((gint64)bandwidth_share (op, op->disks->len)), "on-error",
@@ -55,9 +55,10 @@ flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   flush_node (disk->node, asks);
 }
 
-/* ---- finalize --------------------------------------------------------------------------------------- */
+/* ---- finalize -------------------------------------------------------------------------------- */
 
-/* Graph and header: when the write of the header failed, QEMU shows the shortened chain all the same. */
+/* Graph and header: when the write of the header failed, QEMU shows the shortened chain all the
+ * same. */
 static gboolean
 header_is_right (Op *op, OpDisk *disk, World *world, GError **error)
 {
@@ -65,8 +66,9 @@ header_is_right (Op *op, OpDisk *disk, World *world, GError **error)
   if (!image_header_read (disk->to, &header, error))
     return prefix (error, "read back the header of '%s'", disk->to);
   if (g_strcmp0 (header.backing, disk->backing) != 0)
-    return fail (error, FAILED, "the header of '%s' names the backing file '%s' and not '%s'", disk->to,
-                 header.backing ? header.backing : "", disk->backing ? disk->backing : "");
+    return fail (error, FAILED, "the header of '%s' names the backing file '%s' and not '%s'",
+                 disk->to, header.backing ? header.backing : "",
+                 disk->backing ? disk->backing : "");
   return shows_planned_chain (op, disk, world, error);
 }
 
@@ -102,11 +104,15 @@ dropped_tree (OpDisk *disk, guint i, const char *node)
                                                  : NULL;
   gboolean can_back = g_strcmp0 (layer->format, "raw") != 0;
   return json_make ("driver", json_str (layer->format), "node-name", json_str (node), "file", file,
-                    "backing", backing ? backing : can_back ? json_null () : NULL, NULL);
+                    "backing",
+                    backing    ? backing
+                    : can_back ? json_null ()
+                               : NULL,
+                    NULL);
 }
 
-/* The other direction: the new layer gets its old backing chain again. It holds all data either way;
- * then the fold takes it back (QEMU QMP: blockdev-reopen). */
+/* The other direction: the new layer gets its old backing chain again. It holds all data either
+ * way; then the fold takes it back (QEMU QMP: blockdev-reopen). */
 static void
 reattach (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
@@ -123,7 +129,7 @@ reattach (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ask_qmp (asks, "blockdev-reopen", json_make ("options", options, NULL));
 }
 
-/* ---- finish ------------------------------------------------------------------------------------------ */
+/* ---- finish ---------------------------------------------------------------------------------- */
 
 static gboolean
 deletes (Op *op)
@@ -131,6 +137,7 @@ deletes (Op *op)
   return (op->flags & OP_DELETE) != 0;
 }
 
+/* clang-format off */
 const Step move_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
@@ -173,3 +180,4 @@ const Step move_steps[] = {
    .ask = drop_files},
   {0},
 };
+/* clang-format on */

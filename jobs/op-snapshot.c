@@ -3,9 +3,11 @@
  * (QEMU: docs/interop/live-block-operations; libvirt: VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY) */
 #include "jobs/blocks.h"
 
+/* clang-format off */
 const Step snapshot_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
   {SNAPSHOT_STEP, .kind = STEP_PIVOT, .verify = shows_planned_chain},
   {0},
 };
+/* clang-format on */

@@ -9,20 +9,20 @@ static const char *const kind_names[] = {[OP_SNAPSHOT] = "snapshot", [OP_MOVE] =
 
 static const char *const state_names[] = {
 #define X(id, word) [id] = word,
-  OP_STATES (X)
+    OP_STATES (X)
 #undef X
 };
 
 #define B(state) (1u << (state))
 /* From each state to which. Stuck is left only by recovery. */
 static const guint transitions[] = {
-  [OP_PLANNED] = B (OP_RUNNING) | B (OP_UNDONE),
-  [OP_RUNNING] = B (OP_FINISHING) | B (OP_UNDOING) | B (OP_STUCK) | B (OP_DONE),
-  [OP_FINISHING] = B (OP_DONE) | B (OP_UNDOING) | B (OP_STUCK),
-  [OP_DONE] = 0,
-  [OP_UNDOING] = B (OP_UNDONE) | B (OP_STUCK),
-  [OP_UNDONE] = 0,
-  [OP_STUCK] = B (OP_RUNNING) | B (OP_FINISHING) | B (OP_UNDOING),
+    [OP_PLANNED] = B (OP_RUNNING) | B (OP_UNDONE),
+    [OP_RUNNING] = B (OP_FINISHING) | B (OP_UNDOING) | B (OP_STUCK) | B (OP_DONE),
+    [OP_FINISHING] = B (OP_DONE) | B (OP_UNDOING) | B (OP_STUCK),
+    [OP_DONE] = 0,
+    [OP_UNDOING] = B (OP_UNDONE) | B (OP_STUCK),
+    [OP_UNDONE] = 0,
+    [OP_STUCK] = B (OP_RUNNING) | B (OP_FINISHING) | B (OP_UNDOING),
 };
 
 const char *
@@ -105,9 +105,10 @@ op_disk_free (OpDisk *disk)
 {
   if (disk == NULL)
     return;
-  char *strings[] = {disk->name, disk->qdev, disk->drive, disk->to, disk->part, disk->backing_first,
-                     disk->backing, disk->backing_format, disk->node, disk->file_node, disk->job,
-                     disk->fold_job, disk->attach_to, disk->old_node};
+  char *strings[] = {disk->name,      disk->qdev,          disk->drive,   disk->to,
+                     disk->part,      disk->backing_first, disk->backing, disk->backing_format,
+                     disk->node,      disk->file_node,     disk->job,     disk->fold_job,
+                     disk->attach_to, disk->old_node};
   for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (strings[i]);
   g_clear_pointer (&disk->before, g_ptr_array_unref);
@@ -161,8 +162,8 @@ op_name_disk (Op *op, OpDisk *disk)
     g_string_append_printf (safe, ".%s", suffix);
   }
   g_autofree char *dir = g_path_get_dirname (disk->to);
-  disk->part = g_strdup_printf ("%s%s.rc-%s-%u.part", dir, g_str_equal (dir, "/") ? "" : "/", op->id,
-                                disk->index);
+  disk->part = g_strdup_printf ("%s%s.rc-%s-%u.part", dir, g_str_equal (dir, "/") ? "" : "/",
+                                op->id, disk->index);
   disk->node = our_name (op, safe->str, "ov");
   disk->file_node = our_name (op, safe->str, "ovf");
   disk->old_node = our_name (op, safe->str, "old");

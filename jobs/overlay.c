@@ -8,14 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CLUSTER_BITS  16u
-#define CLUSTER       (1u << CLUSTER_BITS)
-#define HEADER_LENGTH 112u /* version 3 with the compression type */
-#define MAGIC         0x514649fbu
+#define CLUSTER_BITS       16u
+#define CLUSTER            (1u << CLUSTER_BITS)
+#define HEADER_LENGTH      112u /* version 3 with the compression type */
+#define MAGIC              0x514649fbu
 #define EXT_BACKING_FORMAT 0xe2792acau
-#define MAX_BACKING   1023u
-#define MAX_FORMAT    64u
-#define MAX_L1        (4u << 20) /* entries; QEMU's limit of 32 MiB */
+#define MAX_BACKING        1023u
+#define MAX_FORMAT         64u
+#define MAX_L1             (4u << 20) /* entries; QEMU's limit of 32 MiB */
 
 /* Clusters in the file, in order: header, refcount table, one refcount block, L1 table. */
 enum { AT_HEADER, AT_REFCOUNT_TABLE, AT_REFCOUNT_BLOCK, AT_L1 };
@@ -45,8 +45,8 @@ divide_up (guint64 value, guint64 by)
   return value / by + (value % by != 0);
 }
 
-/* Field by field in the order of the specification; what is not named is zero: no encryption, no internal
- * snapshot, no feature bits, zlib. */
+/* Field by field in the order of the specification; what is not named is zero: no encryption, no
+ * internal snapshot, no feature bits, zlib. */
 static void
 put_header (Image *image, guint64 size, const char *backing, const char *backing_format)
 {
@@ -104,7 +104,8 @@ overlay_write (const char *path, guint64 size, const char *backing, const char *
   image->l1_entries = divide_up (size, (guint64)CLUSTER * (CLUSTER / 8));
   image->clusters = AT_L1 + divide_up (image->l1_entries * 8, CLUSTER);
   if (strlen (backing) > MAX_BACKING || strlen (backing_format) > MAX_FORMAT)
-    return fail (error, USAGE, "the name of the backing file '%s' does not fit into a header", backing);
+    return fail (error, USAGE, "the name of the backing file '%s' does not fit into a header",
+                 backing);
   if (size == 0 || size % 512 != 0 || image->l1_entries > MAX_L1)
     return fail (error, USAGE, "an image of %" G_GUINT64_FORMAT " bytes cannot be made", size);
   put_header (image, size, backing, backing_format);

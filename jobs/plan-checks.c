@@ -12,10 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_BACKING 1023   /* QEMU's limit for the name in a header, bytes */
-#define MAX_SCAN    20000  /* entries of a directory that are looked at for users of a layer */
+#define MAX_BACKING 1023  /* QEMU's limit for the name in a header, bytes */
+#define MAX_SCAN    20000 /* entries of a directory that are looked at for users of a layer */
 
-/* ---- the VM ------------------------------------------------------------------------------------------- */
+/* ---- the VM ---------------------------------------------------------------------------------- */
 
 typedef struct {
   QmpFeature feature;
@@ -27,14 +27,14 @@ typedef struct {
 #define MOVE     (1u << OP_MOVE)
 
 static const Need needs[] = {
-  {FEATURE_TRANSACTION, "switching disks at one instant", SNAPSHOT | MOVE},
-  {FEATURE_BLOCKDEV_ADD, "opening the new layer", SNAPSHOT | MOVE},
-  {FEATURE_BLOCKDEV_SNAPSHOT, "taking a snapshot", SNAPSHOT | MOVE},
-  {FEATURE_JOB_VERBS, "holding a job before its pivot", SNAPSHOT | MOVE},
-  {FEATURE_QUERY_JOBS, "reading a job's outcome", SNAPSHOT | MOVE},
-  {FEATURE_COMMIT_FINALIZE, "taking a snapshot back", SNAPSHOT | MOVE},
-  {FEATURE_HMP, "flushing a layer", SNAPSHOT | MOVE},
-  {FEATURE_STREAM_FINALIZE, "holding a stream before its pivot", MOVE},
+    {FEATURE_TRANSACTION, "switching disks at one instant", SNAPSHOT | MOVE},
+    {FEATURE_BLOCKDEV_ADD, "opening the new layer", SNAPSHOT | MOVE},
+    {FEATURE_BLOCKDEV_SNAPSHOT, "taking a snapshot", SNAPSHOT | MOVE},
+    {FEATURE_JOB_VERBS, "holding a job before its pivot", SNAPSHOT | MOVE},
+    {FEATURE_QUERY_JOBS, "reading a job's outcome", SNAPSHOT | MOVE},
+    {FEATURE_COMMIT_FINALIZE, "taking a snapshot back", SNAPSHOT | MOVE},
+    {FEATURE_HMP, "flushing a layer", SNAPSHOT | MOVE},
+    {FEATURE_STREAM_FINALIZE, "holding a stream before its pivot", MOVE},
 };
 
 gboolean
@@ -42,12 +42,13 @@ plan_check_vm (const PlanContext *context, const Request *request, GError **erro
 {
   for (gsize i = 0; i < G_N_ELEMENTS (needs); i++)
     if ((needs[i].kinds & 1u << request->kind) &&
-        !qmp_features_require (context->features, context->client, needs[i].feature, needs[i].what_for,
-                               error))
+        !qmp_features_require (context->features, context->client, needs[i].feature,
+                               needs[i].what_for, error))
       return hint (error, "QEMU 5.2 and later have it");
   if (world_migrating (context->world)) {
     fail (error, REFUSED, "the VM is being migrated");
-    return hint (error, "wait until the migration has ended: QEMU can abort when a job runs during one");
+    return hint (error,
+                 "wait until the migration has ended: QEMU can abort when a job runs during one");
   }
   return TRUE;
 }
@@ -71,15 +72,17 @@ void
 plan_add_notes (Op *op)
 {
   if (is_run_by_libvirt (op->qemu_pid))
-    g_ptr_array_add (op->notes, g_strdup ("this QEMU was started by libvirt, which will not know of the "
-                                          "new chain: change its domain XML as well"));
-  if (op->flags & OP_PIVOT_LIVE)
     g_ptr_array_add (op->notes,
-                     g_strdup ("--pivot live: should QEMU or the host die in the instant of a pivot, what "
-                               "the guest wrote in that instant can be lost"));
+                     g_strdup ("this QEMU was started by libvirt, which will not know of the "
+                               "new chain: change its domain XML as well"));
+  if (op->flags & OP_PIVOT_LIVE)
+    g_ptr_array_add (
+        op->notes,
+        g_strdup ("--pivot live: should QEMU or the host die in the instant of a pivot, what "
+                  "the guest wrote in that instant can be lost"));
 }
 
-/* ---- a disk -------------------------------------------------------------------------------------------- */
+/* ---- a disk ---------------------------------------------------------------------------------- */
 
 static gboolean
 check_not_taken (const char *disk, const char *state_dir, const char *vm, GError **error)
@@ -97,7 +100,8 @@ check_not_taken (const char *disk, const char *state_dir, const char *vm, GError
     fail (error, REFUSED, "operation %s is running on disk '%s'", other, disk);
     return hint (error, "wait for it, or: rechain op cancel %s", other);
   }
-  fail (error, REFUSED, "operation %s on disk '%s' was interrupted and is not settled", other, disk);
+  fail (error, REFUSED, "operation %s on disk '%s' was interrupted and is not settled", other,
+        disk);
   return hint (error, "rechain recover --op %s", other);
 }
 
@@ -107,7 +111,8 @@ check_layers (ChainDisk *disk, GError **error)
   for (guint i = 0; i < disk->layers->len; i++) {
     ChainLayer *layer = disk->layers->pdata[i];
     if (layer->file == NULL)
-      return fail (error, REFUSED, "disk '%s': QEMU does not tell the file of layer %u", disk->name, i);
+      return fail (error, REFUSED, "disk '%s': QEMU does not tell the file of layer %u", disk->name,
+                   i);
     if (layer->encrypted) {
       fail (error, REFUSED, "disk '%s': layer '%s' is encrypted", disk->name, layer->file);
       return hint (error, "the new layer would hold its data in the clear");
@@ -127,7 +132,8 @@ plan_check_disk (ChainDisk *disk, const char *state_dir, const char *vm, GError 
     return hint (error, "name another disk: rechain chain shows them");
   }
   if (disk->broken != NULL)
-    return fail (error, REFUSED, "disk '%s': its chain cannot be read: %s", disk->name, disk->broken);
+    return fail (error, REFUSED, "disk '%s': its chain cannot be read: %s", disk->name,
+                 disk->broken);
   if (disk->read_only) {
     fail (error, REFUSED, "disk '%s' is read-only", disk->name);
     return hint (error, "only a disk that the guest can write to gets a new active layer");
@@ -136,20 +142,21 @@ plan_check_disk (ChainDisk *disk, const char *state_dir, const char *vm, GError 
     return FALSE;
   if (disk->jobs->len > 0) {
     ChainJob *job = disk->jobs->pdata[0];
-    fail (error, REFUSED, "disk '%s' is busy: %s job '%s' of %s is %s", disk->name, job->type, job->id,
-          job->ours ? "an operation" : "somebody else", job->status);
+    fail (error, REFUSED, "disk '%s' is busy: %s job '%s' of %s is %s", disk->name, job->type,
+          job->id, job->ours ? "an operation" : "somebody else", job->status);
     return hint (error, "wait for it (rechain job wait), or cancel it (rechain job cancel%s)",
                  job->ours ? "" : " --foreign");
   }
   if (disk->writable_exports->len > 0) {
     fail (error, REFUSED, "disk '%s' has the writable export '%s'", disk->name,
           (char *)disk->writable_exports->pdata[0]);
-    return hint (error, "remove it first (block-export-del): writes through it around a pivot are lost");
+    return hint (error,
+                 "remove it first (block-export-del): writes through it around a pivot are lost");
   }
   return check_layers (disk, error);
 }
 
-/* ---- the target ------------------------------------------------------------------------------------------ */
+/* ---- the target ------------------------------------------------------------------------------ */
 
 static gboolean
 check_directory (const char *to, GError **error)
@@ -174,12 +181,12 @@ static gboolean
 hint_reusable (OpDisk *disk, GError **error)
 {
   ChainLayer *active = disk->before->pdata[0];
-  return hint (error, "qemu-img create -f qcow2 -u -b '%s' -F %s '%s' %" G_GUINT64_FORMAT, active->file,
-               active->format, disk->to, active->virtual_size);
+  return hint (error, "qemu-img create -f qcow2 -u -b '%s' -F %s '%s' %" G_GUINT64_FORMAT,
+               active->file, active->format, disk->to, active->virtual_size);
 }
 
-/* The file that is to be reused must be what we would have made. That it is empty is asked of qemu-img,
- * later. */
+/* The file that is to be reused must be what we would have made. That it is empty is asked of
+ * qemu-img, later. */
 static gboolean
 check_reuse (OpDisk *disk, GError **error)
 {
@@ -192,11 +199,12 @@ check_reuse (OpDisk *disk, GError **error)
   if (!header.is_qcow2)
     fail (error, REFUSED, "reuse '%s': it is not a qcow2 image", disk->to);
   else if (header.virtual_size != active->virtual_size)
-    fail (error, REFUSED, "reuse '%s': its size is %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT,
-          disk->to, header.virtual_size, active->virtual_size);
+    fail (error, REFUSED,
+          "reuse '%s': its size is %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT, disk->to,
+          header.virtual_size, active->virtual_size);
   else if (!path_same_file (backing, active->file))
-    fail (error, REFUSED, "reuse '%s': its backing file is '%s' and not the active image '%s'", disk->to,
-          header.backing ? header.backing : "none", active->file);
+    fail (error, REFUSED, "reuse '%s': its backing file is '%s' and not the active image '%s'",
+          disk->to, header.backing ? header.backing : "none", active->file);
   else if (!file_is_locked (disk->to))
     return TRUE;
   else {
@@ -211,13 +219,14 @@ check_names (Op *op, OpDisk *disk, GError **error)
 {
   /* QMP is JSON, which is UTF-8: another name would reach QEMU as a different one. */
   if (!g_utf8_validate (disk->to, -1, NULL))
-    return fail (error, REFUSED, "disk '%s': the target's name is not UTF-8, which QMP cannot carry",
-                 disk->name);
+    return fail (error, REFUSED,
+                 "disk '%s': the target's name is not UTF-8, which QMP cannot carry", disk->name);
   for (guint i = 0; i < disk->index; i++)
     if (path_same_file (op_disk (op, i)->to, disk->to))
-      return fail (error, REFUSED, "disks '%s' and '%s' have the same target '%s'", op_disk (op, i)->name,
-                   disk->name, disk->to);
-  if (strlen (disk->backing_first) > MAX_BACKING || (disk->backing && strlen (disk->backing) > MAX_BACKING))
+      return fail (error, REFUSED, "disks '%s' and '%s' have the same target '%s'",
+                   op_disk (op, i)->name, disk->name, disk->to);
+  if (strlen (disk->backing_first) > MAX_BACKING ||
+      (disk->backing && strlen (disk->backing) > MAX_BACKING))
     return fail (error, REFUSED, "disk '%s': the name of its backing file is longer than %d bytes",
                  disk->name, MAX_BACKING);
   return TRUE;
@@ -234,16 +243,18 @@ plan_check_target (Op *op, OpDisk *disk, World *world, GError **error)
   if (exists && (op->flags & OP_REUSE))
     return check_reuse (disk, error);
   if (!exists && (op->flags & OP_REUSE)) {
-    fail (error, NOT_FOUND, "target '%s' does not exist, and --reuse asks for one that does", disk->to);
+    fail (error, NOT_FOUND, "target '%s' does not exist, and --reuse asks for one that does",
+          disk->to);
     return hint_reusable (disk, error);
   }
   if (!exists)
     return TRUE;
   fail (error, REFUSED, "target '%s' exists", disk->to);
-  return hint (error, "name another file, remove it, or use --reuse for an image that was made for this");
+  return hint (error,
+               "name another file, remove it, or use --reuse for an image that was made for this");
 }
 
-/* ---- layers that are to be removed ------------------------------------------------------------------------- */
+/* ---- layers that are to be removed ----------------------------------------------------------- */
 
 /* Is @layer the backing file of an image in its directory that is not part of this chain? */
 static gboolean
@@ -263,7 +274,8 @@ check_no_overlay (OpDisk *disk, ChainLayer *layer, GError **error)
     for (int i = 0; i < disk->base; i++)
       mine |= path_same_file (path, ((ChainLayer *)disk->before->pdata[i])->file);
     if (!mine && path_same_file (backing, layer->file)) {
-      fail (error, REFUSED, "'%s' cannot be removed: it is the backing file of '%s'", layer->file, path);
+      fail (error, REFUSED, "'%s' cannot be removed: it is the backing file of '%s'", layer->file,
+            path);
       return hint (error, "leave --delete out to keep the files that fall out of the chain");
     }
   }
@@ -289,7 +301,9 @@ plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error)
   return TRUE;
 }
 
-/* ---- space --------------------------------------------------------------------------------------------------- */
+/* ---- space
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 /* Targets on one filesystem share what is free there. */
 gboolean
@@ -312,8 +326,9 @@ plan_check_space (Op *op, GError **error)
     g_autofree char *want = format_size (needed);
     g_autofree char *have = format_size (disk->free);
     fail (error, REFUSED, "not enough space in '%s': %s needed, %s free", dir, want, have);
-    return hint (error, "measured: what the layers above the kept base hold; free %" G_GUINT64_FORMAT
-                        " bytes more, or choose another target",
+    return hint (error,
+                 "measured: what the layers above the kept base hold; free %" G_GUINT64_FORMAT
+                 " bytes more, or choose another target",
                  needed - disk->free);
   }
   return TRUE;

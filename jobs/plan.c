@@ -25,7 +25,7 @@ typedef struct {
   OpDisk *disk;
 } Question;
 
-/* ---- one disk -------------------------------------------------------------------------------------------- */
+/* ---- one disk -------------------------------------------------------------------------------- */
 
 static char *
 stem_of (const char *file)
@@ -151,10 +151,11 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   op_name_disk (op, disk);
   name_backing (op, disk);
   return plan_check_target (op, disk, world, error) && remember_dropped (disk, error) &&
-         plan_check_dropped (op, disk, world, error) && file_free_space (disk->to, &disk->free, error);
+         plan_check_dropped (op, disk, world, error) &&
+         file_free_space (disk->to, &disk->free, error);
 }
 
-/* ---- all disks ------------------------------------------------------------------------------------------- */
+/* ---- all disks ------------------------------------------------------------------------------- */
 
 static gboolean
 check_name (const char *name, GError **error)
@@ -173,7 +174,8 @@ add_all (Plan *plan, GError **error)
   for (guint i = 0; i < disks->len; i++) {
     ChainDisk *found = disks->pdata[i];
     RequestDisk all = {.disk = found->name};
-    if (found->inserted && !found->read_only && found->qdev != NULL && !add_disk (plan, &all, error))
+    if (found->inserted && !found->read_only && found->qdev != NULL &&
+        !add_disk (plan, &all, error))
       return FALSE;
   }
   if (plan->op->disks->len > 0)
@@ -217,7 +219,9 @@ fill (Plan *plan, const Request *request, GError **error)
   return TRUE;
 }
 
-/* ---- images ----------------------------------------------------------------------------------------------- */
+/* ---- images
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static gboolean
 tell (gpointer data)
@@ -302,7 +306,8 @@ void
 plan_make (const PlanContext *context, const Request *request, PlanReady callback, gpointer data)
 {
   Plan *plan = g_new0 (Plan, 1);
-  *plan = (Plan){.context = *context, .op = op_new (request->kind), .callback = callback, .data = data};
+  *plan =
+      (Plan){.context = *context, .op = op_new (request->kind), .callback = callback, .data = data};
   if (!fill (plan, request, &plan->error) || !ask_images (plan)) {
     g_autoptr (GSource) source = g_idle_source_new ();
     g_source_set_priority (source, G_PRIORITY_DEFAULT);
@@ -311,7 +316,7 @@ plan_make (const PlanContext *context, const Request *request, PlanReady callbac
   }
 }
 
-/* ---- printing --------------------------------------------------------------------------------------------- */
+/* ---- printing -------------------------------------------------------------------------------- */
 
 static void
 print_asks (const Step *step, Op *op, OpDisk *disk, Json *qmp, Json *argv, Json *local)
@@ -342,9 +347,9 @@ plan_steps_to_json (Op *op)
     for (guint i = 0; i < (step->once ? 1 : op->disks->len); i++)
       print_asks (step, op, step->once ? NULL : op_disk (op, i), qmp, argv, local);
     json_append (all, json_make ("step", json_str (step->name), "kind",
-                                 json_str (step_kind_name (step->kind)), "says", json_str (step->says),
-                                 "qmp", qmp, "argv", argv, "local", local, "undo",
-                                 json_str (step->undo_says), NULL));
+                                 json_str (step_kind_name (step->kind)), "says",
+                                 json_str (step->says), "qmp", qmp, "argv", argv, "local", local,
+                                 "undo", json_str (step->undo_says), NULL));
   }
   return all;
 }

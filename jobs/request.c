@@ -66,9 +66,9 @@ static const struct {
   gsize offset;
   guint kinds;
 } options[] = {
-  {"to", G_STRUCT_OFFSET (RequestDisk, to), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
-  {"base", G_STRUCT_OFFSET (RequestDisk, base), 1u << OP_MOVE},
-  {"format", G_STRUCT_OFFSET (RequestDisk, format), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
+    {"to", G_STRUCT_OFFSET (RequestDisk, to), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
+    {"base", G_STRUCT_OFFSET (RequestDisk, base), 1u << OP_MOVE},
+    {"format", G_STRUCT_OFFSET (RequestDisk, format), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
 };
 
 static RequestDisk *
@@ -97,6 +97,6 @@ request_set_disk_option (Request *request, const char *disk, const char *option,
     *field = g_strdup (value);
     return TRUE;
   }
-  return fail (error, USAGE, "disk '%s': '%s' has no option '%s'", disk, op_kind_name (request->kind),
-               option);
+  return fail (error, USAGE, "disk '%s': '%s' has no option '%s'", disk,
+               op_kind_name (request->kind), option);
 }

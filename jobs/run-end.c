@@ -5,7 +5,7 @@
 
 #include <sys/stat.h>
 
-/* ---- the end ------------------------------------------------------------------------------------------ */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static gboolean
 tell_end (gpointer data)
@@ -41,8 +41,9 @@ on_guest_gone (QmpClient *client, Json *ret, const GError *error, gpointer data)
   qmp_client_unref (data);
 }
 
-/* It ends here, and the guest does not wait for whoever recovers it. Before the commit record the commit
- * is cancelled, so that what the guest writes now goes to the overlay; after it both layers are equal. */
+/* It ends here, and the guest does not wait for whoever recovers it. Before the commit record the
+ * commit is cancelled, so that what the guest writes now goes to the overlay; after it both layers
+ * are equal. */
 static void
 let_guest_go (Runner *runner)
 {
@@ -51,11 +52,14 @@ let_guest_go (Runner *runner)
     return;
   for (guint i = 0; i < op->disks->len && op->decided == DECIDED_NOTHING; i++)
     qmp_client_execute (runner->client, "job-cancel",
-                        json_make ("id", json_str (op_disk (op, i)->fold_job), NULL), 0, NULL, NULL);
-  qmp_client_execute (runner->client, "cont", NULL, 0, on_guest_gone, qmp_client_ref (runner->client));
+                        json_make ("id", json_str (op_disk (op, i)->fold_job), NULL), 0, NULL,
+                        NULL);
+  qmp_client_execute (runner->client, "cont", NULL, 0, on_guest_gone,
+                      qmp_client_ref (runner->client));
 }
 
-/* The journal could not be written: from here on we may not act, except that nobody is left standing. */
+/* The journal could not be written: from here on we may not act, except that nobody is left
+ * standing. */
 void
 runner_journal_failed (Runner *runner, GError *take_error)
 {
@@ -132,15 +136,16 @@ runner_get_stuck (Runner *runner, GError *take_error)
     op->error = take_error;
   }
   recode (&op->error, STUCK);
-  hint (&op->error, "rechain op show %s tells what was done; rechain recover --op %s goes on", op->id,
-        op->id);
+  hint (&op->error, "rechain op show %s tells what was done; rechain recover --op %s goes on",
+        op->id, op->id);
   if (op->held)
-    runner_note (runner, NULL, "intent", "cancel the commit if it is not decided, and continue the guest");
+    runner_note (runner, NULL, "intent",
+                 "cancel the commit if it is not decided, and continue the guest");
   runner_take_stock (runner, FALSE);
   runner_finish (runner, OP_STUCK);
 }
 
-/* ---- done and undone ------------------------------------------------------------------------------------ */
+/* ---- done and undone ------------------------------------------------------------------------- */
 
 void
 runner_is_done (Runner *runner, World *world)
@@ -185,6 +190,7 @@ runner_is_undone (Runner *runner, World *world)
     fail (&op->error, UNDONE, "operation %s was interrupted", op->id);
   recode (&op->error, UNDONE);
   if (rechain_error_get_hint (op->error) == NULL)
-    hint (&op->error, "everything is as it was before; rechain op show %s tells what happened", op->id);
+    hint (&op->error, "everything is as it was before; rechain op show %s tells what happened",
+          op->id);
   runner_finish (runner, OP_UNDONE);
 }

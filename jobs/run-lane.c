@@ -5,10 +5,11 @@
 #include <string.h>
 
 #define CALM_EVERY_MS 100
-#define CALM_TRIES    100 /* after 10 s the guest is held all the same: an undo must end */
+#define CALM_TRIES    100         /* after 10 s the guest is held all the same: an undo must end */
 #define CALM_RATE     (64u << 20) /* bytes/s that any storage in use is taken to manage */
 
-static void go_on (Lane *lane);
+static void
+go_on (Lane *lane);
 
 void
 lane_free (gpointer data)
@@ -61,7 +62,7 @@ lane_failed (Lane *lane, GError *error)
   lane_ended (lane);
 }
 
-/* ---- jobs ------------------------------------------------------------------------------------------- */
+/* ---- jobs ------------------------------------------------------------------------------------ */
 
 static GError *
 job_failure (const char *job, JobStatus wanted, JobStatus status, const char *words)
@@ -85,14 +86,15 @@ on_job (const char *job, JobStatus status, const char *words, gpointer data)
 {
   Lane *lane = data;
   Ask *ask = current (lane);
-  g_autofree char *detail =
-    g_strdup_printf ("job %s is %s%s%s", job, status == JOB_NULL ? "gone" : job_status_name (status),
-                     words ? ": " : "", words ? words : "");
+  g_autofree char *detail = g_strdup_printf ("job %s is %s%s%s", job,
+                                             status == JOB_NULL ? "gone" : job_status_name (status),
+                                             words ? ": " : "", words ? words : "");
   journal_note (lane->runner->journal, lane->runner->op, runner_step (lane->runner)->name,
-                lane->disk ? lane->disk->name : NULL, runner_direction (lane->runner), "note", detail);
+                lane->disk ? lane->disk->name : NULL, runner_direction (lane->runner), "note",
+                detail);
   lane->waiting_for = NULL;
-  /* A job that concluded without error, or is gone where its end was waited for, proves nothing yet: the
-   * step's verify looks at the graph. */
+  /* A job that concluded without error, or is gone where its end was waited for, proves nothing
+   * yet: the step's verify looks at the graph. */
   gboolean ok = ask->tolerant || (job_status_reached (status, ask->wanted) && words == NULL) ||
                 (ask->wanted == JOB_CONCLUDED && status == JOB_NULL);
   if (ok)
@@ -109,7 +111,7 @@ wait_for_job (Lane *lane)
   job_watch_wait (lane->runner->watch, ask->job, ask->wanted, on_job, lane);
 }
 
-/* ---- QMP --------------------------------------------------------------------------------------------- */
+/* ---- QMP ------------------------------------------------------------------------------------- */
 
 static void
 on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
@@ -119,8 +121,9 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
   if (is_stale (lane))
     return;
   Ask *ask = current (lane);
-  gboolean noisy = ask->silent_reply && ret != NULL &&
-                   (!json_object_is_type (ret, json_type_string) || json_object_get_string_len (ret) > 0);
+  gboolean noisy =
+      ask->silent_reply && ret != NULL &&
+      (!json_object_is_type (ret, json_type_string) || json_object_get_string_len (ret) > 0);
   if (noisy) {
     GError *said = NULL;
     g_autofree char *words = g_strdup (json_object_get_string (ret));
@@ -144,7 +147,7 @@ send (Lane *lane)
                       ask->arguments ? json_dup (ask->arguments) : NULL, 0, on_reply, lane);
 }
 
-/* ---- qemu-img ---------------------------------------------------------------------------------------- */
+/* ---- qemu-img -------------------------------------------------------------------------------- */
 
 static void
 on_image (const char *out, const GError *error, gpointer data)
@@ -165,13 +168,13 @@ run (Lane *lane)
 {
   runner_ref (lane->runner);
   lane->image =
-    image_run ((const char *const *)current (lane)->argv, IMAGE_DEFAULT, on_image, lane);
+      image_run ((const char *const *)current (lane)->argv, IMAGE_DEFAULT, on_image, lane);
 }
 
-/* ---- local acts and calm ------------------------------------------------------------------------------ */
+/* ---- local acts and calm --------------------------------------------------------------------- */
 
-/* What a local act found out (the identity of a file, that the guest is held) is durable before the next
- * ask. */
+/* What a local act found out (the identity of a file, that the guest is held) is durable before the
+ * next ask. */
 static void
 act (Lane *lane)
 {
@@ -185,7 +188,8 @@ act (Lane *lane)
     lane_failed (lane, error);
 }
 
-static void ask_calm (Lane *lane);
+static void
+ask_calm (Lane *lane);
 
 static gboolean
 on_calm_timer (gpointer data)
@@ -237,7 +241,7 @@ ask_calm (Lane *lane)
   qmp_client_execute (lane->runner->client, "query-block-jobs", NULL, 0, on_block_jobs, lane);
 }
 
-/* ---- the lane ----------------------------------------------------------------------------------------- */
+/* ---- the lane -------------------------------------------------------------------------------- */
 
 static void
 go_on (Lane *lane)
@@ -261,8 +265,8 @@ go_on (Lane *lane)
     next (lane);
 }
 
-/* Where lanes begin with a local act, one write makes the facts of all of them durable: so that what
- * follows (a qemu-img each) starts together. */
+/* Where lanes begin with a local act, one write makes the facts of all of them durable: so that
+ * what follows (a qemu-img each) starts together. */
 static void
 act_together (Runner *runner)
 {
@@ -301,7 +305,8 @@ lanes_start (Runner *runner)
     lanes_ended (runner);
 }
 
-/* Ends what can be ended; a command that is on its way is waited for, since only its reply tells. */
+/* Ends what can be ended; a command that is on its way is waited for, since only its reply tells.
+ */
 void
 lanes_abort (Runner *runner, RechainError code, const char *why)
 {

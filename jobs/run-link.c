@@ -9,14 +9,26 @@
 #define FOLD_PATIENCE   (3 * G_TIME_SPAN_SECOND)
 
 /* What a borrower of the monitor may ask: looking, and the control of running jobs. */
-static const char *const lent[] = {
-  "query-block", "query-named-block-nodes", "x-debug-query-block-graph", "query-jobs",
-  "query-block-jobs", "query-block-exports", "query-status", "query-migrate", "query-version",
-  "query-qmp-schema", "query-name", "query-uuid", "block-job-set-speed", "job-pause", "job-resume",
-  "job-cancel", NULL};
+static const char *const lent[] = {"query-block",
+                                   "query-named-block-nodes",
+                                   "x-debug-query-block-graph",
+                                   "query-jobs",
+                                   "query-block-jobs",
+                                   "query-block-exports",
+                                   "query-status",
+                                   "query-migrate",
+                                   "query-version",
+                                   "query-qmp-schema",
+                                   "query-name",
+                                   "query-uuid",
+                                   "block-job-set-speed",
+                                   "job-pause",
+                                   "job-resume",
+                                   "job-cancel",
+                                   NULL};
 
-/* A write of the guest to a new layer failed: what the operation did hurts the guest, so it goes back.
- * Which device is told by node name, or by drive name for -drive guests. */
+/* A write of the guest to a new layer failed: what the operation did hurts the guest, so it goes
+ * back. Which device is told by node name, or by drive name for -drive guests. */
 static void
 on_io_error (QmpClient *client, const char *name, Json *event, gpointer data)
 {
@@ -35,8 +47,8 @@ on_io_error (QmpClient *client, const char *name, Json *event, gpointer data)
     if (!ours)
       continue;
     g_autofree char *why =
-      g_strdup_printf ("the guest's write to '%s' failed: %s", disk->to,
-                       json_get_str (d, "reason") ? json_get_str (d, "reason") : "I/O error");
+        g_strdup_printf ("the guest's write to '%s' failed: %s", disk->to,
+                         json_get_str (d, "reason") ? json_get_str (d, "reason") : "I/O error");
     /* Already on the way back: the guest waits for us now, so the storage sets the pace. */
     if (runner->main.back)
       runner_set_bandwidth (runner, 0);
@@ -57,8 +69,8 @@ on_state (QmpClient *client, QmpState state, gpointer data)
     lanes_on_lost (runner);
 }
 
-/* Where what is left of a fold does not become less, the guest writes faster than the bandwidth lets us
- * copy; but an undo must end. */
+/* Where what is left of a fold does not become less, the guest writes faster than the bandwidth
+ * lets us copy; but an undo must end. */
 static void
 watch_fold (Runner *runner)
 {
@@ -105,7 +117,8 @@ static void
 look_at_pause (Runner *runner, const char *job)
 {
   if (!runner->main.back && disk_of_stream (runner, job) != NULL)
-    qmp_client_execute (runner->client, "query-block-jobs", NULL, 0, on_io_status, runner_ref (runner));
+    qmp_client_execute (runner->client, "query-block-jobs", NULL, 0, on_io_status,
+                        runner_ref (runner));
 }
 
 static void
@@ -149,7 +162,7 @@ link_drop (Runner *runner)
   g_clear_pointer (&runner->client, qmp_client_unref);
 }
 
-/* ---- getting it back -------------------------------------------------------------------------------- */
+/* ---- getting it back ------------------------------------------------------------------------- */
 
 static gboolean
 qemu_is_gone (Op *op)
@@ -157,7 +170,8 @@ qemu_is_gone (Op *op)
   return op->qemu_pid > 0 && process_start_time (op->qemu_pid) != op->qemu_start;
 }
 
-static gboolean try_again (gpointer data);
+static gboolean
+try_again (gpointer data);
 
 static void
 on_new_state (QmpClient *client, QmpState state, gpointer data)
@@ -210,10 +224,11 @@ link_again (Runner *runner)
   runner_after (runner, 1, try_again);
 }
 
-/* ---- lending ------------------------------------------------------------------------------------------ */
+/* ---- lending --------------------------------------------------------------------------------- */
 
 static gboolean
-on_own_command (const char *command, Json *arguments, Json **ret_return, gpointer data, GError **error)
+on_own_command (const char *command, Json *arguments, Json **ret_return, gpointer data,
+                GError **error)
 {
   Runner *runner = data;
   Json *speed = json_get (arguments, "bandwidth");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Looking at the world: jobs of ours that concluded are settled first, a refused look is asked again. */
+/* Looking at the world: jobs of ours that concluded are settled first, a refused look is asked
+ * again. */
 #include "jobs/run-private.h"
 
 #define LOOK_TRIES 4
@@ -54,8 +55,8 @@ is_our_job (Op *op, const char *id)
 }
 
 /* A job of ours that concluded outside the normal course (it failed, or we were interrupted): its
- * outcome is recorded, then it is dismissed, and only then is QEMU asked for its nodes, since 7.2 dies of
- * that question otherwise. TRUE: there was one. */
+ * outcome is recorded, then it is dismissed, and only then is QEMU asked for its nodes, since 7.2
+ * dies of that question otherwise. TRUE: there was one. */
 static gboolean
 note_concluded (Runner *runner, Json *jobs)
 {
@@ -65,7 +66,8 @@ note_concluded (Runner *runner, Json *jobs)
     const char *id = json_get_str (job, "id"), *words = json_get_str (job, "error");
     if (!is_our_job (runner->op, id) || g_strcmp0 (json_get_str (job, "status"), "concluded") != 0)
       continue;
-    g_autofree char *detail = g_strdup_printf ("job %s concluded: %s", id, words ? words : "no error");
+    g_autofree char *detail =
+        g_strdup_printf ("job %s concluded: %s", id, words ? words : "no error");
     runner_note (runner, NULL, "note", detail);
     n++;
   }
@@ -93,7 +95,8 @@ on_jobs_before_look (QmpClient *client, Json *ret, const GError *error, gpointer
     if (is_our_job (runner->op, json_get_str (job, "id")) &&
         g_strcmp0 (json_get_str (job, "status"), "concluded") == 0)
       qmp_client_execute (client, "job-dismiss",
-                          json_make ("id", json_str (json_get_str (job, "id")), NULL), 0, NULL, NULL);
+                          json_make ("id", json_str (json_get_str (job, "id")), NULL), 0, NULL,
+                          NULL);
   }
   world_query (client, runner->features, on_world, look);
 }

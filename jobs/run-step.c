@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which step, in which direction. Read from the bottom of "one step": runner_begin_step and what it calls,
- * in order: look -> prepare -> (lanes) -> lanes_ended -> judge -> step_done or step_failed. */
+/* Which step, in which direction. Read from the bottom of "one step": runner_begin_step and what it
+ * calls, in order: look -> prepare -> (lanes) -> lanes_ended -> judge -> step_done or step_failed.
+ */
 #include "jobs/run-private.h"
 
 #define UNDO_TRIES 4
 #define FOLD_TRIES 3
 
-static void step_done (Runner *runner);
-static void step_failed (Runner *runner, GError *take_error);
+static void
+step_done (Runner *runner);
+static void
+step_failed (Runner *runner, GError *take_error);
 
-/* ---- tables that ended ---------------------------------------------------------------------------------- */
+/* ---- tables that ended ----------------------------------------------------------------------- */
 
 static gboolean
 fold_again (gpointer data)
@@ -57,7 +60,7 @@ table_ended (Runner *runner)
   return TRUE;
 }
 
-/* ---- one step -------------------------------------------------------------------------------------------- */
+/* ---- one step -------------------------------------------------------------------------------- */
 
 static Lane *
 add_lane (Runner *runner, OpDisk *disk, GPtrArray *take_asks)
@@ -102,14 +105,15 @@ make_lanes (Runner *runner, const Step *step)
     if (back)
       continue;
     Seen seen = !may_skip || step->probe == NULL ? SEEN_NO
-                : step->once                      ? runner_probe_all (runner, step)
-                                                  : step->probe (op, disk, runner->world);
+                : step->once                     ? runner_probe_all (runner, step)
+                                                 : step->probe (op, disk, runner->world);
     if (seen != SEEN_YES)
       add_lane (runner, disk, step_asks (step, op, disk, runner->world));
   }
 }
 
-/* The commit record goes with the intent: before it the old layer is authoritative, after it the new. */
+/* The commit record goes with the intent: before it the old layer is authoritative, after it the
+ * new. */
 static gboolean
 record_intent (Runner *runner, const Step *step, GError **error)
 {
@@ -125,8 +129,9 @@ record_intent (Runner *runner, const Step *step, GError **error)
     runner->op->switched = TRUE;
   if (step->commits && !cursor->back) {
     runner->op->decided = step->decides;
-    runner_note (runner, NULL, "note", step->decides == DECIDED_NEW ? "commit record: the new layer" :
-                                                               "commit record: the old layer");
+    runner_note (runner, NULL, "note",
+                 step->decides == DECIDED_NEW ? "commit record: the new layer"
+                                              : "commit record: the old layer");
   }
   if (journal_write (runner->journal, runner->op, error))
     return TRUE;
@@ -144,8 +149,8 @@ count_asks (Runner *runner)
   return n;
 }
 
-/* The monitor is lent while a job copies, which is long; not around the ends of jobs, where 7.2 must not
- * be asked for its nodes, nor in the steps between, which take milliseconds. */
+/* The monitor is lent while a job copies, which is long; not around the ends of jobs, where 7.2
+ * must not be asked for its nodes, nor in the steps between, which take milliseconds. */
 static gboolean
 step_copies (Runner *runner)
 {
@@ -158,7 +163,8 @@ step_copies (Runner *runner)
   return FALSE;
 }
 
-static void step_done (Runner *runner);
+static void
+step_done (Runner *runner);
 
 static void
 prepare (Runner *runner, World *world)
@@ -208,7 +214,7 @@ runner_begin_step (Runner *runner)
   }
 }
 
-/* ---- the outcome of a step -------------------------------------------------------------------------------- */
+/* ---- the outcome of a step ------------------------------------------------------------------- */
 
 static void
 step_done (Runner *runner)
@@ -284,7 +290,7 @@ lanes_ended (Runner *runner)
     step_done (runner);
 }
 
-/* ---- turning round ----------------------------------------------------------------------------------------- */
+/* ---- turning round --------------------------------------------------------------------------- */
 
 /* From intent to cause: what the user asked for comes first. */
 static void
@@ -398,10 +404,10 @@ step_failed (Runner *runner, GError *take_error)
   }
 }
 
-/* ---- the connection ------------------------------------------------------------------------------------------ */
+/* ---- the connection -------------------------------------------------------------------------- */
 
-/* Everything that was on its way is unknown now, so every step is looked at before it is done. In the
- * fold, whose jobs may stand anywhere, the first act is to settle. */
+/* Everything that was on its way is unknown now, so every step is looked at before it is done. In
+ * the fold, whose jobs may stand anywhere, the first act is to settle. */
 void
 link_is_back (Runner *runner)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The runner from the outside: starting, recovering, cancelling, and where it is. How a step is done is in
- * run-step.c, which looks at the world by run-look.c, performs asks by run-lane.c, keeps the connection by
- * run-link.c and ends by run-end.c. */
+/* The runner from the outside: starting, recovering, cancelling, and where it is. How a step is
+ * done is in run-step.c, which looks at the world by run-look.c, performs asks by run-lane.c, keeps
+ * the connection by run-link.c and ends by run-end.c. */
 #include "jobs/run-private.h"
 
-/* ---- where we are ------------------------------------------------------------------------------------ */
+/* ---- where we are ---------------------------------------------------------------------------- */
 
 Cursor *
 runner_cursor (Runner *runner)
@@ -52,7 +52,8 @@ void
 runner_note_error (Runner *runner, OpDisk *disk, const GError *error)
 {
   const char *cause = rechain_error_get_cause (error);
-  g_autofree char *text = g_strdup_printf ("%s%s%s", error->message, cause ? ": " : "", cause ? cause : "");
+  g_autofree char *text =
+      g_strdup_printf ("%s%s%s", error->message, cause ? ": " : "", cause ? cause : "");
   runner_note (runner, disk, "failed", text);
 }
 
@@ -86,7 +87,7 @@ runner_begin_later (gpointer data)
   return G_SOURCE_REMOVE;
 }
 
-/* ---- the caller's side ---------------------------------------------------------------------------------------- */
+/* ---- the caller's side ----------------------------------------------------------------------- */
 
 Runner *
 runner_new (Op *op, Journal *journal, const char *state_dir, QmpClient *client,
@@ -138,7 +139,7 @@ on_deadline (gpointer data)
 {
   Runner *runner = data;
   g_autofree char *why =
-    g_strdup_printf ("not done within %" G_GUINT64_FORMAT " ms", runner->op->timeout_ms);
+      g_strdup_printf ("not done within %" G_GUINT64_FORMAT " ms", runner->op->timeout_ms);
   runner_cancel (runner, why);
   return G_SOURCE_REMOVE;
 }
@@ -155,7 +156,8 @@ set_deadline (Runner *runner)
 }
 
 gboolean
-runner_start (Runner *runner, RunnerEnded ended, RunnerChanged changed, gpointer data, GError **error)
+runner_start (Runner *runner, RunnerEnded ended, RunnerChanged changed, gpointer data,
+              GError **error)
 {
   Op *op = runner->op;
   op->started_us = g_get_real_time ();
@@ -222,7 +224,8 @@ void
 runner_set_bandwidth (Runner *runner, guint64 bytes_per_second)
 {
   runner->op->bandwidth = bytes_per_second;
-  guint64 share = bytes_per_second ? MAX (bytes_per_second / MAX (runner->op->disks->len, 1), 1) : 0;
+  guint64 share =
+      bytes_per_second ? MAX (bytes_per_second / MAX (runner->op->disks->len, 1), 1) : 0;
   for_each_job (runner, "block-job-set-speed", (gint64)MIN (share, G_MAXINT64));
 }
 
@@ -250,7 +253,8 @@ runner_progress (Runner *runner, guint64 *ret_done, guint64 *ret_total, double *
   Sample *last = runner->samples + (runner->n_samples + N_SAMPLES - 1) % N_SAMPLES;
   if (runner->n_samples == 0 || now - last->us > 400 * G_TIME_SPAN_MILLISECOND)
     runner->samples[runner->n_samples++ % N_SAMPLES] = (Sample){.us = now, .bytes = done};
-  Sample *first = runner->samples + (runner->n_samples > N_SAMPLES ? runner->n_samples % N_SAMPLES : 0);
+  Sample *first =
+      runner->samples + (runner->n_samples > N_SAMPLES ? runner->n_samples % N_SAMPLES : 0);
   double seconds = (double)(now - first->us) / G_USEC_PER_SEC;
   *ret_done = done;
   *ret_total = total;

@@ -3,7 +3,7 @@
 
 static const char *const names[] = {
 #define X(id, word) [id] = word,
-  JOB_STATUSES (X)
+    JOB_STATUSES (X)
 #undef X
 };
 

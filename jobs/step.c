@@ -114,7 +114,8 @@ ask_describe (const Ask *ask)
   } else if (ask->argv != NULL) {
     for (guint i = 0; ask->argv[i] != NULL; i++) {
       g_autofree char *quoted = g_shell_quote (ask->argv[i]);
-      gboolean plain = strpbrk (ask->argv[i], " '\"\\\n\t*?$&|;<>()`~{}") == NULL && ask->argv[i][0];
+      gboolean plain =
+          strpbrk (ask->argv[i], " '\"\\\n\t*?$&|;<>()`~{}") == NULL && ask->argv[i][0];
       g_string_append_printf (text, "%s%s", i ? " " : "", plain ? ask->argv[i] : quoted);
     }
   } else if (ask->says != NULL) {

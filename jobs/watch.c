@@ -10,11 +10,11 @@ typedef struct {
 
 struct _JobWatch {
   QmpClient *client;
-  GPtrArray *waits;  /* Wait* */
+  GPtrArray *waits; /* Wait* */
   guint listener;
-  guint looking;     /* number of the query in flight, 0 = none */
+  guint looking; /* number of the query in flight, 0 = none */
   guint looks;
-  gboolean again;    /* something happened while a query was in flight */
+  gboolean again; /* something happened while a query was in flight */
   GSource *timer;
   guint progress_ms;
   JobProgress progress;
@@ -22,7 +22,8 @@ struct _JobWatch {
   gint refs;
 };
 
-static void look (JobWatch *watch);
+static void
+look (JobWatch *watch);
 
 static void
 wait_free (gpointer data)
@@ -145,7 +146,8 @@ job_watch_free (JobWatch *watch)
 }
 
 void
-job_watch_wait (JobWatch *watch, const char *job, JobStatus wanted, JobReached callback, gpointer data)
+job_watch_wait (JobWatch *watch, const char *job, JobStatus wanted, JobReached callback,
+                gpointer data)
 {
   Wait *wait = g_new0 (Wait, 1);
   *wait = (Wait){.job = g_strdup (job), .wanted = wanted, .callback = callback, .data = data};

@@ -164,7 +164,8 @@ ask_all (Query *query)
   }
 }
 
-/* -- a QEMU that must not be asked --------------------------------------------------------------- */
+/* -- a QEMU that must not be asked ---------------------------------------------------------------
+ */
 
 /* QEMU 7.2 dies of SIGSEGV in query-named-block-nodes while a stream job is concluded and not yet
  * dismissed (its copy-on-read filter has lost its child; docs/qemu-findings.md). 5.2 has no such
@@ -188,7 +189,8 @@ concluded_stream (Json *jobs)
   return NULL;
 }
 
-static void ask_jobs (Query *query);
+static void
+ask_jobs (Query *query);
 
 static gboolean
 on_patience (gpointer data)
@@ -220,8 +222,10 @@ on_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
   }
   g_autoptr (GError) told = error ? g_error_copy (error) : NULL;
   if (told == NULL) {
-    fail (&told, REFUSED, "job '%s' is concluded and nobody dismisses it: this QEMU dies when it is "
-                          "asked for its nodes now", job);
+    fail (&told, REFUSED,
+          "job '%s' is concluded and nobody dismisses it: this QEMU dies when it is "
+          "asked for its nodes now",
+          job);
     hint (&told, "whoever started the job must dismiss it (QMP: job-dismiss)%s",
           g_str_has_prefix (job, "rc-") ? "; it is ours: rechain recover" : "");
   }

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- how to speak ---- */
+/* ---- how to speak ---------------------------------------------------------------------------- */
 
 /* @words: NULL-terminated; the index of the one that is the value of @id, 0 where it was not given.
  */
@@ -78,7 +78,7 @@ cli_clear (Cli *cli)
   g_clear_object (&cli->controller);
 }
 
-/* ---- what commands work on ---- */
+/* ---- what commands work on ------------------------------------------------------------------- */
 
 Config *
 cli_config (Cli *cli, GError **error)

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* ---- disks ---- */
+/* ---- disks ----------------------------------------------------------------------------------- */
 
 /* What is a file to be created is meant as seen from here, not as seen from QEMU. */
 static char *
@@ -84,7 +84,7 @@ add_disks (RechainRequest *request, GPtrArray *disks, GError **error)
   return TRUE;
 }
 
-/* ---- how ---- */
+/* ---- how ------------------------------------------------------------------------------------- */
 
 static gboolean
 set_flags (Cli *cli, RechainRequest *request, GError **error)
@@ -161,7 +161,7 @@ set_how (Cli *cli, RechainRequest *request, GError **error)
          set_duration (cli, request, OPT_MAX_PAUSE, rechain_request_set_max_pause, error);
 }
 
-/* ---- the commands ---- */
+/* ---- the commands ---------------------------------------------------------------------------- */
 
 static gboolean
 check_targets (GPtrArray *disks, GError **error)

@@ -21,7 +21,7 @@ run_job_show (Cli *cli, GError **error)
   return list != NULL && out_either (cli, list, show_job, error);
 }
 
-/* ---- after a verb ---- */
+/* ---- after a verb ---------------------------------------------------------------------------- */
 
 /* The job as it is now; an empty list where it is gone. */
 static char *
@@ -48,7 +48,7 @@ say_job (Cli *cli, RechainVm *vm, const char *job, const char *words, GError **e
   return cli->quiet || out_text (cli, out->str, error);
 }
 
-/* ---- verbs ---- */
+/* ---- verbs ----------------------------------------------------------------------------------- */
 
 static gboolean
 command_job (Cli *cli, RechainJobVerb verb, guint64 speed, const char *words, GError **error)
@@ -95,7 +95,7 @@ run_job_speed (Cli *cli, GError **error)
   return command_job (cli, RECHAIN_JOB_SPEED, speed, words, error);
 }
 
-/* ---- waiting ---- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static void
 on_status (gpointer data)

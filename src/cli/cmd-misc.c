@@ -2,7 +2,7 @@
 /* config check, version. */
 #include "src/cli/print.h"
 
-/* ---- version ---- */
+/* ---- version --------------------------------------------------------------------------------- */
 
 gboolean
 run_version (Cli *cli, GError **error)
@@ -18,7 +18,7 @@ run_version (Cli *cli, GError **error)
   return out_document (cli, text, error);
 }
 
-/* ---- config check ---- */
+/* ---- config check ---------------------------------------------------------------------------- */
 
 static Json *
 words_json (char **words)

@@ -23,7 +23,7 @@ run_op_show (Cli *cli, GError **error)
   return operation != NULL && out_either (cli, operation, show_operation_full, error);
 }
 
-/* ---- waiting for one ---- */
+/* ---- waiting for one ------------------------------------------------------------------------- */
 
 static void
 on_status (gpointer data)
@@ -65,7 +65,7 @@ run_op_wait (Cli *cli, GError **error)
   return print_operation (cli, document, error);
 }
 
-/* ---- op cancel ---- */
+/* ---- op cancel ------------------------------------------------------------------------------- */
 
 /* Asked to be cancelled, it may have been past the pivot. */
 static gboolean
@@ -93,7 +93,7 @@ run_op_cancel (Cli *cli, GError **error)
   return judge_cancelled (cli, document, error);
 }
 
-/* ---- recover ---- */
+/* ---- recover --------------------------------------------------------------------------------- */
 
 typedef struct {
   Cli *cli;

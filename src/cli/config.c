@@ -66,7 +66,7 @@ is_address (const char *text)
          g_str_has_prefix (text, "tcp:");
 }
 
-/* ---- values ---- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static gboolean
 set_address (char **field, const char *value, GError **error)
@@ -129,7 +129,7 @@ set_bandwidth (Config *config, ConfigVm *vm, const char *value, GError **error)
   return parse_size (value, &config->bandwidth, error);
 }
 
-/* ---- the table of what there is ---- */
+/* ---- the table of what there is -------------------------------------------------------------- */
 
 typedef struct {
   const char *group;
@@ -161,7 +161,7 @@ hint_keys (const char *group, GError **error)
   return hint (error, "[%s] knows: %s", group, names->str);
 }
 
-/* ---- reading, line by line: GKeyFile cannot say on which line something stands ---- */
+/* ---- reading, line by line: GKeyFile cannot say on which line something stands --------------- */
 
 typedef struct {
   Config *config;
@@ -249,7 +249,7 @@ config_read (Config *config, const char *name, const char *text, gsize length, G
   return ok;
 }
 
-/* ---- files ---- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* A file that is not there is an error only where it was asked for by name. */
 static gboolean

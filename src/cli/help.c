@@ -25,7 +25,7 @@ static const struct {
     {130, "interrupted before anything was changed"},
 };
 
-/* ---- parts ---- */
+/* ---- parts ----------------------------------------------------------------------------------- */
 
 static void
 heading (Cli *cli, const char *text, GString *out)
@@ -96,7 +96,7 @@ exit_codes (Cli *cli, const char *list, GString *out)
   }
 }
 
-/* ---- one command ---- */
+/* ---- one command ----------------------------------------------------------------------------- */
 
 static void
 command_help (Cli *cli, const Command *command, GString *out)
@@ -137,7 +137,7 @@ family_help (const char *family, GString *out)
       command_line (command, out);
 }
 
-/* ---- everything ---- */
+/* ---- everything ------------------------------------------------------------------------------ */
 
 static void
 overview (Cli *cli, GString *out)
@@ -163,7 +163,7 @@ overview (Cli *cli, GString *out)
   g_string_append (out, "'rechain help COMMAND' says more; see also rechain(1).\n");
 }
 
-/* ---- for programs ---- */
+/* ---- for programs ---------------------------------------------------------------------------- */
 
 static Json *
 options_json (guint64 wanted, OptionFlags flags)
@@ -199,7 +199,7 @@ print_table (Cli *cli, GError **error)
   return out_document (cli, line, error);
 }
 
-/* ---- completion ---- */
+/* ---- completion ------------------------------------------------------------------------------ */
 
 static void
 completion_options (guint64 wanted, OptionFlags flags, GString *out)
@@ -292,7 +292,7 @@ print_completion (Cli *cli, GError **error)
   return out_text (cli, out->str, error);
 }
 
-/* ---- the command ---- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 gboolean
 print_help (Cli *cli, GPtrArray *words, GError **error)

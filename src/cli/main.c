@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- the process ---- */
+/* ---- the process ----------------------------------------------------------------------------- */
 
 /* A standard descriptor that is closed would become the first socket or journal that is opened, and
  * be written into. Opened this way, writing to it fails as it should. */
@@ -55,7 +55,7 @@ prepare_process (Cli *cli)
   g_log_set_writer_func (write_log, cli, NULL);
 }
 
-/* ---- the command ---- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static gboolean
 not_built (const char *what, GError **error)

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* ---- plan ---- */
+/* ---- plan ------------------------------------------------------------------------------------ */
 
 static RechainOperation *
 make_plan (RechainVm *vm, RechainRequest *request, GError **error)
@@ -19,7 +19,7 @@ make_plan (RechainVm *vm, RechainRequest *request, GError **error)
   return operation;
 }
 
-/* ---- run ---- */
+/* ---- run ------------------------------------------------------------------------------------- */
 
 typedef struct {
   Cli *cli;
@@ -78,7 +78,7 @@ run_plan (Cli *cli, RechainOperation *operation, GError **error)
   return rechain_operation_run_finish (operation, wait_run (wait), error);
 }
 
-/* ---- the end ---- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static gboolean
 print_done (Cli *cli, RechainOperation *operation, GError **error)

@@ -10,7 +10,7 @@ const Option options[N_OPTIONS] = {
 #undef X
 };
 
-/* ---- what was meant ---- */
+/* ---- what was meant -------------------------------------------------------------------------- */
 
 /* Insertions, deletions, changes and swaps of neighbours between two short words. */
 static guint
@@ -51,7 +51,7 @@ nearest_name (const char *text, const char *const *names)
   return nearest;
 }
 
-/* ---- reading a command line ---- */
+/* ---- reading a command line ------------------------------------------------------------------ */
 
 static const Option *
 option_by_name (const char *name, gsize length)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- text ---- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 static void
 escape_char (GString *out, gunichar c)
@@ -89,7 +89,7 @@ text_colour (gboolean colour, const char *ansi, const char *text)
   return colour ? g_strdup_printf ("\033[%sm%s\033[0m", ansi, text) : g_strdup (text);
 }
 
-/* ---- stdout ---- */
+/* ---- stdout ---------------------------------------------------------------------------------- */
 
 gboolean
 out_text (Cli *cli, const char *text, GError **error)
@@ -121,7 +121,7 @@ out_either (Cli *cli, const char *document, ToText to_text, GError **error)
   return out_text (cli, out->str, error);
 }
 
-/* ---- stderr ---- */
+/* ---- stderr ---------------------------------------------------------------------------------- */
 
 void
 note (Cli *cli, const char *format, ...)
@@ -189,7 +189,7 @@ print_error (Cli *cli, const GError *error)
   print_error_line (cli, "1", "  hint:", rechain_error_get_hint (error));
 }
 
-/* ---- tables ---- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static void
 table_add_column (Table *table, const char *name)
@@ -238,7 +238,7 @@ table_print (Table *table, GString *out)
       g_string_append_printf (out, "%s\n", *line);
 }
 
-/* ---- values out of documents ---- */
+/* ---- values out of documents ----------------------------------------------------------------- */
 
 double
 json_get_real (Json *object, const char *key)

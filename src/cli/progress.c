@@ -67,7 +67,7 @@ sight_take (Sight *sight, RechainOperation *operation)
   };
 }
 
-/* ---- words ---- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 /* Full. "stream vda", or the state where no step has begun. */
 static char *
@@ -106,7 +106,7 @@ plain_line (const Sight *sight)
   fprintf (stderr, "rechain: %s: %s%s%s\n", sight->state, where, *amount ? " " : "", amount);
 }
 
-/* ---- the bar ---- */
+/* ---- the bar --------------------------------------------------------------------------------- */
 
 static int
 terminal_width (void)
@@ -153,7 +153,7 @@ progress_clear (Progress *progress)
   progress->on_screen = FALSE;
 }
 
-/* ---- when ---- */
+/* ---- when ------------------------------------------------------------------------------------ */
 
 static gboolean
 step_changed (Progress *progress, const Sight *sight)

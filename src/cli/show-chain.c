@@ -89,7 +89,7 @@ show_chain (Cli *cli, Json *chain, GString *out)
     disk_remarks (json_at (disks, i), out);
 }
 
-/* ---- the picture ---- */
+/* ---- the picture ----------------------------------------------------------------------------- */
 
 /* Full. As the inside of a dot string, where a backslash and a quote mean something. */
 static char *

@@ -9,7 +9,7 @@ or_empty (const char *text)
   return text ? text : "";
 }
 
-/* ---- parts ---- */
+/* ---- parts ----------------------------------------------------------------------------------- */
 
 /* Full. "vda, vdb". */
 static char *
@@ -77,8 +77,8 @@ authoritative_lines (GString *out, Json *files)
       out, "  start the guest with %s from %s", disk, or_empty (json_object_get_string (file)));
 }
 
-/* Full. ": 16.0 MiB, guest stopped for 3.1 ms", as far as known. No rate: the new layer also has what
- * the guest wrote meanwhile, which no limit slows down. */
+/* Full. ": 16.0 MiB, guest stopped for 3.1 ms", as far as known. No rate: the new layer also has
+ * what the guest wrote meanwhile, which no limit slows down. */
 static char *
 amounts (Json *operation)
 {
@@ -155,7 +155,7 @@ error_lines (GString *out, Json *operation)
     text_line (out, "  hint: %s", advice);
 }
 
-/* ---- one operation ---- */
+/* ---- one operation --------------------------------------------------------------------------- */
 
 void
 show_operation (Cli *cli, Json *operation, GString *out)
@@ -209,7 +209,7 @@ show_operation_full (Cli *cli, Json *operation, GString *out)
   journal_table (cli, json_get (operation, "journal"), out);
 }
 
-/* ---- lists ---- */
+/* ---- lists ----------------------------------------------------------------------------------- */
 
 void
 show_operations (Cli *cli, Json *list, GString *out)
@@ -244,7 +244,7 @@ show_recovered (Cli *cli, Json *list, GString *out)
     g_string_append (out, "nothing to recover\n");
 }
 
-/* ---- plan ---- */
+/* ---- plan ------------------------------------------------------------------------------------ */
 
 /* What would be run, as one would type it. */
 static void

@@ -20,7 +20,7 @@ fact_int (GString *out, const char *name, Json *object, const char *key)
   fact (out, name, value);
 }
 
-/* ---- jobs ---- */
+/* ---- jobs ------------------------------------------------------------------------------------ */
 
 static char *
 job_progress (Json *job)
@@ -103,7 +103,7 @@ show_job (Cli *cli, Json *list, GString *out)
   }
 }
 
-/* ---- info ---- */
+/* ---- info ------------------------------------------------------------------------------------ */
 
 static void
 disks_table (Cli *cli, Json *disks, GString *out)

@@ -34,12 +34,12 @@ rechain_error_private_clear (RechainErrorPrivate *priv)
 G_DEFINE_EXTENDED_ERROR (RechainError, rechain_error)
 
 static const char *const code_names[] = {
-  [FAILED] = "failed",           [USAGE] = "usage",
-  [NOT_FOUND] = "not-found",     [REFUSED] = "refused",
-  [PERMISSION] = "permission",   [UNREACHABLE] = "unreachable",
-  [UNDONE] = "undone",           [STUCK] = "stuck",
-  [TIMED_OUT] = "timeout",       [SAID_NO] = "no",
-  [INTERRUPTED] = "interrupted",
+    [FAILED] = "failed",           [USAGE] = "usage",
+    [NOT_FOUND] = "not-found",     [REFUSED] = "refused",
+    [PERMISSION] = "permission",   [UNREACHABLE] = "unreachable",
+    [UNDONE] = "undone",           [STUCK] = "stuck",
+    [TIMED_OUT] = "timeout",       [SAID_NO] = "no",
+    [INTERRUPTED] = "interrupted",
 };
 
 const char *

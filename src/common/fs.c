@@ -17,7 +17,8 @@ file_identify (const char *path, FileId *ret_id, gboolean *ret_exists, GError **
   struct stat st;
   *ret_exists = FALSE;
   if (lstat (path, &st) != 0)
-    return errno == ENOENT || errno == ENOTDIR ? TRUE : fail_errno (error, errno, "look at '%s'", path);
+    return errno == ENOENT || errno == ENOTDIR ? TRUE
+                                               : fail_errno (error, errno, "look at '%s'", path);
   *ret_exists = TRUE;
   *ret_id = (FileId){.dev = st.st_dev, .ino = st.st_ino};
   return TRUE;
@@ -187,7 +188,8 @@ static gboolean
 same_inode (const char *a, const char *b)
 {
   struct stat sa, sb;
-  return stat (a, &sa) == 0 && stat (b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+  return stat (a, &sa) == 0 && stat (b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+         sa.st_ino == sb.st_ino;
 }
 
 /* For files that do not exist yet: the same name in the same directory. */

@@ -174,13 +174,13 @@ json_parse (const char *text, gssize length)
 char *
 json_line (Json *json)
 {
-  return g_strdup (json_object_to_json_string_ext (
-    json, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+  return g_strdup (json_object_to_json_string_ext (json, JSON_C_TO_STRING_PLAIN |
+                                                             JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
 char *
 json_pretty (Json *json)
 {
   return g_strdup (json_object_to_json_string_ext (
-    json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE));
+      json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE));
 }

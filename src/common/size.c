@@ -13,6 +13,7 @@ typedef struct {
 #define KI G_GUINT64_CONSTANT (1024)
 #define KD G_GUINT64_CONSTANT (1000)
 
+/* clang-format off */
 static const Unit sizes[] = {
   {"", 1}, {"B", 1},
   {"K", KI}, {"KiB", KI}, {"KB", KD},
@@ -25,6 +26,7 @@ static const Unit sizes[] = {
 static const Unit durations[] = {
   {"ms", 1}, {"", 1000}, {"s", 1000}, {"m", 60 * 1000}, {"min", 60 * 1000}, {"h", 3600 * 1000},
 };
+/* clang-format on */
 
 /* The whole part in integers, so that no size loses its last byte to a double. */
 static gboolean

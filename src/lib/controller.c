@@ -58,7 +58,9 @@ rechain_controller_get_state_dir (RechainController *controller)
   return controller->state_dir;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------ */
+/* ---- reading
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static Json *
 operation_with_owner (Journal *journal, Op *op)
@@ -90,8 +92,8 @@ rechain_controller_list_operations (RechainController *controller, GError **erro
     g_propagate_error (error, bad);
     return NULL;
   }
-  return print_document (json_make ("schema", json_str ("rechain.operation-list/1"), "operations", operations,
-                                    NULL));
+  return print_document (
+      json_make ("schema", json_str ("rechain.operation-list/1"), "operations", operations, NULL));
 }
 
 char *
@@ -110,7 +112,7 @@ rechain_controller_show_operation (RechainController *controller, const char *id
   return print_document (document);
 }
 
-/* ---- waiting for, and cancelling, an operation of another process --------------------------------------------- */
+/* ---- waiting for, and cancelling, an operation of another process ---------------------------- */
 
 typedef struct {
   char *id;
@@ -141,8 +143,10 @@ on_wait_timer (gpointer data)
   gboolean over = g_task_return_error_if_cancelled (task);
   if (!over) {
     g_autoptr (Journal) journal = journal_open_to_read (controller->state_dir, &error);
-    over = error != NULL || journal == NULL || journal_owner (journal, wait->id, NULL) != OWNER_ALIVE;
-    char *document = over && !error ? rechain_controller_show_operation (controller, wait->id, &error) : NULL;
+    over =
+        error != NULL || journal == NULL || journal_owner (journal, wait->id, NULL) != OWNER_ALIVE;
+    char *document =
+        over && !error ? rechain_controller_show_operation (controller, wait->id, &error) : NULL;
     if (error != NULL)
       g_task_return_error (task, error);
     else if (over)
@@ -266,14 +270,16 @@ rechain_controller_cancel_operation (RechainController *controller, const char *
   return rechain_controller_cancel_operation_finish (controller, waiting_result (&waiting), error);
 }
 
-/* ---- recovery ------------------------------------------------------------------------------------------------- */
+/* ---- recovery
+ * -------------------------------------------------------------------------------------------------
+ */
 
 typedef struct {
   Journal *journal; /* for reading */
   RechainDirection direction;
   char **ids;
   guint at;
-  gboolean named;   /* one operation was asked for by id */
+  gboolean named; /* one operation was asked for by id */
   Json *results;
   guint unsettled;
   RechainOperation *current;
@@ -290,7 +296,8 @@ recovering_free (gpointer data)
   g_free (recovering);
 }
 
-static void recover_next (GTask *task);
+static void
+recover_next (GTask *task);
 
 /* Takes @document. An operation that could not be settled keeps the state of its record. */
 static void
@@ -305,9 +312,10 @@ recovered (GTask *task, Json *take_document, const GError *error)
   }
   if (!settled && error != NULL)
     json_set (take_document, "error",
-              json_make ("code", json_str (rechain_error_code_name ((RechainError)error->code)), "message",
-                         json_str (error->message), "cause", json_str (rechain_error_get_cause (error)),
-                         "hint", json_str (rechain_error_get_hint (error)), NULL));
+              json_make ("code", json_str (rechain_error_code_name ((RechainError)error->code)),
+                         "message", json_str (error->message), "cause",
+                         json_str (rechain_error_get_cause (error)), "hint",
+                         json_str (rechain_error_get_hint (error)), NULL));
   json_append (recovering->results, take_document);
   g_clear_object (&recovering->current);
   recovering->at++;
@@ -344,7 +352,8 @@ recover_op (GTask *task, Op *take_op)
                                    g_task_get_cancellable (task), on_recovered, task);
 }
 
-/* One after the other: they may share a monitor. Those that a live process runs are not ours to touch. */
+/* One after the other: they may share a monitor. Those that a live process runs are not ours to
+ * touch. */
 static void
 recover_next (GTask *task)
 {
@@ -428,10 +437,12 @@ rechain_controller_recover_finish (RechainController *controller, GAsyncResult *
 
 char *
 rechain_controller_recover (RechainController *controller, const char *vm, const char *id,
-                            RechainDirection direction, GCancellable *cancellable, guint *ret_unsettled,
-                            GError **error)
+                            RechainDirection direction, GCancellable *cancellable,
+                            guint *ret_unsettled, GError **error)
 {
   g_auto (Waiting) waiting = {0};
-  rechain_controller_recover_async (controller, vm, id, direction, cancellable, waiting_done, &waiting);
-  return rechain_controller_recover_finish (controller, waiting_result (&waiting), ret_unsettled, error);
+  rechain_controller_recover_async (controller, vm, id, direction, cancellable, waiting_done,
+                                    &waiting);
+  return rechain_controller_recover_finish (controller, waiting_result (&waiting), ret_unsettled,
+                                            error);
 }

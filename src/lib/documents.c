@@ -38,19 +38,20 @@ number (guint64 value)
   return json_int ((gint64)MIN (value, G_MAXINT64));
 }
 
-/* ---- chain ------------------------------------------------------------------------------------------ */
+/* ---- chain ----------------------------------------------------------------------------------- */
 
 static Json *
 layer_json (ChainLayer *layer, guint depth, guint n)
 {
   const char *role = depth == 0 ? "active" : depth + 1 == n ? "base" : "intermediate";
-  return json_make ("depth", json_int (depth), "role", json_str (role), "file", json_str (layer->file),
-                    "format", json_str (layer->format), "node", json_str (layer->node), "read-only",
-                    json_flag (layer->read_only), "virtual-size", number (layer->virtual_size),
-                    "allocated", layer->has_allocated ? number (layer->allocated) : NULL, "backing",
-                    json_str (layer->backing), "backing-format", json_str (layer->backing_format),
-                    "encrypted", layer->encrypted ? json_flag (TRUE) : NULL, "filters",
-                    layer->filters && layer->filters->len ? string_array (layer->filters) : NULL, NULL);
+  return json_make (
+      "depth", json_int (depth), "role", json_str (role), "file", json_str (layer->file), "format",
+      json_str (layer->format), "node", json_str (layer->node), "read-only",
+      json_flag (layer->read_only), "virtual-size", number (layer->virtual_size), "allocated",
+      layer->has_allocated ? number (layer->allocated) : NULL, "backing", json_str (layer->backing),
+      "backing-format", json_str (layer->backing_format), "encrypted",
+      layer->encrypted ? json_flag (TRUE) : NULL, "filters",
+      layer->filters && layer->filters->len ? string_array (layer->filters) : NULL, NULL);
 }
 
 static Json *
@@ -81,8 +82,8 @@ static char *
 operation_of_job (ChainJob *job)
 {
   g_auto (GStrv) parts = g_strsplit (job->id, "-", 3);
-  gboolean named = g_strv_length (parts) == 3 && g_str_equal (parts[0], "rc") && strlen (parts[1]) == 8 &&
-                   strspn (parts[1], "0123456789abcdef") == 8;
+  gboolean named = g_strv_length (parts) == 3 && g_str_equal (parts[0], "rc") &&
+                   strlen (parts[1]) == 8 && strspn (parts[1], "0123456789abcdef") == 8;
   return named ? g_strdup (parts[1]) : NULL;
 }
 
@@ -92,8 +93,8 @@ job_json (World *world, ChainJob *job)
   g_autofree char *operation = operation_of_job (job);
   return json_make ("id", json_str (job->id), "type", json_str (job->type), "status",
                     json_str (job->status), "ours", json_flag (job->ours), "disk",
-                    json_str (disk_of_job (world, job)), "operation", json_str (operation), "current",
-                    number (job->current), "total", number (job->total), "speed",
+                    json_str (disk_of_job (world, job)), "operation", json_str (operation),
+                    "current", number (job->current), "total", number (job->total), "speed",
                     job->has_speed ? number (job->speed) : NULL, "paused", json_flag (job->paused),
                     "error", json_str (job->error), NULL);
 }
@@ -116,40 +117,42 @@ document_chain (World *world, const char *address, ChainDisk *only)
     ChainDisk *disk = all->pdata[i];
     if (only != NULL && disk != only)
       continue;
-    json_append (disks, json_make ("disk", json_str (disk->name), "node", json_str (disk->root_node),
-                                   "virtual-size",
-                                   disk->layers->len
-                                     ? number (((ChainLayer *)disk->layers->pdata[0])->virtual_size)
+    json_append (
+        disks,
+        json_make ("disk", json_str (disk->name), "node", json_str (disk->root_node),
+                   "virtual-size",
+                   disk->layers->len ? number (((ChainLayer *)disk->layers->pdata[0])->virtual_size)
                                      : NULL,
-                                   "chain", layers_json (disk->layers), "jobs", jobs_json (world, disk->jobs),
-                                   "broken", json_str (disk->broken), NULL));
+                   "chain", layers_json (disk->layers), "jobs", jobs_json (world, disk->jobs),
+                   "broken", json_str (disk->broken), NULL));
   }
-  return json_make ("schema", json_str ("rechain.chain/1"), "vm", json_str (address), "disks", disks, NULL);
+  return json_make ("schema", json_str ("rechain.chain/1"), "vm", json_str (address), "disks",
+                    disks, NULL);
 }
 
 Json *
 document_chain_offline (GPtrArray *layers)
 {
   ChainLayer *active = layers->pdata[0];
-  Json *disk = json_make ("virtual-size", number (active->virtual_size), "chain", layers_json (layers),
-                          NULL);
+  Json *disk = json_make ("virtual-size", number (active->virtual_size), "chain",
+                          layers_json (layers), NULL);
   return json_make ("schema", json_str ("rechain.chain/1"), "disks", json_list (disk, NULL), NULL);
 }
 
-/* ---- info and jobs ---------------------------------------------------------------------------------- */
+/* ---- info and jobs --------------------------------------------------------------------------- */
 
 static Json *
 disk_info (World *world, ChainDisk *disk)
 {
   ChainLayer *active = disk->layers->len ? disk->layers->pdata[0] : NULL;
-  return json_make ("disk", json_str (disk->name), "drive", json_str (disk->drive), "node",
-                    json_str (disk->root_node), "file", active ? json_str (active->file) : NULL, "format",
-                    active ? json_str (active->format) : NULL, "read-only", json_flag (disk->read_only),
-                    "virtual-size", active ? number (active->virtual_size) : NULL, "layers",
-                    json_int (disk->layers->len), "io-status", json_str (disk->io_status), "exports",
-                    string_array (disk->exports), "writable-exports",
-                    string_array (disk->writable_exports), "jobs", jobs_json (world, disk->jobs), "broken",
-                    json_str (disk->broken), NULL);
+  return json_make (
+      "disk", json_str (disk->name), "drive", json_str (disk->drive), "node",
+      json_str (disk->root_node), "file", active ? json_str (active->file) : NULL, "format",
+      active ? json_str (active->format) : NULL, "read-only", json_flag (disk->read_only),
+      "virtual-size", active ? number (active->virtual_size) : NULL, "layers",
+      json_int (disk->layers->len), "io-status", json_str (disk->io_status), "exports",
+      string_array (disk->exports), "writable-exports", string_array (disk->writable_exports),
+      "jobs", jobs_json (world, disk->jobs), "broken", json_str (disk->broken), NULL);
 }
 
 Json *
@@ -175,13 +178,15 @@ Json *
 document_jobs (World *world, ChainJob *only)
 {
   return json_make ("schema", json_str ("rechain.job-list/1"), "jobs",
-                    only ? json_list (job_json (world, only), NULL) : jobs_json (world, world_jobs (world)), NULL);
+                    only ? json_list (job_json (world, only), NULL)
+                         : jobs_json (world, world_jobs (world)),
+                    NULL);
 }
 
-/* ---- operation --------------------------------------------------------------------------------------- */
+/* ---- operation ------------------------------------------------------------------------------- */
 
-/* Before the snapshot the old layer, after it the new one, which is backed by it until the pivot; after
- * the commit record of a fold the old one again (design, "Journal and recovery"). */
+/* Before the snapshot the old layer, after it the new one, which is backed by it until the pivot;
+ * after the commit record of a fold the old one again (design, "Journal and recovery"). */
 Json *
 authoritative_files (Op *op)
 {
@@ -211,7 +216,7 @@ chain_on_disk (OpDisk *disk, const char *file)
   ChainLayer *old = disk->before->pdata[0];
   gboolean is_new = g_strcmp0 (file, disk->to) == 0;
   g_autoptr (GPtrArray) layers =
-    file ? chain_read_offline (file, is_new ? "qcow2" : old->format, NULL) : NULL;
+      file ? chain_read_offline (file, is_new ? "qcow2" : old->format, NULL) : NULL;
   return layers ? chain_files (layers) : NULL;
 }
 
@@ -222,9 +227,10 @@ disk_result (Op *op, guint i, const char *authoritative)
   g_auto (GStrv) before = chain_files (disk->before);
   g_auto (GStrv) headers = chain_on_disk (disk, authoritative);
   char **after = headers ? headers : strv_at (op->after, i);
-  return json_make ("disk", json_str (disk->name), "chain", strings (after && *after ? after : before),
-                    "chain-before", strings (before), "removed", strings (strv_at (op->removed, i)),
-                    "left", strings (strv_at (op->left, i)), "target", json_str (disk->to), NULL);
+  return json_make ("disk", json_str (disk->name), "chain",
+                    strings (after && *after ? after : before), "chain-before", strings (before),
+                    "removed", strings (strv_at (op->removed, i)), "left",
+                    strings (strv_at (op->left, i)), "target", json_str (disk->to), NULL);
 }
 
 static Json *
@@ -232,8 +238,9 @@ error_json (const GError *error)
 {
   if (error == NULL)
     return json_null ();
-  return json_make ("code", json_str (rechain_error_code_name ((RechainError)error->code)), "message",
-                    json_str (error->message), "cause", json_str (rechain_error_get_cause (error)), "hint",
+  return json_make ("code", json_str (rechain_error_code_name ((RechainError)error->code)),
+                    "message", json_str (error->message), "cause",
+                    json_str (rechain_error_get_cause (error)), "hint",
                     json_str (rechain_error_get_hint (error)), NULL);
 }
 
@@ -247,13 +254,14 @@ document_operation (Op *op)
   double seconds = op->started_us ? (double)(until - op->started_us) / G_USEC_PER_SEC : 0;
   for (guint i = 0; i < op->disks->len; i++)
     json_append (disks, disk_result (op, i, json_get_str (authoritative, op_disk (op, i)->name)));
-  return json_make ("schema", json_str ("rechain.operation/1"), "operation", json_str (op->id), "kind",
-                    json_str (op_kind_name (op->kind)), "name", json_str (op->name), "state",
-                    json_str (op_state_name (op->state)), "vm", json_str (op->vm), "disks", disks, "bytes",
-                    number (op->bytes), "seconds", json_real (seconds, 3), "pause-ms",
-                    json_real ((double)op->pause_us / 1000, 1), "freeze-ms", json_int (0),
-                    "authoritative", authoritative ? authoritative : json_null (), "started",
-                    json_str (started), "ended", json_str (ended), "error", error_json (op->error), NULL);
+  return json_make ("schema", json_str ("rechain.operation/1"), "operation", json_str (op->id),
+                    "kind", json_str (op_kind_name (op->kind)), "name", json_str (op->name),
+                    "state", json_str (op_state_name (op->state)), "vm", json_str (op->vm), "disks",
+                    disks, "bytes", number (op->bytes), "seconds", json_real (seconds, 3),
+                    "pause-ms", json_real ((double)op->pause_us / 1000, 1), "freeze-ms",
+                    json_int (0), "authoritative", authoritative ? authoritative : json_null (),
+                    "started", json_str (started), "ended", json_str (ended), "error",
+                    error_json (op->error), NULL);
 }
 
 Json *
@@ -264,13 +272,15 @@ document_plan (Op *op)
     OpDisk *disk = op_disk (op, i);
     g_auto (GStrv) before = chain_files (disk->before);
     g_auto (GStrv) after = op_disk_planned_chain (disk);
-    json_append (disks, json_make ("disk", json_str (disk->name), "chain-before", strings (before),
-                                   "chain-after", strings (after), "backing", json_str (disk->backing),
-                                   "backing-format", json_str (disk->backing_format), NULL));
-    json_append (space, json_make ("path", json_str (disk->to), "needed", number (disk->needed), "free",
-                                   number (disk->free), NULL));
+    json_append (disks,
+                 json_make ("disk", json_str (disk->name), "chain-before", strings (before),
+                            "chain-after", strings (after), "backing", json_str (disk->backing),
+                            "backing-format", json_str (disk->backing_format), NULL));
+    json_append (space, json_make ("path", json_str (disk->to), "needed", number (disk->needed),
+                                   "free", number (disk->free), NULL));
   }
-  return json_make ("schema", json_str ("rechain.plan/1"), "kind", json_str (op_kind_name (op->kind)),
-                    "operation", json_str (op->id), "vm", json_str (op->vm), "disks", disks, "steps",
-                    plan_steps_to_json (op), "space", space, "notes", string_array (op->notes), NULL);
+  return json_make ("schema", json_str ("rechain.plan/1"), "kind",
+                    json_str (op_kind_name (op->kind)), "operation", json_str (op->id), "vm",
+                    json_str (op->vm), "disks", disks, "steps", plan_steps_to_json (op), "space",
+                    space, "notes", string_array (op->notes), NULL);
 }

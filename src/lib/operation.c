@@ -6,9 +6,9 @@
 struct _RechainOperation {
   GObject parent;
   RechainVm *vm;
-  Op *op;          /* before it runs; then the runner has it */
+  Op *op; /* before it runs; then the runner has it */
   Runner *runner;
-  GTask *task;     /* of run */
+  GTask *task; /* of run */
   guint64 bytes_done, bytes_total;
   double rate;
   RechainState seen_state;
@@ -18,7 +18,17 @@ struct _RechainOperation {
 
 G_DEFINE_FINAL_TYPE (RechainOperation, rechain_operation, G_TYPE_OBJECT)
 
-enum { PROP_ID = 1, PROP_KIND, PROP_STATE, PROP_STEP, PROP_DISK, PROP_DONE, PROP_TOTAL, PROP_RATE, N_PROPS };
+enum {
+  PROP_ID = 1,
+  PROP_KIND,
+  PROP_STATE,
+  PROP_STEP,
+  PROP_DISK,
+  PROP_DONE,
+  PROP_TOTAL,
+  PROP_RATE,
+  N_PROPS
+};
 static GParamSpec *props[N_PROPS];
 
 static Op *
@@ -131,7 +141,7 @@ rechain_operation_wrap (RechainVm *vm, Op *op)
   return operation;
 }
 
-/* ---- planning --------------------------------------------------------------------------------------------- */
+/* ---- planning -------------------------------------------------------------------------------- */
 
 static void
 on_plan (Op *op, const GError *error, gpointer data)
@@ -157,7 +167,8 @@ on_looked (GObject *source, GAsyncResult *result, gpointer data)
   VmLink *link = rechain_vm_get_link (vm);
   GError *error = NULL;
   if (rechain_vm_look_finish (vm, result, &error) && link->borrowed_from != NULL) {
-    fail (&error, REFUSED, "operation %s is running on this VM and holds its monitor", link->borrowed_from);
+    fail (&error, REFUSED, "operation %s is running on this VM and holds its monitor",
+          link->borrowed_from);
     hint (&error, "wait for it (rechain op wait %s), or give the VM a second monitor (-qmp)",
           link->borrowed_from);
   }
@@ -166,14 +177,17 @@ on_looked (GObject *source, GAsyncResult *result, gpointer data)
     g_object_unref (task);
     return;
   }
-  PlanContext context = {.client = link->client, .features = link->features, .world = link->world,
+  PlanContext context = {.client = link->client,
+                         .features = link->features,
+                         .world = link->world,
                          .state_dir = rechain_controller_get_state_dir (link->controller)};
   plan_make (&context, g_task_get_task_data (task), on_plan, task);
 }
 
 void
-rechain_operation_plan_async (RechainVm *vm, const RechainRequest *request, GCancellable *cancellable,
-                              GAsyncReadyCallback callback, gpointer user_data)
+rechain_operation_plan_async (RechainVm *vm, const RechainRequest *request,
+                              GCancellable *cancellable, GAsyncReadyCallback callback,
+                              gpointer user_data)
 {
   GTask *task = g_task_new (vm, cancellable, callback, user_data);
   g_task_set_task_data (task, request_copy (request), (GDestroyNotify)request_free);
@@ -201,7 +215,7 @@ rechain_operation_plan_to_json (RechainOperation *operation)
   return print_document (document_plan (op_of (operation)));
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static void
 on_changed (Runner *runner, gpointer data)
@@ -278,8 +292,8 @@ make_runner (RechainOperation *operation, GError **error)
   if (journal == NULL)
     return NULL;
   qmp_features_save (link->features, link->client, cache);
-  operation->runner = runner_new (g_steal_pointer (&operation->op), journal, state_dir, link->client,
-                                  link->features);
+  operation->runner = runner_new (g_steal_pointer (&operation->op), journal, state_dir,
+                                  link->client, link->features);
   return operation->runner;
 }
 
@@ -319,7 +333,7 @@ rechain_operation_run (RechainOperation *operation, GCancellable *cancellable, G
   return rechain_operation_run_finish (operation, waiting_result (&waiting), error);
 }
 
-/* ---- recovering --------------------------------------------------------------------------------------------- */
+/* ---- recovering ------------------------------------------------------------------------------ */
 
 typedef struct {
   RechainDirection direction;
@@ -334,8 +348,8 @@ check_same_qemu (RechainOperation *operation, GError **error)
   pid_t pid = qmp_client_get_peer_pid (link->client);
   if (op->qemu_pid <= 0 || pid <= 0 || pid == op->qemu_pid)
     return TRUE;
-  fail (error, STUCK, "at '%s' there is another QEMU now (process %d instead of %d)", op->vm, (int)pid,
-        (int)op->qemu_pid);
+  fail (error, STUCK, "at '%s' there is another QEMU now (process %d instead of %d)", op->vm,
+        (int)pid, (int)op->qemu_pid);
   return hint (error, "is the VM's address used by another VM now?");
 }
 
@@ -348,8 +362,9 @@ explain_dead_qemu (Op *op, GError **error)
     return;
   g_clear_error (error);
   fail (error, STUCK, "the QEMU of operation %s (process %d) is gone", op->id, (int)op->qemu_pid);
-  hint (error, "start the guest from the file named here: it and its chain hold every flushed write; "
-               "settling an operation without its QEMU is not built in this version");
+  hint (error,
+        "start the guest from the file named here: it and its chain hold every flushed write; "
+        "settling an operation without its QEMU is not built in this version");
 }
 
 static void
@@ -390,7 +405,7 @@ rechain_operation_recover_async (RechainOperation *operation, RechainDirection d
   rechain_vm_connect_async (operation->vm, cancellable, on_connected_to_recover, task);
 }
 
-/* ---- control and reading ------------------------------------------------------------------------------------- */
+/* ---- control and reading --------------------------------------------------------------------- */
 
 void
 rechain_operation_cancel (RechainOperation *operation)
@@ -451,10 +466,11 @@ rechain_operation_progress_to_json (RechainOperation *operation)
   guint64 left = operation->bytes_total - MIN (operation->bytes_done, operation->bytes_total);
   gboolean known = operation->rate > 0;
   g_autoptr (Json) json = json_make (
-    "operation", json_str (op_of (operation)->id), "state", json_str (op_state_name (op_of (operation)->state)),
-    "step", json_str (step_of (operation)), "disk", json_str (disk_of (operation)), "current",
-    json_int ((gint64)operation->bytes_done), "total", json_int ((gint64)operation->bytes_total), "rate",
-    json_int ((gint64)operation->rate), "eta", known ? json_real ((double)left / operation->rate, 1) : NULL,
-    NULL);
+      "operation", json_str (op_of (operation)->id), "state",
+      json_str (op_state_name (op_of (operation)->state)), "step", json_str (step_of (operation)),
+      "disk", json_str (disk_of (operation)), "current", json_int ((gint64)operation->bytes_done),
+      "total", json_int ((gint64)operation->bytes_total), "rate",
+      json_int ((gint64)operation->rate), "eta",
+      known ? json_real ((double)left / operation->rate, 1) : NULL, NULL);
   return json_line (json);
 }

@@ -84,7 +84,7 @@ rechain_vm_get_qemu_version (RechainVm *vm)
   return vm->link.client ? qmp_client_get_version_string (vm->link.client) : NULL;
 }
 
-/* ---- looking ------------------------------------------------------------------------------------------ */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 static void
 on_world (World *world, const GError *error, gpointer data)
@@ -158,7 +158,7 @@ static void
 reach (RechainVm *vm, GTask *task)
 {
   g_autofree char *cache =
-    g_build_filename (rechain_controller_get_state_dir (vm->link.controller), "cache", NULL);
+      g_build_filename (rechain_controller_get_state_dir (vm->link.controller), "cache", NULL);
   GError *error = NULL;
   if (!connect_link (vm, &error)) {
     g_task_return_error (task, error);
@@ -224,10 +224,14 @@ rechain_vm_get_disks (RechainVm *vm)
                           .layers = g_ptr_array_new_with_free_func (free_public_layer)};
     for (guint k = 0; k < from->layers->len; k++) {
       ChainLayer *l = from->layers->pdata[k];
-      RechainLayer layer = {.file = l->file, .format = l->format, .node = l->node,
-                            .read_only = l->read_only, .virtual_size = l->virtual_size,
+      RechainLayer layer = {.file = l->file,
+                            .format = l->format,
+                            .node = l->node,
+                            .read_only = l->read_only,
+                            .virtual_size = l->virtual_size,
                             .allocated = l->has_allocated ? (gint64)l->allocated : -1,
-                            .backing = l->backing, .backing_format = l->backing_format};
+                            .backing = l->backing,
+                            .backing_format = l->backing_format};
       g_ptr_array_add (disk->layers, rechain_layer_copy (&layer));
     }
     g_ptr_array_add (disks, disk);
@@ -252,7 +256,9 @@ rechain_vm_chain_to_json (RechainVm *vm, const char *disk, GError **error)
   return print_document (document_chain (vm->link.world, vm->address, only));
 }
 
-/* ---- jobs ----------------------------------------------------------------------------------------------- */
+/* ---- jobs
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static ChainJob *
 find_job (RechainVm *vm, const char *job, GError **error)
@@ -300,10 +306,10 @@ job_call_free (gpointer data)
 static const struct {
   const char *command, *key, *says;
 } verbs[] = {
-  [RECHAIN_JOB_CANCEL] = {"job-cancel", "id", "cancel"},
-  [RECHAIN_JOB_PAUSE] = {"job-pause", "id", "pause"},
-  [RECHAIN_JOB_RESUME] = {"job-resume", "id", "resume"},
-  [RECHAIN_JOB_SPEED] = {"block-job-set-speed", "device", "change the speed of"},
+    [RECHAIN_JOB_CANCEL] = {"job-cancel", "id", "cancel"},
+    [RECHAIN_JOB_PAUSE] = {"job-pause", "id", "pause"},
+    [RECHAIN_JOB_RESUME] = {"job-resume", "id", "resume"},
+    [RECHAIN_JOB_SPEED] = {"block-job-set-speed", "device", "change the speed of"},
 };
 
 static void
@@ -329,7 +335,8 @@ on_looked_for_job (GObject *source, GAsyncResult *result, gpointer data)
   RechainVm *vm = RECHAIN_VM (source);
   JobCall *call = g_task_get_task_data (task);
   GError *error = NULL;
-  ChainJob *job = rechain_vm_look_finish (vm, result, &error) ? find_job (vm, call->job, &error) : NULL;
+  ChainJob *job =
+      rechain_vm_look_finish (vm, result, &error) ? find_job (vm, call->job, &error) : NULL;
   if (job != NULL && !job->ours && !call->foreign) {
     fail (&error, REFUSED, "job '%s' is not one of rechain's", call->job);
     hint (&error, "--foreign if you mean it");
@@ -338,11 +345,10 @@ on_looked_for_job (GObject *source, GAsyncResult *result, gpointer data)
     g_task_return_error (task, error);
     return;
   }
-  Json *arguments = json_make (verbs[call->verb].key, json_str (call->job), "speed",
-                               call->verb == RECHAIN_JOB_SPEED
-                                 ? json_int ((gint64)MIN (call->speed, G_MAXINT64))
-                                 : NULL,
-                               NULL);
+  Json *arguments = json_make (
+      verbs[call->verb].key, json_str (call->job), "speed",
+      call->verb == RECHAIN_JOB_SPEED ? json_int ((gint64)MIN (call->speed, G_MAXINT64)) : NULL,
+      NULL);
   qmp_client_execute (vm->link.client, verbs[call->verb].command, arguments, 0, on_verb_done,
                       g_steal_pointer (&task));
 }
@@ -387,7 +393,7 @@ rechain_vm_job_command (RechainVm *vm, RechainJobVerb verb, const char *job, gui
   return rechain_vm_job_command_finish (vm, waiting_result (&waiting), error);
 }
 
-/* ---- waiting for a job ----------------------------------------------------------------------------------- */
+/* ---- waiting for a job ----------------------------------------------------------------------- */
 
 typedef struct {
   GTask *task;

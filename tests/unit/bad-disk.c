@@ -52,7 +52,7 @@ breaks (BadDisk what)
   return broken;
 }
 
-#define REAL(file) (((BadFile *)(void *)(file))->real)
+#define REAL(file)              (((BadFile *)(void *)(file))->real)
 #define CALL(file, method, ...) REAL (file)->pMethods->method (REAL (file), ##__VA_ARGS__)
 
 static int
@@ -152,9 +152,10 @@ bad_shm_unmap (sqlite3_file *f, int delete)
 }
 
 static const sqlite3_io_methods bad_methods = {
-  2, bad_close, bad_read, bad_write, bad_truncate, bad_sync, bad_size, bad_lock, bad_unlock,
-  bad_reserved, bad_control, bad_sector, bad_device, bad_shm_map, bad_shm_lock, bad_shm_barrier,
-  bad_shm_unmap, NULL, NULL,
+    2,          bad_close,   bad_read,     bad_write,       bad_truncate,  bad_sync,
+    bad_size,   bad_lock,    bad_unlock,   bad_reserved,    bad_control,   bad_sector,
+    bad_device, bad_shm_map, bad_shm_lock, bad_shm_barrier, bad_shm_unmap, NULL,
+    NULL,
 };
 
 static int

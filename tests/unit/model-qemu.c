@@ -107,7 +107,8 @@ is_sorry (Model *model, const char *why)
     model->sorry = g_strdup (why);
 }
 
-/* ---- what it shows ------------------------------------------------------------------------------ */
+/* ---- what it shows ------------------------------------------------------------------------------
+ */
 
 static Json *
 show_nodes (Model *model)
@@ -119,9 +120,10 @@ show_nodes (Model *model)
     const char *name = file ? file->filename : node->filename;
     ModelNode *behind = backing ? model_node (model, backing->file) : NULL;
     Json *image = json_make ("filename", json_str (name), "virtual-size", json_int (1 << 20), NULL);
-    json_append (rows, json_make ("node-name", json_str (node->name), "drv", json_str (node->driver),
-                                  "ro", json_flag (FALSE), "file", json_str (name), "image", image,
-                                  "backing_file", json_str (behind ? behind->filename : NULL), NULL));
+    json_append (rows,
+                 json_make ("node-name", json_str (node->name), "drv", json_str (node->driver),
+                            "ro", json_flag (FALSE), "file", json_str (name), "image", image,
+                            "backing_file", json_str (behind ? behind->filename : NULL), NULL));
   }
   return rows;
 }
@@ -146,8 +148,8 @@ show_graph (Model *model)
   Json *nodes = json_array (), *edges = json_array ();
   for (guint i = 0; i < model->nodes->len; i++) {
     ModelNode *node = model->nodes->pdata[i];
-    json_append (nodes, json_make ("id", json_int (i + 1), "type", json_str ("block-driver"), "name",
-                                   json_str (node->name), NULL));
+    json_append (nodes, json_make ("id", json_int (i + 1), "type", json_str ("block-driver"),
+                                   "name", json_str (node->name), NULL));
     if (node->file != NULL)
       json_append (edges, edge (i + 1, id_of (model, node->file), "file"));
     if (node->backing != NULL)
@@ -169,8 +171,8 @@ show_disks (Model *model)
   for (guint i = 0; i < model->devices->len; i++) {
     ModelDevice *device = model->devices->pdata[i];
     Json *medium = json_make ("node-name", json_str (device->root), "ro", json_flag (FALSE), NULL);
-    json_append (rows, json_make ("device", json_str (""), "qdev", json_str (device->name), "inserted",
-                                  medium, NULL));
+    json_append (rows, json_make ("device", json_str (""), "qdev", json_str (device->name),
+                                  "inserted", medium, NULL));
   }
   return rows;
 }
@@ -197,14 +199,14 @@ model_replies (Model *model)
 {
   Json *status = json_make ("running", json_flag (model->running), "status",
                             json_str (model->running ? "running" : model->run_state), NULL);
-  return json_make ("query-block", show_disks (model), "query-named-block-nodes", show_nodes (model),
-                    "x-debug-query-block-graph", show_graph (model), "query-jobs",
-                    show_jobs (model, FALSE), "query-block-jobs", show_jobs (model, TRUE),
-                    "query-block-exports", json_array (), "query-status", status, "query-migrate",
-                    json_make (NULL, NULL), NULL);
+  return json_make ("query-block", show_disks (model), "query-named-block-nodes",
+                    show_nodes (model), "x-debug-query-block-graph", show_graph (model),
+                    "query-jobs", show_jobs (model, FALSE), "query-block-jobs",
+                    show_jobs (model, TRUE), "query-block-exports", json_array (), "query-status",
+                    status, "query-migrate", json_make (NULL, NULL), NULL);
 }
 
-/* ---- jobs ---------------------------------------------------------------------------------------- */
+/* ---- jobs ------------------------------------------------------------------------------------ */
 
 static void
 set_status (Model *model, ModelJob *job, const char *status)
@@ -294,7 +296,7 @@ conclude (Model *model, ModelJob *job)
   set_status (model, job, "concluded");
 }
 
-/* ---- commands: each returns NULL, or why not -------------------------------------------------------- */
+/* ---- commands: each returns NULL, or why not ------------------------------------------------- */
 
 static const char *
 do_add (Model *model, Json *a)
@@ -303,14 +305,16 @@ do_add (Model *model, Json *a)
   if (name == NULL || model_node (model, name) != NULL)
     return "Duplicate nodes with node-name";
   ModelNode *node = g_new0 (ModelNode, 1);
-  *node = (ModelNode){.name = g_strdup (name), .driver = g_strdup (json_get_str (a, "driver")),
+  *node = (ModelNode){.name = g_strdup (name),
+                      .driver = g_strdup (json_get_str (a, "driver")),
                       .filename = g_strdup (json_get_str (a, "filename"))};
   g_ptr_array_add (model->nodes, node);
   Json *file = json_get (a, "file"), *backing = json_get (a, "backing");
   if (json_object_is_type (file, json_type_object)) {
     ModelNode *inner = g_new0 (ModelNode, 1);
     *inner = (ModelNode){.name = g_strdup_printf ("#block%u", model->nodes->len),
-                         .driver = g_strdup ("file"), .filename = g_strdup (json_get_str (file, "filename"))};
+                         .driver = g_strdup ("file"),
+                         .filename = g_strdup (json_get_str (file, "filename"))};
     g_ptr_array_add (model->nodes, inner);
     node->file = g_strdup (inner->name);
   } else
@@ -371,8 +375,11 @@ start_job (Model *model, Json *a, const char *type, const char *top, const char 
   if (model_node (model, top) == NULL || model_node (model, base) == NULL)
     return "Cannot find node";
   ModelJob *job = g_new0 (ModelJob, 1);
-  *job = (ModelJob){.id = g_strdup (id), .type = g_strdup (type), .status = g_strdup ("running"),
-                    .top = g_strdup (top), .base = g_strdup (base),
+  *job = (ModelJob){.id = g_strdup (id),
+                    .type = g_strdup (type),
+                    .status = g_strdup ("running"),
+                    .top = g_strdup (top),
+                    .base = g_strdup (base),
                     .backing_file = g_strdup (json_get_str (a, "backing-file"))};
   g_ptr_array_add (model->jobs, job);
   soon (model, on_job_timer);
@@ -388,7 +395,8 @@ do_stream (Model *model, Json *a)
 static const char *
 do_commit (Model *model, Json *a)
 {
-  return start_job (model, a, "commit", json_get_str (a, "top-node"), json_get_str (a, "base-node"));
+  return start_job (model, a, "commit", json_get_str (a, "top-node"),
+                    json_get_str (a, "base-node"));
 }
 
 static const char *
@@ -482,17 +490,28 @@ static const struct {
   const char *name;
   const char *(*perform) (Model *model, Json *arguments);
 } commands[] = {
-  {"blockdev-add", do_add}, {"blockdev-del", do_del}, {"blockdev-reopen", do_reopen},
-  {"transaction", do_transaction}, {"block-stream", do_stream}, {"block-commit", do_commit},
-  {"job-complete", do_complete}, {"job-finalize", do_finalize}, {"job-cancel", do_cancel},
-  {"job-dismiss", do_dismiss}, {"stop", do_stop}, {"cont", do_cont},
-  {"human-monitor-command", do_nothing}, {"block-job-set-speed", do_nothing},
-  {"job-pause", do_nothing}, {"job-resume", do_nothing},
+    {"blockdev-add", do_add},
+    {"blockdev-del", do_del},
+    {"blockdev-reopen", do_reopen},
+    {"transaction", do_transaction},
+    {"block-stream", do_stream},
+    {"block-commit", do_commit},
+    {"job-complete", do_complete},
+    {"job-finalize", do_finalize},
+    {"job-cancel", do_cancel},
+    {"job-dismiss", do_dismiss},
+    {"stop", do_stop},
+    {"cont", do_cont},
+    {"human-monitor-command", do_nothing},
+    {"block-job-set-speed", do_nothing},
+    {"job-pause", do_nothing},
+    {"job-resume", do_nothing},
 };
 
-static const char *const queries[] = {"query-block", "query-named-block-nodes",
-                                      "x-debug-query-block-graph", "query-jobs", "query-block-jobs",
-                                      "query-block-exports", "query-status", "query-migrate", NULL};
+static const char *const queries[] = {
+    "query-block",  "query-named-block-nodes", "x-debug-query-block-graph",
+    "query-jobs",   "query-block-jobs",        "query-block-exports",
+    "query-status", "query-migrate",           NULL};
 
 static const char *
 perform (Model *model, const char *command, Json *arguments)
@@ -512,13 +531,13 @@ model_do (Model *model, const char *command, Json *arguments)
   return perform (model, command, arguments) == NULL;
 }
 
-/* ---- answering ---------------------------------------------------------------------------------------- */
+/* ---- answering ------------------------------------------------------------------------------- */
 
 static Json *
 refusal (const char *why)
 {
-  return json_make ("error",
-                    json_make ("class", json_str ("GenericError"), "desc", json_str (why), NULL), NULL);
+  return json_make (
+      "error", json_make ("class", json_str ("GenericError"), "desc", json_str (why), NULL), NULL);
 }
 
 static void
@@ -532,7 +551,8 @@ guest_writes (Model *model)
 static gboolean
 is_refused (Model *model, const char *command, gboolean change)
 {
-  if (model->commands == model->refuse_command || (change && model->changes == model->refuse_change))
+  if (model->commands == model->refuse_command ||
+      (change && model->changes == model->refuse_change))
     return TRUE;
   if (g_strcmp0 (model->refuse, command) != 0 || model->refuse_times == 0)
     return FALSE;
@@ -603,7 +623,9 @@ model_cut (Model *model)
   model->dead = TRUE;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------ */
+/* ---- life
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void
 node_free (gpointer data)
@@ -630,7 +652,8 @@ static void
 job_free (gpointer data)
 {
   ModelJob *job = data;
-  char *strings[] = {job->id, job->type, job->status, job->error, job->top, job->base, job->backing_file};
+  char *strings[] = {job->id,  job->type, job->status,      job->error,
+                     job->top, job->base, job->backing_file};
   for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (strings[i]);
   g_free (job);
@@ -660,8 +683,11 @@ add_node (Model *model, const char *name, const char *driver, const char *file, 
           const char *filename)
 {
   ModelNode *node = g_new0 (ModelNode, 1);
-  *node = (ModelNode){.name = g_strdup (name), .driver = g_strdup (driver), .file = g_strdup (file),
-                      .backing = g_strdup (backing), .filename = g_strdup (filename)};
+  *node = (ModelNode){.name = g_strdup (name),
+                      .driver = g_strdup (driver),
+                      .file = g_strdup (file),
+                      .backing = g_strdup (backing),
+                      .filename = g_strdup (filename)};
   g_ptr_array_add (model->nodes, node);
 }
 
@@ -675,7 +701,8 @@ add_disk (Model *model, OpDisk *disk)
     add_node (model, layer->node, "qcow2", layer->protocol_node, below ? below->node : NULL, NULL);
   }
   ModelDevice *device = g_new0 (ModelDevice, 1);
-  *device = (ModelDevice){g_strdup (disk->qdev), g_strdup (((ChainLayer *)disk->before->pdata[0])->node)};
+  *device =
+      (ModelDevice){g_strdup (disk->qdev), g_strdup (((ChainLayer *)disk->before->pdata[0])->node)};
   g_ptr_array_add (model->devices, device);
 }
 
@@ -703,7 +730,8 @@ model_free (Model *model)
 {
   if (model->fake != NULL) {
     /* The greeting that nobody came for. */
-    g_autoptr (QmpClient) last = qemu_is_done (model->fake) ? NULL : qmp_client_new (model->path, 0, NULL);
+    g_autoptr (QmpClient) last =
+        qemu_is_done (model->fake) ? NULL : qmp_client_new (model->path, 0, NULL);
     until (qemu_is_done (model->fake));
     fake_qemu_free (model->fake);
     model->fake = NULL;

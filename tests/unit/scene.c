@@ -204,8 +204,9 @@ scene_check_is (Scene *scene, OpState state)
   if (scene->op->state != state)
     fail_test ("the operation is %s and not %s: %s (%s)", op_state_name (scene->op->state),
                op_state_name (state), scene->op->error ? scene->op->error->message : "no error",
-               rechain_error_get_cause (scene->op->error) ? rechain_error_get_cause (scene->op->error)
-                                                          : "no cause");
+               rechain_error_get_cause (scene->op->error)
+                   ? rechain_error_get_cause (scene->op->error)
+                   : "no cause");
   scene_check (scene);
 }
 

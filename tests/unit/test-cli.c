@@ -6,7 +6,7 @@
 #include "src/cli/options.h"
 #include "src/common/error.h"
 
-/* ---- command lines ---- */
+/* ---- command lines --------------------------------------------------------------------------- */
 
 static gboolean
 parse (Args *args, GError **error, const char *line)
@@ -88,7 +88,7 @@ a_slip_finds_its_word (void **state)
   assert_null (nearest_name ("elephant", names));
 }
 
-/* ---- disks ---- */
+/* ---- disks ----------------------------------------------------------------------------------- */
 
 static const char *const known[] = {"to", "base", NULL};
 
@@ -125,7 +125,7 @@ bad_disks_are_refused (void **state)
   }
 }
 
-/* ---- configuration ---- */
+/* ---- configuration --------------------------------------------------------------------------- */
 
 static Config *
 read_config (const char *text, GError **error)

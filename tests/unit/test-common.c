@@ -16,9 +16,19 @@ sizes_are_bytes_or_powers (void **state)
     const char *text;
     guint64 bytes;
   } rows[] = {
-    {"0", 0}, {"1", 1}, {"4096", 4096}, {"1K", 1024}, {"1k", 1024}, {"1KiB", 1024}, {"1KB", 1000},
-    {"16M", 16 << 20}, {"1.5M", 1572864}, {"2GB", 2000000000}, {"1T", 1ull << 40}, {"7P", 7ull << 50},
-    {"9223372036854775807", G_MAXINT64},
+      {"0", 0},
+      {"1", 1},
+      {"4096", 4096},
+      {"1K", 1024},
+      {"1k", 1024},
+      {"1KiB", 1024},
+      {"1KB", 1000},
+      {"16M", 16 << 20},
+      {"1.5M", 1572864},
+      {"2GB", 2000000000},
+      {"1T", 1ull << 40},
+      {"7P", 7ull << 50},
+      {"9223372036854775807", G_MAXINT64},
   };
   for (gsize i = 0; i < G_N_ELEMENTS (rows); i++) {
     guint64 bytes = 1;
@@ -30,8 +40,21 @@ sizes_are_bytes_or_powers (void **state)
 static void
 bad_sizes_are_quoted_in_the_error (void **state)
 {
-  static const char *const rows[] = {"", " ", "-1", "+1", "1X", "1 M", "0x10", "1e3", "M", "1MM", "1.M",
-                                     "9223372036854775808", "99999999999999999999", "8192P", "1K\n"};
+  static const char *const rows[] = {"",
+                                     " ",
+                                     "-1",
+                                     "+1",
+                                     "1X",
+                                     "1 M",
+                                     "0x10",
+                                     "1e3",
+                                     "M",
+                                     "1MM",
+                                     "1.M",
+                                     "9223372036854775808",
+                                     "99999999999999999999",
+                                     "8192P",
+                                     "1K\n"};
   for (gsize i = 0; i < G_N_ELEMENTS (rows); i++) {
     g_autoptr (GError) error = NULL;
     guint64 bytes;
@@ -74,8 +97,9 @@ errors_keep_message_cause_and_hint_apart (void **state)
 static void
 json_is_built_and_read_in_one_expression (void **state)
 {
-  g_autoptr (Json) json = json_make ("a", json_str ("x"), "absent", json_str (NULL), "n", json_null (), "l",
-                                     json_list (json_int (1), json_flag (TRUE), NULL), NULL);
+  g_autoptr (Json) json =
+      json_make ("a", json_str ("x"), "absent", json_str (NULL), "n", json_null (), "l",
+                 json_list (json_int (1), json_flag (TRUE), NULL), NULL);
   g_autofree char *line = json_line (json);
   assert_string_equal (line, "{\"a\":\"x\",\"n\":null,\"l\":[1,true]}");
   assert_null (json_get_str (json, "l"));
@@ -138,14 +162,14 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (sizes_are_bytes_or_powers),
-    cmocka_unit_test (bad_sizes_are_quoted_in_the_error),
-    cmocka_unit_test (durations_have_units),
-    cmocka_unit_test (errors_keep_message_cause_and_hint_apart),
-    cmocka_unit_test (json_is_built_and_read_in_one_expression),
-    cmocka_unit_test (a_document_is_exactly_one_and_not_too_deep),
-    cmocka_unit_test (a_file_that_is_not_ours_is_never_removed),
-    cmocka_unit_test (relative_names_are_not_read_as_protocols),
+      cmocka_unit_test (sizes_are_bytes_or_powers),
+      cmocka_unit_test (bad_sizes_are_quoted_in_the_error),
+      cmocka_unit_test (durations_have_units),
+      cmocka_unit_test (errors_keep_message_cause_and_hint_apart),
+      cmocka_unit_test (json_is_built_and_read_in_one_expression),
+      cmocka_unit_test (a_document_is_exactly_one_and_not_too_deep),
+      cmocka_unit_test (a_file_that_is_not_ours_is_never_removed),
+      cmocka_unit_test (relative_names_are_not_read_as_protocols),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -58,7 +58,7 @@ begun (Journal *journal)
   return op;
 }
 
-/* ---- the file ------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static void
 looking_makes_nothing (void **state)
@@ -103,8 +103,10 @@ what_is_no_database_is_said_so (void **state)
 {
   g_autoptr (GError) error = NULL;
   g_autofree char *path = g_build_filename (dir, "journal.db", NULL);
-  assert_true (g_file_set_contents (path, "this is no database, and longer than a header of one would be"
-                                          "                                                       ", -1, NULL));
+  assert_true (g_file_set_contents (path,
+                                    "this is no database, and longer than a header of one would be"
+                                    "                                                       ",
+                                    -1, NULL));
   assert_null (journal_open (dir, &error));
   assert_error (error, FAILED, "journal");
   assert_non_null (rechain_error_get_cause (error));
@@ -119,7 +121,7 @@ a_directory_that_cannot_be_made_is_said_so (void **state)
   assert_non_null (strstr (rechain_error_get_hint (error), "--state-dir"));
 }
 
-/* ---- what is written is read back --------------------------------------------------------------------- */
+/* ---- what is written is read back ------------------------------------------------------------ */
 
 static void
 lines_and_facts_are_there_after_reopening (void **state)
@@ -209,7 +211,8 @@ a_record_that_makes_no_sense_is_malformed_and_no_crash (void **state)
   g_autoptr (Op) op = begun (journal);
   for (guint i = 0; i < G_N_ELEMENTS (plans); i++) {
     g_autoptr (GError) error = NULL;
-    g_autofree char *sql = g_strdup_printf ("UPDATE operations SET plan = '%s', facts = 'x'", plans[i]);
+    g_autofree char *sql =
+        g_strdup_printf ("UPDATE operations SET plan = '%s', facts = 'x'", plans[i]);
     sqlite3 *db = NULL;
     assert_int_equal (sqlite3_open (path, &db), SQLITE_OK);
     assert_int_equal (sqlite3_exec (db, sql, NULL, NULL, NULL), SQLITE_OK);
@@ -220,7 +223,7 @@ a_record_that_makes_no_sense_is_malformed_and_no_crash (void **state)
   }
 }
 
-/* ---- the invariants ----------------------------------------------------------------------------------- */
+/* ---- the invariants -------------------------------------------------------------------------- */
 
 /* The line of the journal that announces a command, as others see the journal at this moment. */
 static void
@@ -514,8 +517,9 @@ invariant_6_a_process_with_the_same_number_is_not_the_owner (void **state)
   g_autoptr (Op) op = begun (journal);
   sqlite3 *db = NULL;
   assert_int_equal (sqlite3_open (path, &db), SQLITE_OK);
-  assert_int_equal (sqlite3_exec (db, "UPDATE operations SET owner_start = owner_start - 1", NULL, NULL, NULL),
-                    SQLITE_OK);
+  assert_int_equal (
+      sqlite3_exec (db, "UPDATE operations SET owner_start = owner_start - 1", NULL, NULL, NULL),
+      SQLITE_OK);
   sqlite3_close (db);
   assert_int_equal (journal_owner (journal, OP_ID, NULL), OWNER_DEAD);
   assert_int_equal (journal_owner (journal, "ffffffff", NULL), OWNER_NONE);
@@ -529,31 +533,31 @@ int
 main (int argc, char **argv)
 {
   const struct CMUnitTest tests[] = {
-    TEST (looking_makes_nothing),
-    TEST (the_directory_is_for_its_owner_only),
-    TEST (a_journal_of_a_newer_version_is_refused),
-    TEST (what_is_no_database_is_said_so),
-    TEST (a_directory_that_cannot_be_made_is_said_so),
-    TEST (lines_and_facts_are_there_after_reopening),
-    TEST (an_operation_is_found_by_the_beginning_of_its_id),
-    TEST (a_beginning_that_fits_two_is_ambiguous),
-    TEST (two_operations_do_not_touch_one_disk),
-    TEST (a_record_that_makes_no_sense_is_malformed_and_no_crash),
-    TEST (invariant_1_intent_is_durable_before_it_is_asked),
-    TEST (invariant_1_holds_on_the_way_back_too),
-    TEST (invariant_1_no_image_is_made_before_its_intent_is_durable),
-    TEST (invariant_2_no_job_is_dismissed_before_its_outcome_is_durable),
-    TEST (invariant_3_what_cannot_be_recorded_is_not_begun),
-    TEST (invariant_3_an_fsync_error_is_an_error),
-    TEST (invariant_3_in_the_middle_it_stops_and_says_so),
-    TEST (invariant_3_a_commit_record_that_is_not_durable_is_none),
-    TEST (invariant_4_a_snapshot_on_record_that_never_happened_is_not_folded),
-    TEST (invariant_4_a_pivot_that_happened_is_seen_whatever_the_record_says),
-    TEST (invariant_5_recovery_after_recovery_is_harmless),
-    TEST (invariant_5_recovery_after_nothing_happened_is_harmless),
-    TEST (invariant_6_a_live_owner_keeps_its_operation_and_a_dead_one_loses_it),
-    TEST (invariant_6_two_takers_cannot_both_have_it),
-    TEST (invariant_6_a_process_with_the_same_number_is_not_the_owner),
+      TEST (looking_makes_nothing),
+      TEST (the_directory_is_for_its_owner_only),
+      TEST (a_journal_of_a_newer_version_is_refused),
+      TEST (what_is_no_database_is_said_so),
+      TEST (a_directory_that_cannot_be_made_is_said_so),
+      TEST (lines_and_facts_are_there_after_reopening),
+      TEST (an_operation_is_found_by_the_beginning_of_its_id),
+      TEST (a_beginning_that_fits_two_is_ambiguous),
+      TEST (two_operations_do_not_touch_one_disk),
+      TEST (a_record_that_makes_no_sense_is_malformed_and_no_crash),
+      TEST (invariant_1_intent_is_durable_before_it_is_asked),
+      TEST (invariant_1_holds_on_the_way_back_too),
+      TEST (invariant_1_no_image_is_made_before_its_intent_is_durable),
+      TEST (invariant_2_no_job_is_dismissed_before_its_outcome_is_durable),
+      TEST (invariant_3_what_cannot_be_recorded_is_not_begun),
+      TEST (invariant_3_an_fsync_error_is_an_error),
+      TEST (invariant_3_in_the_middle_it_stops_and_says_so),
+      TEST (invariant_3_a_commit_record_that_is_not_durable_is_none),
+      TEST (invariant_4_a_snapshot_on_record_that_never_happened_is_not_folded),
+      TEST (invariant_4_a_pivot_that_happened_is_seen_whatever_the_record_says),
+      TEST (invariant_5_recovery_after_recovery_is_harmless),
+      TEST (invariant_5_recovery_after_nothing_happened_is_harmless),
+      TEST (invariant_6_a_live_owner_keeps_its_operation_and_a_dead_one_loses_it),
+      TEST (invariant_6_two_takers_cannot_both_have_it),
+      TEST (invariant_6_a_process_with_the_same_number_is_not_the_owner),
   };
   if (argc > 1)
     cmocka_set_test_filter (argv[1]);

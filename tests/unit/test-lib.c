@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The public library, as a program sees it that links it and nothing else of ours but src/common. */
+/* The public library, as a program sees it that links it and nothing else of ours but src/common.
+ */
 #include "tests/unit/unit.h"
 
 #include "src/common/error.h"
@@ -40,8 +41,8 @@ a_controller_touches_nothing (void **state)
   g_autoptr (GError) error = NULL;
   g_autoptr (RechainController) controller = controller_in ("state");
   g_autofree char *list = rechain_controller_list_operations (controller, &error);
-  g_autofree char *again = rechain_controller_recover (controller, NULL, NULL, RECHAIN_DIRECTION_DEFAULT,
-                                                       NULL, NULL, NULL);
+  g_autofree char *again = rechain_controller_recover (controller, NULL, NULL,
+                                                       RECHAIN_DIRECTION_DEFAULT, NULL, NULL, NULL);
   assert_null (error);
   g_autoptr (Json) document = json_parse (list, -1);
   assert_string_equal (json_get_str (document, "schema"), "rechain.operation-list/1");
@@ -188,8 +189,8 @@ an_operation_that_is_not_there_is_not_found (void **state)
   assert_null (rechain_controller_show_operation (controller, "12345678", &errors[0]));
   assert_null (rechain_controller_cancel_operation (controller, "12345678", NULL, &errors[1]));
   assert_null (rechain_controller_wait_operation (controller, "12345678", NULL, &errors[2]));
-  assert_null (rechain_controller_recover (controller, NULL, "12345678", RECHAIN_DIRECTION_DEFAULT, NULL,
-                                           &unsettled, &errors[3]));
+  assert_null (rechain_controller_recover (controller, NULL, "12345678", RECHAIN_DIRECTION_DEFAULT,
+                                           NULL, &unsettled, &errors[3]));
   for (guint i = 0; i < 4; i++) {
     assert_error (errors[i], NOT_FOUND, "'12345678'");
     g_clear_error (&errors[i]);
@@ -218,18 +219,18 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    TEST (a_controller_touches_nothing),
-    TEST (the_state_directory_is_absolute_and_may_come_from_the_environment),
-    TEST (boxed_values_are_copied_in_full),
-    TEST (a_copied_request_does_not_follow_its_original),
-    TEST (the_blocking_call_is_the_other_one_and_waiting),
-    TEST (a_blocking_call_works_in_a_context_of_its_own),
-    TEST (there_is_one_error_domain),
-    TEST (one_vm_has_one_address),
-    TEST (a_plan_without_a_vm_fails_and_makes_nothing),
-    TEST (an_operation_that_is_not_there_is_not_found),
-    TEST (states_have_words_and_the_library_a_version),
-    TEST (an_image_that_is_not_there_is_said_so),
+      TEST (a_controller_touches_nothing),
+      TEST (the_state_directory_is_absolute_and_may_come_from_the_environment),
+      TEST (boxed_values_are_copied_in_full),
+      TEST (a_copied_request_does_not_follow_its_original),
+      TEST (the_blocking_call_is_the_other_one_and_waiting),
+      TEST (a_blocking_call_works_in_a_context_of_its_own),
+      TEST (there_is_one_error_domain),
+      TEST (one_vm_has_one_address),
+      TEST (a_plan_without_a_vm_fails_and_makes_nothing),
+      TEST (an_operation_that_is_not_there_is_not_found),
+      TEST (states_have_words_and_the_library_a_version),
+      TEST (an_image_that_is_not_there_is_said_so),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -95,15 +95,27 @@ static void
 the_names_of_all_disks_fit_and_differ (void **state)
 {
   static const char *const names[] = {
-    "vda", "vdb", "a-very-long-name-of-a-disk-1", "a-very-long-name-of-a-disk-2", "virtio/disk,0",
-    "virtio:disk,0", "", "\xc3\xa4\xc3\xb6", "#block123", "/machine/peripheral/x", "%s", "a\nb", "vda.1", "-",
+      "vda",
+      "vdb",
+      "a-very-long-name-of-a-disk-1",
+      "a-very-long-name-of-a-disk-2",
+      "virtio/disk,0",
+      "virtio:disk,0",
+      "",
+      "\xc3\xa4\xc3\xb6",
+      "#block123",
+      "/machine/peripheral/x",
+      "%s",
+      "a\nb",
+      "vda.1",
+      "-",
   };
   g_autoptr (Op) op = op_for_test (OP_MOVE, "/img", G_N_ELEMENTS (names));
   g_autoptr (GHashTable) seen = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
     OpDisk *disk = op_disk (op, i);
-    char **old[] = {&disk->name, &disk->part, &disk->node, &disk->file_node, &disk->old_node, &disk->job,
-                    &disk->fold_job};
+    char **old[] = {&disk->name,     &disk->part, &disk->node,    &disk->file_node,
+                    &disk->old_node, &disk->job,  &disk->fold_job};
     for (guint k = 0; k < G_N_ELEMENTS (old); k++)
       g_clear_pointer (old[k], g_free);
     disk->name = g_strdup (names[i]);
@@ -131,13 +143,14 @@ the_planned_chain_is_the_new_layer_over_what_is_kept (void **state)
   assert_string_equal (m, "/img/vda-new.qcow2 /img/vda-base.qcow2");
   g_auto (GStrv) taken = op_disk_planned_chain (op_disk (snapshot, 0));
   g_autofree char *s = g_strjoinv (" ", taken);
-  assert_string_equal (s, "/img/vda-new.qcow2 /img/vda-top.qcow2 /img/vda-mid.qcow2 /img/vda-base.qcow2");
+  assert_string_equal (
+      s, "/img/vda-new.qcow2 /img/vda-top.qcow2 /img/vda-mid.qcow2 /img/vda-base.qcow2");
   op_disk (move, 0)->base = 3;
   g_auto (GStrv) flat = op_disk_planned_chain (op_disk (move, 0));
   assert_int_equal (g_strv_length (flat), 1);
 }
 
-/* ---- to the journal and back ---------------------------------------------------------------------- */
+/* ---- to the journal and back ----------------------------------------------------------------- */
 
 static Op *
 round_trip (Op *op)
@@ -242,8 +255,8 @@ static void
 each_missing_piece_makes_a_record_malformed (void **state)
 {
   static const char *const of_op[] = {"kind", "id", "vm", "disks"};
-  static const char *const of_disk[] = {"name", "to", "part", "node", "file_node", "job", "fold_job",
-                                        "old_node", "before"};
+  static const char *const of_disk[] = {"name", "to",       "part",     "node",  "file_node",
+                                        "job",  "fold_job", "old_node", "before"};
   g_autoptr (Op) op = op_for_test (OP_MOVE, "/img", 1);
   g_autoptr (Json) facts = op_facts_to_json (op);
   for (guint i = 0; i < G_N_ELEMENTS (of_op) + G_N_ELEMENTS (of_disk); i++) {
@@ -252,7 +265,8 @@ each_missing_piece_makes_a_record_malformed (void **state)
     if (i < G_N_ELEMENTS (of_op))
       json_object_object_del (plan, of_op[i]);
     else
-      json_object_object_del (json_at (json_get (plan, "disks"), 0), of_disk[i - G_N_ELEMENTS (of_op)]);
+      json_object_object_del (json_at (json_get (plan, "disks"), 0),
+                              of_disk[i - G_N_ELEMENTS (of_op)]);
     if (op_from_json (plan, facts, &error) != NULL)
       fail_test ("accepted without '%s'",
                  i < G_N_ELEMENTS (of_op) ? of_op[i] : of_disk[i - G_N_ELEMENTS (of_op)]);
@@ -277,21 +291,21 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (every_state_has_a_word_that_reads_back),
-    cmocka_unit_test (done_and_undone_are_ends_and_stuck_is_none),
-    cmocka_unit_test (nothing_follows_an_end),
-    cmocka_unit_test (every_state_but_the_first_is_reached_from_somewhere),
-    cmocka_unit_test (undoing_does_not_turn_round_again),
-    cmocka_unit_test (the_setter_refuses_what_the_table_forbids),
-    cmocka_unit_test (each_operation_has_an_id_of_eight_digits),
-    cmocka_unit_test (the_names_of_all_disks_fit_and_differ),
-    cmocka_unit_test (a_file_in_the_making_lies_beside_the_target_and_carries_the_id),
-    cmocka_unit_test (the_planned_chain_is_the_new_layer_over_what_is_kept),
-    cmocka_unit_test (an_operation_reads_back_as_it_was_written),
-    cmocka_unit_test (the_error_keeps_cause_and_hint),
-    cmocka_unit_test (odd_file_names_survive),
-    cmocka_unit_test (each_missing_piece_makes_a_record_malformed),
-    cmocka_unit_test (a_base_outside_of_the_chain_is_malformed),
+      cmocka_unit_test (every_state_has_a_word_that_reads_back),
+      cmocka_unit_test (done_and_undone_are_ends_and_stuck_is_none),
+      cmocka_unit_test (nothing_follows_an_end),
+      cmocka_unit_test (every_state_but_the_first_is_reached_from_somewhere),
+      cmocka_unit_test (undoing_does_not_turn_round_again),
+      cmocka_unit_test (the_setter_refuses_what_the_table_forbids),
+      cmocka_unit_test (each_operation_has_an_id_of_eight_digits),
+      cmocka_unit_test (the_names_of_all_disks_fit_and_differ),
+      cmocka_unit_test (a_file_in_the_making_lies_beside_the_target_and_carries_the_id),
+      cmocka_unit_test (the_planned_chain_is_the_new_layer_over_what_is_kept),
+      cmocka_unit_test (an_operation_reads_back_as_it_was_written),
+      cmocka_unit_test (the_error_keeps_cause_and_hint),
+      cmocka_unit_test (odd_file_names_survive),
+      cmocka_unit_test (each_missing_piece_makes_a_record_malformed),
+      cmocka_unit_test (a_base_outside_of_the_chain_is_malformed),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -49,8 +49,8 @@ make (const char *path, const char *format, guint64 size)
 static void
 every_size_passes_qemu_img_check_and_reads_as_its_backing_file (void **state)
 {
-  static const guint64 sizes[] = {512,           1 << 20,      64 << 20,        512 * (1 << 20),
-                                  GIB - 512,     GIB + 512,    4096 * GIB,      4096 * GIB + 512,
+  static const guint64 sizes[] = {512,        1 << 20,   64 << 20,   512 * (1 << 20),
+                                  GIB - 512,  GIB + 512, 4096 * GIB, 4096 * GIB + 512,
                                   16384 * GIB};
   for (gsize i = 0; i < G_N_ELEMENTS (sizes); i++) {
     g_autofree char *base = g_build_filename (dir, "base.qcow2", NULL);
@@ -85,8 +85,8 @@ qemu_img_says_the_same_of_it_as_of_its_own (void **state)
 {
   g_autofree char *ours = new_file ("ours.qcow2");
   g_autofree char *theirs = g_build_filename (dir, "theirs.qcow2", NULL);
-  const char *argv[] = {"qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "/img/base.raw", "-F",
-                        "raw", theirs, "5G", NULL};
+  const char *argv[] = {"qemu-img",      "create", "-q",  "-f",   "qcow2", "-u", "-b",
+                        "/img/base.raw", "-F",     "raw", theirs, "5G",    NULL};
   int status;
   assert_true (g_spawn_sync (NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL,
                              &status, NULL));
@@ -105,8 +105,21 @@ qemu_writes_to_it_and_finds_its_data_again (void **state)
   g_autofree char *top = new_file ("top.qcow2");
   make (base, "qcow2", 2 * GIB);
   assert_true (overlay_write (top, 2 * GIB, base, "qcow2", NULL));
-  const char *argv[] = {"qemu-io", "-f", "qcow2", "-c", "write -P 7 0 4M", "-c", "write -P 9 2046M 2M", "-c",
-                        "read -P 7 0 4M", "-c", "read -P 9 2046M 2M", "-c", "read -P 0 1G 1M", top, NULL};
+  const char *argv[] = {"qemu-io",
+                        "-f",
+                        "qcow2",
+                        "-c",
+                        "write -P 7 0 4M",
+                        "-c",
+                        "write -P 9 2046M 2M",
+                        "-c",
+                        "read -P 7 0 4M",
+                        "-c",
+                        "read -P 9 2046M 2M",
+                        "-c",
+                        "read -P 0 1G 1M",
+                        top,
+                        NULL};
   g_autofree char *out = NULL;
   int status;
   assert_true (g_spawn_sync (NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, NULL,
@@ -163,12 +176,12 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (every_size_passes_qemu_img_check_and_reads_as_its_backing_file),
-    cmocka_unit_test (the_header_is_read_back_as_it_was_meant),
-    cmocka_unit_test (qemu_img_says_the_same_of_it_as_of_its_own),
-    cmocka_unit_test (qemu_writes_to_it_and_finds_its_data_again),
-    cmocka_unit_test (what_does_not_fit_is_refused),
-    cmocka_unit_test (a_full_disk_is_an_error),
+      cmocka_unit_test (every_size_passes_qemu_img_check_and_reads_as_its_backing_file),
+      cmocka_unit_test (the_header_is_read_back_as_it_was_meant),
+      cmocka_unit_test (qemu_img_says_the_same_of_it_as_of_its_own),
+      cmocka_unit_test (qemu_writes_to_it_and_finds_its_data_again),
+      cmocka_unit_test (what_does_not_fit_is_refused),
+      cmocka_unit_test (a_full_disk_is_an_error),
   };
   return cmocka_run_group_tests (tests, set_up, tear_down);
 }

@@ -82,11 +82,11 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (an_option_is_kept_with_its_disk),
-    cmocka_unit_test (what_a_kind_does_not_know_is_refused),
-    cmocka_unit_test (an_unknown_disk_and_an_empty_value_are_refused),
-    cmocka_unit_test (a_copy_is_equal_and_independent),
-    cmocka_unit_test (the_pause_has_a_default),
+      cmocka_unit_test (an_option_is_kept_with_its_disk),
+      cmocka_unit_test (what_a_kind_does_not_know_is_refused),
+      cmocka_unit_test (an_unknown_disk_and_an_empty_value_are_refused),
+      cmocka_unit_test (a_copy_is_equal_and_independent),
+      cmocka_unit_test (the_pause_has_a_default),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Every mishap at every command: whatever k is, the operation ends with the old chain or the new one,
- * all that the guest wrote, and nothing of ours left. */
+/* Every mishap at every command: whatever k is, the operation ends with the old chain or the new
+ * one, all that the guest wrote, and nothing of ours left. */
 #include "tests/unit/unit.h"
 
 #include "tests/unit/bad-disk.h"
@@ -27,7 +27,8 @@ count_changes (Scene *scene)
   return scene->model->changes;
 }
 
-/* Questions come in bursts of eight: every third one is enough of them, and all that lie between. */
+/* Questions come in bursts of eight: every third one is enough of them, and all that lie between.
+ */
 static guint every = 1;
 
 static guint
@@ -68,7 +69,8 @@ at_every (const Course *course, Length length, Mishap play)
   }
 }
 
-/* ---- QEMU says no ------------------------------------------------------------------------------ */
+/* ---- QEMU says no ------------------------------------------------------------------------------
+ */
 
 static void
 refuse_change (Scene *scene, guint k)
@@ -114,7 +116,8 @@ a_fold_may_be_refused_any_question (void **state)
   at_every (&fold, count_commands, refuse_command);
 }
 
-/* ---- the monitor is cut ------------------------------------------------------------------------- */
+/* ---- the monitor is cut -------------------------------------------------------------------------
+ */
 
 static void
 cut_before (Scene *scene, guint k)
@@ -170,7 +173,7 @@ the_monitor_may_be_cut_after_any_command_of_a_fold (void **state)
   every = 1;
 }
 
-/* ---- cancel ---------------------------------------------------------------------------------------- */
+/* ---- cancel ---------------------------------------------------------------------------------- */
 
 static guint cancel_at;
 
@@ -203,7 +206,7 @@ a_move_may_be_cancelled_at_any_change (void **state)
   at_every (&move_two, count_changes, cancel_change);
 }
 
-/* ---- the controller dies ------------------------------------------------------------------------------ */
+/* ---- the controller dies --------------------------------------------------------------------- */
 
 static RunDirection recover_to;
 
@@ -254,7 +257,7 @@ a_fold_whose_controller_dies_at_any_change_is_recovered (void **state)
   at_every (&fold_two, count_changes, kill_change);
 }
 
-/* ---- the journal breaks ------------------------------------------------------------------------------- */
+/* ---- the journal breaks ---------------------------------------------------------------------- */
 
 static void
 is_asked_with_a_broken_journal (Model *model, const char *command, Json *arguments, gpointer data)
@@ -329,26 +332,26 @@ int
 main (int argc, char **argv)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (a_snapshot_may_be_refused_any_change),
-    cmocka_unit_test (a_move_may_be_refused_any_change),
-    cmocka_unit_test (a_fold_may_be_refused_any_change),
-    cmocka_unit_test (a_move_may_be_refused_any_question),
-    cmocka_unit_test (a_fold_may_be_refused_any_question),
-    cmocka_unit_test (the_monitor_may_be_cut_before_any_command_of_a_snapshot),
-    cmocka_unit_test (the_monitor_may_be_cut_after_any_command_of_a_snapshot),
-    cmocka_unit_test (the_monitor_may_be_cut_before_any_command_of_a_move),
-    cmocka_unit_test (the_monitor_may_be_cut_after_any_command_of_a_move),
-    cmocka_unit_test (the_monitor_may_be_cut_before_any_command_of_a_fold),
-    cmocka_unit_test (the_monitor_may_be_cut_after_any_command_of_a_fold),
-    cmocka_unit_test (a_snapshot_may_be_cancelled_at_any_change),
-    cmocka_unit_test (a_move_may_be_cancelled_at_any_change),
-    cmocka_unit_test (a_snapshot_whose_controller_dies_at_any_change_is_recovered),
-    cmocka_unit_test (a_move_whose_controller_dies_at_any_change_is_recovered),
-    cmocka_unit_test (a_move_whose_controller_dies_at_any_change_can_go_on),
-    cmocka_unit_test (a_fold_whose_controller_dies_at_any_change_is_recovered),
-    cmocka_unit_test (the_journal_may_fail_to_sync_at_any_step_of_a_move),
-    cmocka_unit_test (the_journal_may_fail_to_sync_at_any_step_of_a_fold),
-    cmocka_unit_test (the_journal_may_fill_up_at_any_step_of_a_fold),
+      cmocka_unit_test (a_snapshot_may_be_refused_any_change),
+      cmocka_unit_test (a_move_may_be_refused_any_change),
+      cmocka_unit_test (a_fold_may_be_refused_any_change),
+      cmocka_unit_test (a_move_may_be_refused_any_question),
+      cmocka_unit_test (a_fold_may_be_refused_any_question),
+      cmocka_unit_test (the_monitor_may_be_cut_before_any_command_of_a_snapshot),
+      cmocka_unit_test (the_monitor_may_be_cut_after_any_command_of_a_snapshot),
+      cmocka_unit_test (the_monitor_may_be_cut_before_any_command_of_a_move),
+      cmocka_unit_test (the_monitor_may_be_cut_after_any_command_of_a_move),
+      cmocka_unit_test (the_monitor_may_be_cut_before_any_command_of_a_fold),
+      cmocka_unit_test (the_monitor_may_be_cut_after_any_command_of_a_fold),
+      cmocka_unit_test (a_snapshot_may_be_cancelled_at_any_change),
+      cmocka_unit_test (a_move_may_be_cancelled_at_any_change),
+      cmocka_unit_test (a_snapshot_whose_controller_dies_at_any_change_is_recovered),
+      cmocka_unit_test (a_move_whose_controller_dies_at_any_change_is_recovered),
+      cmocka_unit_test (a_move_whose_controller_dies_at_any_change_can_go_on),
+      cmocka_unit_test (a_fold_whose_controller_dies_at_any_change_is_recovered),
+      cmocka_unit_test (the_journal_may_fail_to_sync_at_any_step_of_a_move),
+      cmocka_unit_test (the_journal_may_fail_to_sync_at_any_step_of_a_fold),
+      cmocka_unit_test (the_journal_may_fill_up_at_any_step_of_a_fold),
   };
   if (argc > 1)
     cmocka_set_test_filter (argv[1]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The runner against a QEMU that behaves until the test says otherwise. Every mishap at every command
- * is in test-run-sweep.c. */
+/* The runner against a QEMU that behaves until the test says otherwise. Every mishap at every
+ * command is in test-run-sweep.c. */
 #include "tests/unit/unit.h"
 
 #include "tests/unit/bad-disk.h"
@@ -26,7 +26,8 @@ check_log (Model *model, const char *const *wanted)
   assert_null (wanted[model->log->len]);
 }
 
-/* ---- the normal course ------------------------------------------------------------------------- */
+/* ---- the normal course -------------------------------------------------------------------------
+ */
 
 static void
 a_snapshot_takes_all_disks_in_one_transaction (void **state)
@@ -35,7 +36,8 @@ a_snapshot_takes_all_disks_in_one_transaction (void **state)
   scene_begin (&scene, OP_SNAPSHOT, 2);
   scene_run (&scene);
   scene_check_is (&scene, OP_DONE);
-  ASKED (scene.model, "blockdev-add", "blockdev-add", "blockdev-add", "blockdev-add", "transaction");
+  ASKED (scene.model, "blockdev-add", "blockdev-add", "blockdev-add", "blockdev-add",
+         "transaction");
   assert_true (scene.changed >= 3);
   assert_null (scene.op->error);
   scene_end (&scene);
@@ -49,8 +51,8 @@ a_move_asks_what_its_table_says_in_that_order (void **state)
   scene_run (&scene);
   scene_check_is (&scene, OP_DONE);
   ASKED (scene.model, "blockdev-add", "blockdev-add", "transaction", "block-stream",
-         "human-monitor-command", "job-finalize", "job-dismiss", "human-monitor-command", "blockdev-del",
-         "blockdev-del", "blockdev-del", "blockdev-del");
+         "human-monitor-command", "job-finalize", "job-dismiss", "human-monitor-command",
+         "blockdev-del", "blockdev-del", "blockdev-del", "blockdev-del");
   scene_end (&scene);
 }
 
@@ -62,7 +64,8 @@ a_move_tells_what_is_left_and_what_is_there_now (void **state)
   scene_run (&scene);
   char **left = scene.op->left->pdata[0], **after = scene.op->after->pdata[0];
   assert_int_equal (g_strv_length (left), 2);
-  assert_true (g_str_has_suffix (left[0], "vda-top.qcow2") && g_file_test (left[0], G_FILE_TEST_EXISTS));
+  assert_true (g_str_has_suffix (left[0], "vda-top.qcow2") &&
+               g_file_test (left[0], G_FILE_TEST_EXISTS));
   assert_int_equal (g_strv_length (after), 2);
   assert_true (g_str_has_suffix (after[0], "vda-new.qcow2"));
   assert_true (scene.op->bytes > 0);
@@ -103,7 +106,7 @@ a_dropped_file_that_was_replaced_meanwhile_is_left_alone (void **state)
   scene_end (&scene);
 }
 
-/* ---- failures ------------------------------------------------------------------------------------ */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 static void
 a_stream_that_fails_is_folded_back (void **state)
@@ -277,7 +280,7 @@ a_look_that_fails_for_ever_does_not_leave_the_guest_standing (void **state)
   scene_end (&scene);
 }
 
-/* ---- the guest ------------------------------------------------------------------------------------ */
+/* ---- the guest ------------------------------------------------------------------------------- */
 
 static void
 a_guest_that_was_stopped_by_an_error_on_the_overlay_is_continued (void **state)
@@ -290,9 +293,9 @@ a_guest_that_was_stopped_by_an_error_on_the_overlay_is_continued (void **state)
   fake_qemu_settle ();
   scene.model->running = FALSE;
   scene.model->run_state = "io-error";
-  g_autofree char *event = g_strdup_printf (
-    "{'node-name':'%s','device':'','operation':'write','action':'stop','reason':'No space left on device'}",
-    op_disk (scene.op, 0)->node);
+  g_autofree char *event = g_strdup_printf ("{'node-name':'%s','device':'','operation':'write','"
+                                            "action':'stop','reason':'No space left on device'}",
+                                            op_disk (scene.op, 0)->node);
   qemu_event (scene.model->fake, "BLOCK_IO_ERROR", event);
   scene.model->slow_jobs = FALSE;
   scene_wait (&scene);
@@ -345,7 +348,7 @@ the_pause_is_measured (void **state)
   scene_end (&scene);
 }
 
-/* ---- the caller's side ------------------------------------------------------------------------------ */
+/* ---- the caller's side ----------------------------------------------------------------------- */
 
 static void
 a_cancel_during_the_copy_undoes (void **state)
@@ -459,31 +462,31 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (a_snapshot_takes_all_disks_in_one_transaction),
-    cmocka_unit_test (a_move_asks_what_its_table_says_in_that_order),
-    cmocka_unit_test (a_move_tells_what_is_left_and_what_is_there_now),
-    cmocka_unit_test (a_move_that_deletes_removes_the_dropped_files_only),
-    cmocka_unit_test (a_dropped_file_that_was_replaced_meanwhile_is_left_alone),
-    cmocka_unit_test (a_stream_that_fails_is_folded_back),
-    cmocka_unit_test (a_pivot_refused_after_the_commit_record_is_reverted),
-    cmocka_unit_test (a_pivot_refused_for_one_disk_of_two_takes_both_back),
-    cmocka_unit_test (a_fold_refused_after_the_commit_record_is_reverted_and_tried_again),
-    cmocka_unit_test (a_fold_that_is_refused_for_ever_is_stuck_with_the_guest_running),
-    cmocka_unit_test (an_undo_that_is_refused_for_ever_is_stuck_and_says_so),
-    cmocka_unit_test (a_finish_step_that_is_refused_for_ever_is_stuck_and_then_finished),
-    cmocka_unit_test (the_second_disks_file_that_cannot_be_made_leaves_nothing_of_the_first),
-    cmocka_unit_test (with_no_undo_everything_is_left_for_inspection),
-    cmocka_unit_test (a_look_that_fails_for_ever_does_not_leave_the_guest_standing),
-    cmocka_unit_test (a_guest_that_was_stopped_by_an_error_on_the_overlay_is_continued),
-    cmocka_unit_test (a_guest_that_somebody_else_stopped_stays_stopped),
-    cmocka_unit_test (an_old_qemu_starts_a_commit_only_while_the_guest_is_held),
-    cmocka_unit_test (the_pause_is_measured),
-    cmocka_unit_test (a_cancel_during_the_copy_undoes),
-    cmocka_unit_test (a_timeout_cancels_and_undoes),
-    cmocka_unit_test (a_job_that_somebody_else_dismissed_is_no_success),
-    cmocka_unit_test (letting_go_keeps_it_for_recovery),
-    cmocka_unit_test (the_bandwidth_can_be_changed_and_the_job_paused),
-    cmocka_unit_test (a_runner_that_is_dropped_midway_tells_nobody_and_leaks_nothing),
+      cmocka_unit_test (a_snapshot_takes_all_disks_in_one_transaction),
+      cmocka_unit_test (a_move_asks_what_its_table_says_in_that_order),
+      cmocka_unit_test (a_move_tells_what_is_left_and_what_is_there_now),
+      cmocka_unit_test (a_move_that_deletes_removes_the_dropped_files_only),
+      cmocka_unit_test (a_dropped_file_that_was_replaced_meanwhile_is_left_alone),
+      cmocka_unit_test (a_stream_that_fails_is_folded_back),
+      cmocka_unit_test (a_pivot_refused_after_the_commit_record_is_reverted),
+      cmocka_unit_test (a_pivot_refused_for_one_disk_of_two_takes_both_back),
+      cmocka_unit_test (a_fold_refused_after_the_commit_record_is_reverted_and_tried_again),
+      cmocka_unit_test (a_fold_that_is_refused_for_ever_is_stuck_with_the_guest_running),
+      cmocka_unit_test (an_undo_that_is_refused_for_ever_is_stuck_and_says_so),
+      cmocka_unit_test (a_finish_step_that_is_refused_for_ever_is_stuck_and_then_finished),
+      cmocka_unit_test (the_second_disks_file_that_cannot_be_made_leaves_nothing_of_the_first),
+      cmocka_unit_test (with_no_undo_everything_is_left_for_inspection),
+      cmocka_unit_test (a_look_that_fails_for_ever_does_not_leave_the_guest_standing),
+      cmocka_unit_test (a_guest_that_was_stopped_by_an_error_on_the_overlay_is_continued),
+      cmocka_unit_test (a_guest_that_somebody_else_stopped_stays_stopped),
+      cmocka_unit_test (an_old_qemu_starts_a_commit_only_while_the_guest_is_held),
+      cmocka_unit_test (the_pause_is_measured),
+      cmocka_unit_test (a_cancel_during_the_copy_undoes),
+      cmocka_unit_test (a_timeout_cancels_and_undoes),
+      cmocka_unit_test (a_job_that_somebody_else_dismissed_is_no_success),
+      cmocka_unit_test (letting_go_keeps_it_for_recovery),
+      cmocka_unit_test (the_bandwidth_can_be_changed_and_the_job_paused),
+      cmocka_unit_test (a_runner_that_is_dropped_midway_tells_nobody_and_leaks_nothing),
   };
   bad_disk_install ();
   return cmocka_run_group_tests (tests, NULL, NULL);

@@ -41,9 +41,10 @@ static const struct {
   const char *name, *why;
   gboolean no_undo, no_probe;
 } exceptions[] = {
-  {"flush", "a flush changes nothing that would have to be taken back, or could be seen", TRUE, TRUE},
-  {"fold-commit", "it starts jobs one by one; fold-copy sees them", FALSE, TRUE},
-  {"complete", "its outcome is the same job's next status, which the pivot sees", FALSE, TRUE},
+    {"flush", "a flush changes nothing that would have to be taken back, or could be seen", TRUE,
+     TRUE},
+    {"fold-commit", "it starts jobs one by one; fold-copy sees them", FALSE, TRUE},
+    {"complete", "its outcome is the same job's next status, which the pivot sees", FALSE, TRUE},
 };
 
 static gboolean
@@ -91,7 +92,7 @@ a_pivot_that_commits_says_which_layer_it_decides_for (void **state)
   assert_int_equal (steps_count (fold_steps) > 0, 1);
 }
 
-/* ---- exact words ------------------------------------------------------------------------------------ */
+/* ---- exact words ----------------------------------------------------------------------------- */
 
 static char *
 all_asks (Op *op, const Step *steps)
@@ -117,7 +118,7 @@ check_golden (const char *name, Op *op, const Step *steps)
 {
   g_autofree char *asks = all_asks (op, steps);
   g_autofree char *path =
-    g_strdup_printf ("%s/tests/unit/data/steps-%s.txt", g_getenv ("RECHAIN_SOURCE_DIR"), name);
+      g_strdup_printf ("%s/tests/unit/data/steps-%s.txt", g_getenv ("RECHAIN_SOURCE_DIR"), name);
   g_autofree char *golden = NULL;
   if (g_getenv ("RECHAIN_WRITE_GOLDEN") != NULL)
     assert_true (g_file_set_contents (path, asks, -1, NULL));
@@ -172,7 +173,7 @@ odd_names_in_a_plan_are_quoted (void **state)
   assert_string_equal (qmp, "{\"execute\":\"stop\",\"arguments\":{\"x\":\"it's \\\"odd\\\"\\n\"}}");
 }
 
-/* ---- undo ------------------------------------------------------------------------------------------- */
+/* ---- undo ------------------------------------------------------------------------------------ */
 
 /* All undos of a table in the world of @model, last step first; the QMP commands among them. */
 static guint
@@ -257,7 +258,8 @@ a_job_half_way_is_cancelled_and_dismissed_once (void **state)
     stream->undo (op, op_disk (op, 0), world, asks);
     for (guint k = 0; k < asks->len; k++)
       if (((Ask *)asks->pdata[k])->command != NULL)
-        assert_true (model_do (model, ((Ask *)asks->pdata[k])->command, ((Ask *)asks->pdata[k])->arguments));
+        assert_true (
+            model_do (model, ((Ask *)asks->pdata[k])->command, ((Ask *)asks->pdata[k])->arguments));
     assert_int_equal (asks->len > 0, i == 0);
   }
   assert_int_equal (model_asked (model, "job-dismiss"), 1);
@@ -270,7 +272,8 @@ each_probe_tells_no_half_and_yes_apart (void **state)
   g_autoptr (Op) op = op_for_test (OP_MOVE, "/img", 1);
   OpDisk *disk = op_disk (op, 0);
   Model *model = model_new (op);
-  const Step *attach = step_named (move_steps, "attach"), *snapshot = step_named (move_steps, "snapshot");
+  const Step *attach = step_named (move_steps, "attach"),
+             *snapshot = step_named (move_steps, "snapshot");
   static const Seen expected[] = {SEEN_NO, SEEN_HALF, SEEN_YES};
   g_autoptr (GPtrArray) asks = step_asks (attach, op, disk, NULL);
   for (guint i = 0; i < 3; i++) {
@@ -293,8 +296,9 @@ nodes_that_somebody_else_uses_are_not_dropped (void **state)
 {
   g_autoptr (Op) op = op_for_test (OP_MOVE, "/img", 1);
   Model *model = model_new (op);
-  g_autoptr (Json) shared = json_make ("driver", json_str ("qcow2"), "node-name", json_str ("theirs"),
-                                       "file", json_str ("vda-top-f"), "backing", json_str ("vda-top"), NULL);
+  g_autoptr (Json) shared =
+      json_make ("driver", json_str ("qcow2"), "node-name", json_str ("theirs"), "file",
+                 json_str ("vda-top-f"), "backing", json_str ("vda-top"), NULL);
   assert_true (model_do (model, "blockdev-add", shared));
   g_autoptr (Json) replies = model_replies (model);
   g_autoptr (World) world = world_parse (replies, NULL);
@@ -308,21 +312,21 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (undoable_steps_come_first_then_one_pivot_then_the_finish),
-    cmocka_unit_test (every_step_has_one_word_and_a_sentence),
-    cmocka_unit_test (every_undoable_step_can_be_seen_and_taken_back_or_has_a_reason),
-    cmocka_unit_test (every_pivot_looks_at_the_graph_afterwards),
-    cmocka_unit_test (a_pivot_that_commits_says_which_layer_it_decides_for),
-    cmocka_unit_test (a_snapshot_asks_in_these_words),
-    cmocka_unit_test (a_move_asks_in_these_words),
-    cmocka_unit_test (a_fold_asks_in_these_words),
-    cmocka_unit_test (the_bandwidth_is_shared_between_the_disks),
-    cmocka_unit_test (odd_names_in_a_plan_are_quoted),
-    cmocka_unit_test (an_undo_where_nothing_happened_asks_nothing_of_qemu),
-    cmocka_unit_test (an_undo_done_twice_is_harmless),
-    cmocka_unit_test (a_job_half_way_is_cancelled_and_dismissed_once),
-    cmocka_unit_test (each_probe_tells_no_half_and_yes_apart),
-    cmocka_unit_test (nodes_that_somebody_else_uses_are_not_dropped),
+      cmocka_unit_test (undoable_steps_come_first_then_one_pivot_then_the_finish),
+      cmocka_unit_test (every_step_has_one_word_and_a_sentence),
+      cmocka_unit_test (every_undoable_step_can_be_seen_and_taken_back_or_has_a_reason),
+      cmocka_unit_test (every_pivot_looks_at_the_graph_afterwards),
+      cmocka_unit_test (a_pivot_that_commits_says_which_layer_it_decides_for),
+      cmocka_unit_test (a_snapshot_asks_in_these_words),
+      cmocka_unit_test (a_move_asks_in_these_words),
+      cmocka_unit_test (a_fold_asks_in_these_words),
+      cmocka_unit_test (the_bandwidth_is_shared_between_the_disks),
+      cmocka_unit_test (odd_names_in_a_plan_are_quoted),
+      cmocka_unit_test (an_undo_where_nothing_happened_asks_nothing_of_qemu),
+      cmocka_unit_test (an_undo_done_twice_is_harmless),
+      cmocka_unit_test (a_job_half_way_is_cancelled_and_dismissed_once),
+      cmocka_unit_test (each_probe_tells_no_half_and_yes_apart),
+      cmocka_unit_test (nodes_that_somebody_else_uses_are_not_dropped),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

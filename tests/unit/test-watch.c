@@ -228,17 +228,17 @@ int
 main (void)
 {
   const struct CMUnitTest tests[] = {
-    cmocka_unit_test (a_job_that_is_there_already_is_told_but_not_from_inside_the_call),
-    cmocka_unit_test (an_event_wakes_and_the_list_of_jobs_decides),
-    cmocka_unit_test (a_job_that_failed_brings_its_words),
-    cmocka_unit_test (a_job_that_is_not_shown_is_gone),
-    cmocka_unit_test (a_job_paused_when_ready_counts_as_ready_and_an_odd_status_as_nothing),
-    cmocka_unit_test (a_burst_of_events_is_few_questions),
-    cmocka_unit_test (events_without_anybody_waiting_ask_nothing),
-    cmocka_unit_test (a_wait_that_was_cancelled_is_not_told),
-    cmocka_unit_test (a_watch_that_was_freed_with_a_question_on_its_way_is_quiet),
-    cmocka_unit_test (progress_comes_while_something_is_waited_for),
-    cmocka_unit_test (two_waits_are_answered_each_once),
+      cmocka_unit_test (a_job_that_is_there_already_is_told_but_not_from_inside_the_call),
+      cmocka_unit_test (an_event_wakes_and_the_list_of_jobs_decides),
+      cmocka_unit_test (a_job_that_failed_brings_its_words),
+      cmocka_unit_test (a_job_that_is_not_shown_is_gone),
+      cmocka_unit_test (a_job_paused_when_ready_counts_as_ready_and_an_odd_status_as_nothing),
+      cmocka_unit_test (a_burst_of_events_is_few_questions),
+      cmocka_unit_test (events_without_anybody_waiting_ask_nothing),
+      cmocka_unit_test (a_wait_that_was_cancelled_is_not_told),
+      cmocka_unit_test (a_watch_that_was_freed_with_a_question_on_its_way_is_quiet),
+      cmocka_unit_test (progress_comes_while_something_is_waited_for),
+      cmocka_unit_test (two_waits_are_answered_each_once),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }
