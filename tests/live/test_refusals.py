@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -180,7 +181,10 @@ def test_a_foreign_job_on_the_disk_is_refused_and_left_alone(make_chain, make_vm
     chain = make_chain(["template", "middle", "current1"], size=16 * MiB)
     vm = make_vm(chain, style=style)
     node = vm.block()["inserted"]["node-name"]
-    vm.qmp.execute("block-stream", job_id="foreign", device=node, speed=65536, auto_dismiss=False)
+    vm.qmp.execute("block-stream", job_id="foreign", device=node, speed=1, auto_dismiss=False)
+    while vm.jobs()["foreign"]["current-progress"] == 0:    # one piece, and then the files stand still
+        time.sleep(0.02)
+    vm.flush()
     error = refused(vm, 4, ["foreign", "busy", "--foreign"], *move(vm, "vda", "--to", new))
     assert "stream" in error["message"]
     refused(vm, 4, ["foreign"], "snapshot", "create", vm.qmp_path, "vda")
@@ -250,8 +254,14 @@ def test_an_encrypted_layer_is_refused(make_chain, make_vm, refused, workdir, ne
     with open(secret, "w") as file:
         file.write("pass")
     image = os.path.join(workdir, "encrypted.qcow2")
-    images.run("qemu-img", "create", "-q", "-f", "qcow2", "--object", f"secret,id=s,file={secret}", "-o",
-               "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", image, "4M")
+    for attempt in range(20):
+        try:
+            images.run("qemu-img", "create", "-q", "-f", "qcow2", "--object", f"secret,id=s,file={secret}",
+                       "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", image, "4M")
+            break
+        except AssertionError as error:     # its own benchmark of the CPU, which a busy machine disturbs
+            if "CPU usage" not in str(error) or attempt == 19:
+                raise
     node = {"driver": "qcow2", "node-name": "enc", "encrypt": {"format": "luks", "key-secret": "s"},
             "file": {"driver": "file", "filename": image}}
     vm = make_vm(chain, args=["-object", f"secret,id=s,file={secret}", "-blockdev", json.dumps(node),
