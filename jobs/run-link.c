@@ -6,7 +6,7 @@
 
 #define RECONNECT_MS    15000
 #define RECONNECT_EVERY 250
-#define FOLD_PATIENCE   (3 * G_TIME_SPAN_SECOND)
+#define FOLD_PATIENCE   G_TIME_SPAN_SECOND
 
 /* What a borrower of the monitor may ask: looking, and the control of running jobs. */
 static const char *const lent[] = {"query-block",
@@ -36,7 +36,7 @@ on_io_error (QmpClient *client, const char *name, Json *event, gpointer data)
   Json *d = json_get (event, "data");
   const char *node = json_get_str (d, "node-name");
   const char *device = json_get_str (d, "device");
-  if (!runner->switched || runner->op->decided != DECIDED_NOTHING ||
+  if (!runner->op->switched || runner->op->decided != DECIDED_NOTHING ||
       g_strcmp0 (json_get_str (d, "operation"), "write") != 0)
     return;
   for (guint i = 0; i < runner->op->disks->len; i++) {

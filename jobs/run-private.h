@@ -54,7 +54,6 @@ struct _Runner {
   gboolean in_fold;
   gboolean resumed;   /* steps may have happened already: probe before doing */
   RunDirection recover; /* as asked of runner_recover */
-  gboolean switched;  /* the guest writes to the new layers */
   World *world;       /* the last look; NULL where there was none for this step */
   gboolean fresh;     /* nothing was asked since that look */
   GPtrArray *lanes;

@@ -51,7 +51,6 @@ table_ended (Runner *runner)
     fold_taken_back (runner);
   else if (runner->in_fold) { /* on the old layer: go on undoing what came before the snapshot */
     runner->in_fold = FALSE;
-    runner->switched = FALSE;
     runner_begin_step (runner);
   } else if (cursor->back)
     runner_look_then (runner, runner_is_undone);
@@ -223,8 +222,6 @@ step_done (Runner *runner)
   const Step *step = runner_step (runner);
   if (runner->lanes->len > 0)
     runner_note (runner, NULL, "done", NULL);
-  if (!cursor->back && step->undo_table != NULL)
-    runner->switched = TRUE;
   if (!runner->in_fold && !cursor->back && step->kind == STEP_PIVOT)
     op_set_state (runner->op, OP_FINISHING);
   runner->tries = 0;
