@@ -9,11 +9,11 @@ import pytest
 from harness import images
 from harness.images import MiB
 from harness.proxy import CUT, PASS, Proxy, Reply
-from harness.qemu import Disk, leftovers
+from harness.qemu import Disk, leftovers, versions
 from harness.qmp import QmpMonitor
 from harness.rechain import Rechain
 from harness.sweep import Stage, sound, state_of
-from test_undo import SLOW, Case, wait_for, wait_stream
+from test_undo import CALM, SLOW, Case, wait_for, wait_stream
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def stage(version):
 @pytest.fixture
 def writing(make_chain, make_vm, rechain, workdir):
     def make(**options):
-        vm = make_vm(Disk(make_chain(), **options), guest=True)
+        vm = make_vm(Disk(make_chain(), **options), guest=True, writer=CALM)
         return Case(vm, rechain, os.path.join(workdir, "new.qcow2"))
     return make
 
@@ -46,9 +46,6 @@ def test_a_killed_rechain_is_recovered_under_a_writing_guest(writing, when):
     run = case.start("--bandwidth", SLOW)
     wait_stream(case.vm)
     if when == "fold":
-        case.vm.qmp.execute("stop")         # a guest that somebody else stopped: the fold's pivot takes no hold
-        case.vm.qmp.execute("cont")
-        case.vm.guest.wait_flushed(200)
         run.sigint()
         wait_for(lambda: any(j.endswith("fold") for j in case.vm.jobs()) or not run.is_running(), "the fold")
     run.kill()
@@ -84,8 +81,10 @@ def test_a_guest_that_was_held_is_continued_by_recover(writing):
 
 # --- the monitor stays away ---
 
-def test_a_monitor_that_does_not_come_back_is_stuck_until_it_does(stage):
+def test_a_monitor_that_does_not_come_back_is_stuck_until_it_does(stage, version):
     """15 s of trying, then exit 8; with the monitor back, recover settles."""
+    if version != versions()[0]:
+        pytest.skip("waits for 15 s of our own; one QEMU is enough")
     with Proxy(stage.vm.qmp_path) as proxy:
         def policy(m):
             if (m.kind, m.name) == ("return", "block-stream"):
@@ -121,7 +120,7 @@ def test_stop_and_cont_by_somebody_else_do_not_matter(writing):
     case = writing()
     run = case.start("--bandwidth", SLOW)
     wait_stream(case.vm)
-    for _ in range(5):
+    for _ in range(3):
         case.vm.qmp.execute("stop")
         time.sleep(0.1)
         case.vm.qmp.execute("cont")

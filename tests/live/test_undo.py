@@ -11,9 +11,10 @@ from harness.images import MiB
 from harness.proxy import PASS, Proxy, Reply, on
 from harness.qemu import Disk, leftovers
 from harness.qmp import QmpError, QmpMonitor
-from harness.sweep import digest, sound
+from harness.sweep import Stage, digest, sound
 
-SLOW = "2M"     # bytes/s; the 16 MiB of the old layer then take 8 s
+SLOW = "5M"     # bytes/s; the 16 MiB of the old layer then take 3 s
+CALM = {"rate": 200}    # writes/s; a guest that does nothing else takes the time of all others here
 
 
 def wait_for(condition, what, seconds=30):
@@ -83,7 +84,7 @@ class Case:
 def writing(make_chain, make_vm, rechain, workdir):
     """writing(target=, **of Disk) -> a Case with a guest that writes."""
     def make(target=None, style="blockdev", size=64 * MiB, writer=None, **disk):
-        vm = make_vm(Disk(make_chain(size=size), **disk), style=style, guest=True, writer=writer)
+        vm = make_vm(Disk(make_chain(size=size), **disk), style=style, guest=True, writer=writer or CALM)
         return Case(vm, rechain, target or os.path.join(workdir, "new.qcow2"))
     return make
 
@@ -105,18 +106,14 @@ def fill(dir, leave=0):
             pass
 
 
-@pytest.mark.parametrize("werror", [None, "report", "stop"])
+@pytest.mark.parametrize("style, werror", [("blockdev", None), ("blockdev", "report"), ("drive", None), ("drive", "stop")])
 def test_a_target_that_fills_up_is_taken_back(writing, workdir, style, werror):
-    if style == "drive" and werror:
-        pytest.skip("the device's werror is the same code in both styles")
     with images.small_fs(64, workdir) as dir:
         case = writing(f"{dir}/new.qcow2", style, werror=werror)
         run = case.start("--bandwidth", SLOW)
         wait_stream(case.vm)
         fill(dir)
         case.is_undone(run.wait(), "space")
-        if werror == "report":
-            return                              # the guest saw the errors itself
 
 
 def test_a_guest_that_was_stopped_by_enospc_runs_again(writing, workdir):
@@ -169,7 +166,7 @@ def test_an_io_error_while_copying_is_taken_back(writing, once):
         case.is_undone(case.start(address=proxy.path).wait(), "Input/output error")
 
 
-@pytest.mark.parametrize("once", [True, False], ids=["once", "always"])
+@pytest.mark.parametrize("style, once", [("blockdev", False), ("drive", True)])
 def test_a_header_that_cannot_be_written_at_the_pivot_is_taken_back(writing, style, once):
     case = writing(style=style)
     fault = {"event": "none", "iotype": "write", "sector": 0, "errno": 5, "once": once}
@@ -180,8 +177,8 @@ def test_a_header_that_cannot_be_written_at_the_pivot_is_taken_back(writing, sty
 
 # --- cancelled ---
 
-def test_job_cancel_by_another_rechain_undoes_the_move(writing, style):
-    case = writing(style=style)
+def test_job_cancel_by_another_rechain_undoes_the_move(writing):
+    case = writing()
     run = case.start("--bandwidth", SLOW)
     job, = wait_stream(case.vm)
     sound(case.rechain.run("job", "cancel", case.vm.qmp_path, job)).expect(0)   # over the borrowed monitor
@@ -198,7 +195,7 @@ def test_job_cancel_over_a_second_monitor_undoes_the_move(writing):
     case.is_undone(run.wait(), "cancel")
 
 
-@pytest.mark.parametrize("dismiss", [False, True])
+@pytest.mark.parametrize("style, dismiss", [("blockdev", True), ("drive", False)])
 def test_a_job_that_a_stranger_cancels_undoes_the_move(writing, style, dismiss):
     case = writing(style=style)
     run = case.start("--bandwidth", SLOW)
@@ -238,7 +235,7 @@ def test_op_cancel_undoes_the_move(writing):
     case.is_undone(run.wait(), "cancel")
 
 
-@pytest.mark.parametrize("signal", ["sigint", "sigterm"])
+@pytest.mark.parametrize("style, signal", [("blockdev", "sigint"), ("drive", "sigterm")])
 def test_an_interrupt_undoes_the_move(writing, style, signal):
     case = writing(style=style)
     run = case.start("--bandwidth", SLOW)
@@ -283,45 +280,28 @@ def test_the_undo_of_a_slow_move_is_not_slow(writing):
 
 # --- the undo itself meets trouble ---
 
-@pytest.mark.parametrize("command", ["block-commit", "job-complete", "job-finalize", "stop", "cont", "blockdev-del",
-                                     "job-cancel", "job-dismiss", "query-block-jobs"])
-def test_an_undo_that_is_refused_once_is_tried_again(writing, command):
-    case = writing()
-    begun = []
-
-    def policy(m):
-        if m.kind == "command" and m.name == "human-monitor-command" and not begun:
-            begun.append(m.number)
-            return Reply("injected error")
-        if begun and m.kind == "command" and m.name == command and len(begun) == 1:
-            begun.append(m.number)
-            return Reply("injected second error")
-        return PASS
-    with Proxy(case.vm.qmp_path, policy) as proxy:
-        result = case.start(address=proxy.path).wait()
-        case.is_undone(result, "injected error")
-
-
 @pytest.mark.parametrize("command", ["block-commit", "job-complete", "job-finalize", "stop", "blockdev-del"])
-def test_an_undo_that_is_refused_for_good_is_stuck_until_recover(writing, command):
-    case = writing()
-    begun = []
+def test_an_undo_that_is_refused_for_good_is_stuck_until_recover(version, command):
+    """Once more than it is tried; a single refusal is among the sweeps of test_monitor.py."""
+    with Stage(version) as stage, Proxy(stage.vm.qmp_path) as proxy:
+        begun = []
 
-    def policy(m):
-        if m.kind == "command" and m.name == "human-monitor-command" and not begun:
-            begun.append(m.number)
-            return Reply("injected error")
-        return Reply("injected second error") if begun and m.kind == "command" and m.name == command else PASS
-    with Proxy(case.vm.qmp_path, policy) as proxy:
-        result = sound(case.start(address=proxy.path).wait()).expect(8)
+        def policy(m):
+            if m.kind == "command" and m.name == "human-monitor-command" and not begun:
+                begun.append(m.number)
+                return Reply("injected error")
+            return Reply("injected second error") if begun and m.kind == "command" and m.name == command else PASS
+        proxy.policy = stage.writing(policy)
+        result = sound(stage.cli.run("move", proxy.path, *stage.disk_words(), json=True)).expect(8)
         assert result.json["state"] == "stuck"
         assert "injected second error" in json.dumps(result.json["error"])
-        assert case.vm.guest.is_writing(10), "the guest stands"
-        proxy.policy = lambda m: PASS
-        settled = sound(case.rechain.run("recover", json=True)).expect(0)
+        assert stage.vm.run_state() == "running"
+        proxy.policy = stage.writing(lambda m: PASS)
+        stage.write()
+        settled = sound(stage.cli.run("recover", json=True)).expect(0)
         assert [o["state"] for o in settled.json["operations"]] == ["undone"]
-    case.is_old()
-    case.has_all()
+        proxy.cut()
+        stage.judge(False, stage.old())
 
 
 # --- several disks ---
@@ -329,7 +309,7 @@ def test_an_undo_that_is_refused_for_good_is_stuck_until_recover(writing, comman
 @pytest.fixture
 def two(make_vm, rechain, workdir):
     chains = [images.make_chain(os.path.join(workdir, d)) for d in ("a", "b")]
-    vm = make_vm(chains, guest=True)
+    vm = make_vm(chains, guest=True, writer=CALM)
     case = Case(vm, rechain, os.path.join(workdir, "vda.qcow2"))
     case.second = os.path.join(workdir, "second", "vdb.qcow2")
     os.mkdir(os.path.dirname(case.second))
@@ -357,7 +337,7 @@ def test_a_second_disk_without_an_overlay_leaves_the_first_alone(two):
 
 
 def test_a_second_stream_that_fails_takes_both_disks_back(two):
-    fault = {"event": "cluster_alloc", "errno": 5, "once": True}
+    fault = {"event": "cluster_alloc", "errno": 5, "once": False}
     faulty = faulty_target(two.vm, fault)
 
     def policy(m):

@@ -6,6 +6,7 @@ one scenario again and again, each time with the mishap at another message, and 
 exactly the old chain or exactly the new one, on all disks, every write there, nothing left behind."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import random
@@ -309,6 +310,7 @@ def _telling(message):
     return not (message.name or "").startswith(("query-", "x-debug"))
 
 
+@functools.cache
 def rehearse(scenario, version):
     """The messages of the scenario without a mishap."""
     with Stage(version, scenario.disks, scenario.style) as stage, Proxy(stage.vm.qmp_path) as proxy:
@@ -331,7 +333,7 @@ def numbers(scenario, version, mishap, samples):
     rng = random.Random(f"{SEED} {scenario} {mishap.__name__} {version}")
     telling = [m.number for m in seen if _telling(m)]
     others = [m.number for m in seen if not _telling(m)]
-    return sorted(rng.sample(telling, min(samples, len(telling))) + rng.sample(others, min(1 + samples // 4, len(others))))
+    return sorted(rng.sample(telling, min(samples, len(telling))) + rng.sample(others, min(samples // 3, len(others))))
 
 
 def sweep(scenario, mishap, version, samples=4):
