@@ -37,6 +37,12 @@ is_ours (const char *path, FileId ours, GError **error)
                      "'%s' is not the file that was just made: somebody replaced it", path);
 }
 
+static gboolean
+sync_part (Op *op, OpDisk *disk, GError **error)
+{
+  return file_sync (disk->part, error);
+}
+
 /* Whoever can write to the directory could put another file in its place: looked at before and
  * after. */
 static gboolean
@@ -44,6 +50,12 @@ name_part (Op *op, OpDisk *disk, GError **error)
 {
   return is_ours (disk->part, disk->id, error) && file_rename_new (disk->part, disk->to, error) &&
          is_ours (disk->to, disk->id, error);
+}
+
+static gboolean
+sync_name (Op *op, OpDisk *disk, GError **error)
+{
+  return file_sync_dir_of (disk->to, error);
 }
 
 /* The name of the part carries the operation's random id, so what lies there is ours even if we
@@ -80,7 +92,9 @@ make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
                        old->virtual_size, disk->backing_first, old->format, disk->part, old->file);
   g_autofree char *name = g_strdup_printf ("name it %s", disk->to);
   ask_local (asks, create, create_part);
+  ask_local (asks, "sync it", sync_part)->no_facts = TRUE;
   ask_local (asks, name, name_part)->no_facts = TRUE;
+  ask_local (asks, "sync the directory", sync_name)->no_facts = TRUE;
 }
 
 Seen

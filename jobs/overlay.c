@@ -91,9 +91,9 @@ write_out (int fd, const Image *image, const char *path, GError **error)
       return fail_errno (error, errno, "write '%s'", path);
     done += (gsize)n;
   }
-  if (ftruncate (fd, (off_t)(image->clusters * CLUSTER)) != 0)
-    return fail_errno (error, errno, "write '%s'", path);
-  return fsync (fd) == 0 ? TRUE : fail_errno (error, errno, "sync '%s'", path);
+  return ftruncate (fd, (off_t)(image->clusters * CLUSTER)) == 0
+             ? TRUE
+             : fail_errno (error, errno, "write '%s'", path);
 }
 
 gboolean

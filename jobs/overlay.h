@@ -7,7 +7,7 @@
 
 #include <glib.h>
 
-/* Into @path, which exists and is empty; synced. @size in bytes, a multiple of 512. USAGE where a name
+/* Into @path, which exists and is empty; not synced. @size in bytes, a multiple of 512. USAGE where a name
  * does not fit the header. */
 gboolean overlay_write (const char *path, guint64 size, const char *backing,
                         const char *backing_format, GError **error);

@@ -85,15 +85,9 @@ plan_add_notes (Op *op)
 /* ---- a disk ---------------------------------------------------------------------------------- */
 
 static gboolean
-check_not_taken (const char *disk, const char *state_dir, const char *vm, GError **error)
+check_not_taken (Journal *journal, const char *vm, const char *disk, GError **error)
 {
-  g_autoptr (GError) ignored = NULL;
-  g_autoptr (Journal) journal = journal_open_to_read (state_dir, &ignored);
   g_autofree char *other = journal ? journal_find_open (journal, vm, disk) : NULL;
-  if (ignored != NULL) {
-    g_propagate_error (error, g_steal_pointer (&ignored));
-    return FALSE;
-  }
   if (other == NULL)
     return TRUE;
   if (journal_owner (journal, other, NULL) == OWNER_ALIVE) {
@@ -125,7 +119,7 @@ check_layers (ChainDisk *disk, GError **error)
 }
 
 gboolean
-plan_check_disk (ChainDisk *disk, const char *state_dir, const char *vm, GError **error)
+plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **error)
 {
   if (!disk->inserted || disk->layers->len == 0) {
     fail (error, REFUSED, "disk '%s' has no medium", disk->name);
@@ -138,7 +132,7 @@ plan_check_disk (ChainDisk *disk, const char *state_dir, const char *vm, GError 
     fail (error, REFUSED, "disk '%s' is read-only", disk->name);
     return hint (error, "only a disk that the guest can write to gets a new active layer");
   }
-  if (!check_not_taken (disk->name, state_dir, vm, error))
+  if (!check_not_taken (journal, vm, disk->name, error))
     return FALSE;
   if (disk->jobs->len > 0) {
     ChainJob *job = disk->jobs->pdata[0];

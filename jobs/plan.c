@@ -12,6 +12,7 @@
 
 typedef struct {
   PlanContext context;
+  Journal *journal; /* to see other operations; NULL where there is none yet */
   Op *op;
   guint asking; /* qemu-img in flight */
   GError *error;
@@ -138,7 +139,7 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   for (guint i = 0; i < op->disks->len; i++)
     if (g_str_equal (op_disk (op, i)->name, found->name))
       return fail (error, USAGE, "disk '%s' is named twice", found->name);
-  if (!plan_check_disk (found, plan->context.state_dir, op->vm, error))
+  if (!plan_check_disk (found, plan->journal, op->vm, error))
     return FALSE;
   if (wanted->format != NULL && !g_str_equal (wanted->format, "qcow2")) {
     fail (error, REFUSED, "disk '%s': the new layer cannot be '%s'", found->name, wanted->format);
@@ -203,6 +204,12 @@ fill (Plan *plan, const Request *request, GError **error)
   op->max_pause_ms = request->max_pause_ms;
   op->was_running = world_running (plan->context.world);
   plan_add_notes (op);
+  GError *unreadable = NULL;
+  plan->journal = journal_open_to_read (plan->context.state_dir, &unreadable);
+  if (unreadable != NULL) {
+    g_propagate_error (error, unreadable);
+    return FALSE;
+  }
   if (!plan_check_vm (&plan->context, request, error) || !check_name (op->name, error))
     return FALSE;
   if (request->disks->len == 0 && request->kind == OP_SNAPSHOT)
@@ -233,6 +240,7 @@ tell (gpointer data)
     g_clear_pointer (&plan->op, op_free);
   plan->callback (plan->op, plan->error, plan->data);
   g_clear_error (&plan->error);
+  g_clear_pointer (&plan->journal, journal_close);
   g_free (plan);
   return G_SOURCE_REMOVE;
 }

@@ -3,6 +3,7 @@
  * nothing is changed. Printing a plan is printing the asks of its table. */
 #pragma once
 
+#include "jobs/journal.h"
 #include "jobs/request.h"
 #include "jobs/step.h"
 
@@ -25,7 +26,8 @@ Json *plan_steps_to_json (Op *op);
 /* plan-checks.c: each is a refusal with reason and cure. */
 gboolean plan_check_vm (const PlanContext *context, const Request *request, GError **error);
 void plan_add_notes (Op *op);
-gboolean plan_check_disk (ChainDisk *disk, const char *state_dir, const char *vm, GError **error);
+/* @journal is nullable: there is none yet. */
+gboolean plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **error);
 gboolean plan_check_target (Op *op, OpDisk *disk, World *world, GError **error);
 gboolean plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error);
 gboolean plan_check_space (Op *op, GError **error);

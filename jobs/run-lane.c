@@ -265,30 +265,50 @@ go_on (Lane *lane)
     next (lane);
 }
 
-/* Where lanes begin with a local act, one write makes the facts of all of them durable: so that
- * what follows (a qemu-img each) starts together. */
-static void
-act_together (Runner *runner)
+static Ask *
+next_act (Lane *lane)
 {
-  GError *error = NULL;
+  Ask *ask = lane->error == NULL && lane->at < lane->asks->len ? current (lane) : NULL;
+  return ask != NULL && ask->local != NULL && !ask->calm ? ask : NULL;
+}
+
+/* One local act of each lane that has one now. @ret_facts: something is to be recorded. */
+static guint
+act_once (Runner *runner, gboolean *ret_facts)
+{
   guint acted = 0;
   for (guint i = 0; i < runner->lanes->len; i++) {
     Lane *lane = runner->lanes->pdata[i];
-    Ask *first = lane->asks->len ? lane->asks->pdata[0] : NULL;
-    if (first == NULL || first->local == NULL || first->no_facts || first->calm)
+    Ask *ask = next_act (lane);
+    if (ask == NULL)
       continue;
-    first->local (runner->op, lane->disk, &lane->error);
-    lane->at++;
+    if (ask->local (runner->op, lane->disk, &lane->error))
+      lane->at++;
+    *ret_facts |= !ask->no_facts;
     acted++;
   }
-  if (acted == 0 || journal_write (runner->journal, runner->op, &error))
+  return acted;
+}
+
+/* The local acts that lanes begin with are done in lockstep: one write of the journal makes the facts of
+ * all durable, and the first sync of a filesystem takes the others along. */
+static void
+act_together (Runner *runner)
+{
+  gboolean facts = FALSE;
+  while (act_once (runner, &facts) > 0) {
+    g_autoptr (GError) error = NULL;
+    if (!facts || journal_write (runner->journal, runner->op, &error)) {
+      facts = FALSE;
+      continue;
+    }
+    for (guint i = 0; i < runner->lanes->len; i++) {
+      Lane *lane = runner->lanes->pdata[i];
+      if (lane->error == NULL)
+        lane->error = g_error_copy (error);
+    }
     return;
-  for (guint i = 0; i < runner->lanes->len; i++) {
-    Lane *lane = runner->lanes->pdata[i];
-    if (lane->error == NULL)
-      lane->error = g_error_copy (error);
   }
-  g_error_free (error);
 }
 
 void

@@ -75,7 +75,7 @@ file_rename_new (const char *from, const char *to, GError **error)
     return fail (error, REFUSED, "'%s' exists", to);
   if (rc != 0)
     return fail_errno (error, errno, "rename '%s' to '%s'", from, to);
-  return file_sync_dir_of (to, error);
+  return TRUE;
 }
 
 gboolean

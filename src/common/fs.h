@@ -17,7 +17,7 @@ gboolean file_id_equal (FileId a, FileId b);
 /* Creates an empty file that did not exist, with the owner, group and mode of @like (nullable), and
  * says what it is. */
 gboolean file_create_new (const char *path, const char *like, FileId *ret_id, GError **error);
-/* Renames without ever replacing: REFUSED where @to exists. Syncs the directory. */
+/* Renames without ever replacing: REFUSED where @to exists. The caller syncs the directory. */
 gboolean file_rename_new (const char *from, const char *to, GError **error);
 /* Removes @path if it is @id; absent is fine; something else is REFUSED. Syncs the directory. */
 gboolean file_remove (const char *path, FileId id, GError **error);
