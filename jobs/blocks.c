@@ -283,6 +283,26 @@ is_ours_to_delete (World *world, const char *node)
   return node != NULL && node[0] != '#' && (world == NULL || world_has_node (world, node));
 }
 
+/* A node that was given inside the options of the one above it goes with that, and cannot be deleted
+ * by itself: whether it is gone is seen afterwards. */
+static void
+drop_node (const char *node, GPtrArray *asks)
+{
+  ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (node), NULL))->tolerant = TRUE;
+}
+
+gboolean
+nodes_are_dropped (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  for (guint i = 0; i < op_disk_dropped (disk); i++) {
+    const char *nodes[] = {old_layer (disk, i)->node, old_layer (disk, i)->protocol_node};
+    for (guint k = 0; k < G_N_ELEMENTS (nodes); k++)
+      if (is_ours_to_delete (world, nodes[k]) && world_node_parents (world, nodes[k]) == 0)
+        return fail (error, FAILED, "node '%s' is still in QEMU", nodes[k]);
+  }
+  return TRUE;
+}
+
 void
 drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
@@ -296,11 +316,10 @@ drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     /* Used by somebody else too (another disk's chain): then it and what lies below stay. */
     if (world != NULL && world_node_parents (world, layer->node) > expected)
       return;
-    ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (layer->node), NULL));
+    drop_node (layer->node, asks);
     if (is_ours_to_delete (world, layer->protocol_node) &&
         (world == NULL || world_node_parents (world, layer->protocol_node) <= 1))
-      ask_qmp (asks, "blockdev-del",
-               json_make ("node-name", json_str (layer->protocol_node), NULL));
+      drop_node (layer->protocol_node, asks);
     expected = 1;
   }
 }

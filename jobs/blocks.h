@@ -56,6 +56,7 @@ gboolean shows_planned_chain (Op *op, OpDisk *disk, World *world, GError **error
 
 /* dropped layers: their nodes, top first, as far as nobody else uses them */
 void drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+gboolean nodes_are_dropped (Op *op, OpDisk *disk, World *world, GError **error);
 /* and their files, if the operation says so */
 void drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 

@@ -113,6 +113,19 @@ wait_for_job (Lane *lane)
 
 /* ---- QMP ------------------------------------------------------------------------------------- */
 
+/* Kept, should it turn out to matter. */
+static void
+note_refusal (Lane *lane, const GError *error)
+{
+  Runner *runner = lane->runner;
+  const char *words = rechain_error_get_cause (error);
+  g_free (runner->refusal);
+  runner->refusal = g_strdup (words);
+  g_autofree char *text =
+      g_strdup_printf ("%s is refused%s%s", error->message, words ? ": " : "", words ? words : "");
+  runner_note (runner, lane->disk, "note", text);
+}
+
 static void
 on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
 {
@@ -121,6 +134,8 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
   if (is_stale (lane))
     return;
   Ask *ask = current (lane);
+  if (error != NULL && ask->tolerant)
+    note_refusal (lane, error);
   gboolean noisy =
       ask->silent_reply && ret != NULL &&
       (!json_object_is_type (ret, json_type_string) || json_object_get_string_len (ret) > 0);

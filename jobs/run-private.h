@@ -59,6 +59,7 @@ struct _Runner {
   GPtrArray *lanes;
   guint busy;         /* lanes that run */
   guint tries;        /* of the current undo or finish step */
+  char *refusal;      /* QEMU's words to a tolerant ask of this step; nullable */
   guint looks_failed; /* one after the other */
   Looked look_again;  /* what the look that failed was for */
   GError *failure;    /* of the fold */

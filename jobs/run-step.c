@@ -178,6 +178,7 @@ prepare (Runner *runner, World *world)
     runner_begin_step (runner);
     return;
   }
+  g_clear_pointer (&runner->refusal, g_free);
   g_clear_pointer (&runner->lanes, g_ptr_array_unref);
   runner->lanes = g_ptr_array_new_with_free_func (lane_free);
   make_lanes (runner, step);
@@ -250,6 +251,8 @@ judge (Runner *runner, World *world)
     ok = step->verify (runner->op, op_disk (runner->op, i), world, &error);
   if (ok && back && step->probe != NULL && step->undo != NULL && step->kind == STEP_UNDOABLE)
     ok = runner_probe_all (runner, step) == SEEN_NO || fail (&error, FAILED, "it is still there");
+  if (!ok && runner->refusal != NULL)
+    because (&error, "%s", runner->refusal);
   /* The next step may use this look, up to where something is asked. */
   runner->fresh = ok;
   if (ok)

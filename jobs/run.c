@@ -129,6 +129,7 @@ runner_unref (Runner *runner)
   g_clear_pointer (&runner->journal, journal_close);
   g_clear_pointer (&runner->op, op_free);
   g_clear_error (&runner->failure);
+  g_free (runner->refusal);
   g_free (runner->cancelled);
   g_free (runner->state_dir);
   g_free (runner);

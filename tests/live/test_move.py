@@ -420,3 +420,19 @@ def test_two_disks_move_in_two_operations_at_once_or_one_waits(make_vm, rechain,
     vm.stop()
     for i, result in results.items():
         vm.check(f"vd{'ab'[i]}", image=new[i] if result.rc == 0 else chains[i].active)
+
+
+def test_a_named_file_node_inside_its_format_node_goes_with_it(make_chain, make_vm, rechain, workdir):
+    """`-blockdev` with the file node inside the format node's options: QEMU deletes both at once."""
+    inner = images.make_chain(os.path.join(workdir, "b"), size=4 * MiB)
+    node = {"driver": "qcow2", "node-name": "b1", "backing": {
+        "driver": "qcow2", "node-name": "b0", "read-only": True,
+        "file": {"driver": "file", "node-name": "b0-file", "filename": inner.base, "read-only": True}},
+        "file": {"driver": "file", "node-name": "b1-file", "filename": inner.active}}
+    vm = make_vm(make_chain(size=4 * MiB), args=["-blockdev", json.dumps(node),
+                                                "-device", "virtio-blk-pci,id=vdb,drive=b1"])
+    to = os.path.join(workdir, "b", "new.qcow2")
+    rechain.run("move", vm.qmp_path, "vdb", "--to", to).expect(0)
+    nodes = {n["node-name"] for n in vm.qmp.execute("query-named-block-nodes", flat=True)}
+    assert nodes & {"b1", "b1-file", "b0", "b0-file"} == {"b0", "b0-file"}
+    assert images.header_chain(to) == [to, inner.base]
