@@ -310,6 +310,10 @@ drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   for (guint i = 0; i < op_disk_dropped (disk); i++) {
     ChainLayer *layer = old_layer (disk, i);
     if (!is_ours_to_delete (world, layer->node)) {
+      /* An earlier try may have got no further than the format node. */
+      if (world != NULL && is_ours_to_delete (world, layer->protocol_node) &&
+          world_node_parents (world, layer->protocol_node) == 0)
+        drop_node (layer->protocol_node, asks);
       expected = 0;
       continue;
     }
