@@ -65,18 +65,12 @@ runner_stop_timer (Runner *runner)
   g_clear_pointer (&runner->timer, g_source_unref);
 }
 
-static gboolean
-on_timer (gpointer data)
-{
-  return G_SOURCE_REMOVE;
-}
-
 void
 runner_after (Runner *runner, guint ms, GSourceFunc func)
 {
   runner_stop_timer (runner);
   runner->timer = g_timeout_source_new (ms);
-  g_source_set_callback (runner->timer, func ? func : on_timer, runner, NULL);
+  g_source_set_callback (runner->timer, func, runner, NULL);
   g_source_attach (runner->timer, g_main_context_get_thread_default ());
 }
 
