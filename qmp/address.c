@@ -153,7 +153,7 @@ qmp_unix_listen (const char *path, GSocket **ret_socket)
 /* Words */
 
 gboolean
-qmp_address_fail_unix (const char *name, int errnum, GError **error)
+qmp_address_fail_unix (const char *peer, const char *name, int errnum, GError **error)
 {
   static const struct {
     int errnum;
@@ -161,33 +161,33 @@ qmp_address_fail_unix (const char *name, int errnum, GError **error)
     const char *format;
     const char *advice;
   } rows[] = {
-      {ENOENT, UNREACHABLE, "monitor '%s' does not exist",
+      {ENOENT, UNREACHABLE, "%s '%s' does not exist",
        "is QEMU running, and is the path right?"},
-      {ENOTDIR, UNREACHABLE, "monitor '%s' does not exist",
+      {ENOTDIR, UNREACHABLE, "%s '%s' does not exist",
        "is QEMU running, and is the path right?"},
-      {ECONNREFUSED, UNREACHABLE, "nobody listens at monitor '%s'",
+      {ECONNREFUSED, UNREACHABLE, "nobody listens at %s '%s'",
        "has QEMU ended? Its socket file is left behind then"},
-      {EACCES, PERMISSION, "monitor '%s' may not be opened",
+      {EACCES, PERMISSION, "%s '%s' may not be opened",
        "run as root or as the user that QEMU runs as"},
-      {EPERM, PERMISSION, "monitor '%s' may not be opened",
+      {EPERM, PERMISSION, "%s '%s' may not be opened",
        "run as root or as the user that QEMU runs as"},
-      {EPROTOTYPE, UNREACHABLE, "monitor '%s' is not a stream socket", NULL},
-      {0, UNREACHABLE, "monitor '%s' cannot be reached", NULL},
+      {EPROTOTYPE, UNREACHABLE, "%s '%s' is not a stream socket", NULL},
+      {0, UNREACHABLE, "%s '%s' cannot be reached", NULL},
   };
   gsize i = 0;
   while (rows[i].errnum != errnum && rows[i].errnum != 0)
     i++;
-  fail (error, rows[i].code, rows[i].format, name);
+  fail (error, rows[i].code, rows[i].format, peer, name);
   because (error, "%s", g_strerror (errnum));
   return rows[i].advice ? hint (error, "%s", rows[i].advice) : FALSE;
 }
 
 gboolean
-qmp_address_fail_remote (const char *name, const GError *why, GError **error)
+qmp_address_fail_remote (const char *peer, const char *name, const GError *why, GError **error)
 {
   gboolean refused = g_error_matches (why, G_IO_ERROR, G_IO_ERROR_CONNECTION_REFUSED);
   fail (error, UNREACHABLE,
-        refused ? "nobody listens at monitor '%s'" : "monitor '%s' cannot be reached", name);
+        refused ? "nobody listens at %s '%s'" : "%s '%s' cannot be reached", peer, name);
   because (error, "%s", why->message);
   return hint (error, "is QEMU running, and are host and port right?");
 }

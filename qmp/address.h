@@ -19,9 +19,11 @@ int qmp_unix_connect (const char *path, GSocketConnection **ret_connection);
 /* A listening socket with mode 0600 at @path, which must not exist. 0, or an errno value. */
 int qmp_unix_listen (const char *path, GSocket **ret_socket);
 
-/* Set @error for monitor @name; always return FALSE. */
-gboolean qmp_address_fail_unix (const char *name, int errnum, GError **error);
-gboolean qmp_address_fail_remote (const char *name, const GError *why, GError **error);
+/* Set @error for the @peer ("monitor", "guest agent") called @name; always return FALSE. */
+gboolean qmp_address_fail_unix (const char *peer, const char *name, int errnum, GError **error);
+gboolean qmp_address_fail_remote (const char *peer, const char *name, const GError *why,
+                                  GError **error);
+/* A monitor only: an agent says nothing unless it is asked. */
 gboolean qmp_address_fail_silent (const char *name, gboolean connected, GError **error);
 
 /* Process and user at the other end of a unix socket; pid 0 and uid -1 where unknown. */

@@ -417,7 +417,7 @@ on_connect_turn (gpointer data)
   } else if (errnum == EAGAIN || errnum == EINTR) {
     wakeup_at (client->connector, g_get_monotonic_time () + RETRY_MS * 1000);
   } else {
-    qmp_address_fail_unix (client->name, errnum, &error);
+    qmp_address_fail_unix ("monitor", client->name, errnum, &error);
     end (client, error);
   }
   qmp_client_unref (client);
@@ -440,7 +440,7 @@ on_remote_connected (GObject *source, GAsyncResult *result, gpointer data)
     connected (client, G_IO_STREAM (connection));
     set_state (client, QMP_GREETING);
   } else {
-    qmp_address_fail_remote (client->name, why, &error);
+    qmp_address_fail_remote ("monitor", client->name, why, &error);
     end (client, error);
   }
   qmp_client_unref (client);

@@ -5,7 +5,10 @@
 #include "qmp/wakeup.h"
 #include "src/common/error.h"
 
+#include <string.h>
+
 #define INPUT_SIZE  (64u << 10)
+#define NO_SENTINEL -1
 #define KEEP_OUTPUT (1u << 20) /* an output buffer above this is given back when it is empty */
 
 struct _QmpStream {
@@ -16,7 +19,10 @@ struct _QmpStream {
   gpointer data;
 
   QmpParser *parser;
-  char *input; /* INPUT_SIZE bytes, of which [start, end) are not parsed yet */
+  gsize max_message;
+  int sentinel;      /* while out of step; else NO_SENTINEL */
+  gboolean skipping; /* input is dropped up to the sentinel */
+  char *input;       /* INPUT_SIZE bytes, of which [start, end) are not parsed yet */
   gsize input_start;
   gsize input_end;
   GString *output; /* from output_start on not written yet */
@@ -48,6 +54,8 @@ qmp_stream_new (GIOStream *connection, GMainContext *context, gsize max_message,
   stream->owner = owner;
   stream->data = data;
   stream->parser = qmp_parser_new (max_message);
+  stream->max_message = max_message;
+  stream->sentinel = NO_SENTINEL;
   stream->input = g_malloc (INPUT_SIZE);
   stream->output = g_string_new (NULL);
   stream->max_queued = max_queued;
@@ -155,22 +163,42 @@ on_readable (GObject *pollable, gpointer data)
   return G_SOURCE_REMOVE;
 }
 
+static void
+skip_to_sentinel (QmpStream *stream)
+{
+  const char *start = stream->input + stream->input_start;
+  const char *found = memchr (start, stream->sentinel, stream->input_end - stream->input_start);
+  stream->input_start = found ? (gsize)(found + 1 - stream->input) : stream->input_end;
+  stream->skipping = found == NULL;
+}
+
 /* The next message out of the input buffer (full), or NULL. */
 static Json *
 parse (QmpStream *stream)
 {
-  Json *message = NULL;
-  gsize used = 0;
-  gsize length = stream->input_end - stream->input_start;
-  if (length == 0)
+  for (;;) {
+    g_autoptr (GError) error = NULL;
+    Json *message = NULL;
+    gsize used = 0;
+    if (stream->skipping)
+      skip_to_sentinel (stream);
+    gsize length = stream->input_end - stream->input_start;
+    if (length == 0)
+      return NULL;
+    if (qmp_parser_feed (stream->parser, stream->input + stream->input_start, length, &used,
+                         &message, &error)) {
+      stream->input_start += used;
+      return message;
+    }
+    if (stream->sentinel != NO_SENTINEL) {
+      qmp_stream_resync_again (stream);
+      continue;
+    }
+    stream->input_start = stream->input_end;
+    if (stream->ending == NULL)
+      stream->ending = g_steal_pointer (&error);
     return NULL;
-  if (qmp_parser_feed (stream->parser, stream->input + stream->input_start, length, &used, &message,
-                       stream->ending ? NULL : &stream->ending)) {
-    stream->input_start += used;
-    return message;
   }
-  stream->input_start = stream->input_end;
-  return NULL;
 }
 
 static void
@@ -267,4 +295,32 @@ qmp_stream_send (QmpStream *stream, Json *message, GError **error)
   g_string_append_c (stream->output, '\n');
   wait_writable (stream);
   return TRUE;
+}
+
+/* Being in the middle of something */
+
+void
+qmp_stream_resync_again (QmpStream *stream)
+{
+  qmp_parser_free (stream->parser);
+  stream->parser = qmp_parser_new (stream->max_message);
+  stream->skipping = TRUE;
+}
+
+void
+qmp_stream_resync (QmpStream *stream, guchar sentinel)
+{
+  stream->sentinel = sentinel;
+  qmp_stream_resync_again (stream);
+  if (stream->connection == NULL || stream->broken != NULL || stream->ending != NULL)
+    return;
+  compact (stream);
+  g_string_append_c (stream->output, (char)sentinel);
+  wait_writable (stream);
+}
+
+void
+qmp_stream_in_step (QmpStream *stream)
+{
+  stream->sentinel = NO_SENTINEL;
 }

@@ -32,5 +32,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (QmpStream, qmp_stream_free)
 
 /* Queues @message (borrowed) and a newline. FALSE: closed, or the peer does not read. */
 gboolean qmp_stream_send (QmpStream *stream, Json *message, GError **error);
+/* For a peer that may be in the middle of anything: queues the byte @sentinel, which no JSON has, and
+ * drops what comes in up to and with the next one of the peer's; and again where what follows is no
+ * message, or not the one that was waited for, until the owner says that they are in step. */
+void qmp_stream_resync (QmpStream *stream, guchar sentinel);
+void qmp_stream_resync_again (QmpStream *stream);
+void qmp_stream_in_step (QmpStream *stream);
 /* Closes at once, dropping what is queued in both directions. No callback comes any more. */
 void qmp_stream_close (QmpStream *stream);

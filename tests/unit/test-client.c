@@ -669,7 +669,7 @@ static void
 a_forbidden_socket_is_a_matter_of_permission (void **state)
 {
   g_autoptr (GError) error = NULL;
-  qmp_address_fail_unix ("/x", EACCES, &error);
+  qmp_address_fail_unix ("monitor", "/x", EACCES, &error);
   assert_error (error, PERMISSION, "monitor '/x' may not be opened");
 }
 
