@@ -65,5 +65,6 @@ void drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 void flush_node (const char *node, GPtrArray *asks);
 /* This disk's share of the operation's bandwidth, bytes/s, 0 = unlimited. */
 guint64 bandwidth_share (Op *op, guint running);
-/* blockdev-add options of the new layer, full. @backing: node name, or NULL for none. */
-Json *layer_options (OpDisk *disk, const char *backing);
+/* blockdev-add options of the new layer, full. @take_file: options or name of its file node; @backing:
+ * node name, or NULL for none. */
+Json *layer_options (OpDisk *disk, Json *take_file, const char *backing);

@@ -125,7 +125,7 @@ reattach (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     if (!world_has_node (world, node))
       ask_qmp (asks, "blockdev-add", dropped_tree (disk, 0, node));
   }
-  Json *options = json_list (layer_options (disk, node), NULL);
+  Json *options = json_list (layer_options (disk, json_str (disk->file_node), node), NULL);
   ask_qmp (asks, "blockdev-reopen", json_make ("options", options, NULL));
 }
 

@@ -40,18 +40,19 @@ class Mover:
         self.streams.append(at["pending"] - at["running"])
 
     def _nodes(self):
-        """(active node, its file node, base node), as they are now."""
+        """(active node, base node, what is to be deleted after the move), as they are now. Only the first
+        file node is one by itself."""
         top = self.vm.block()["inserted"]["node-name"]
         for node in self.vm.nodes().values():
             if node["drv"] == "file" and node["file"] == self.active:
-                return top, node["node-name"], self.vm.disks[0].node(1)
+                return top, self.vm.disks[0].node(1), [top] + [node["node-name"]] * (self.count == 1)
         raise AssertionError(f"no file node of {self.active}")
 
     def raw(self):
         new = self._next()
-        top, file, base = self._nodes()
+        top, base, old = self._nodes()
         start = time.monotonic()
-        raw.move(self.vm.qmp_path, top, new, self.size, f"raw{self.count}", base, [self.active, self.base], [top, file])
+        raw.move(self.vm.qmp_path, top, new, self.size, f"raw{self.count}", base, [self.active, self.base], old)
         wall = time.monotonic() - start
         self._done(new)
         return wall

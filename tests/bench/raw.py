@@ -16,10 +16,10 @@ def create_overlay(path, backing, size):
 def add_overlay(qmp, node, path):
     """The file and the format node, with the options that rechain gives them."""
     cache = {"direct": False, "no-flush": False}
-    qmp.execute("blockdev-add", driver="file", node_name=f"{node}-file", filename=path, auto_read_only=True,
-                discard="unmap", cache=cache)
-    qmp.execute("blockdev-add", driver="qcow2", node_name=node, file=f"{node}-file", backing=None,
-                discard="unmap", detect_zeroes="off", cache=cache)
+    file = {"driver": "file", "node-name": f"{node}-file", "filename": path, "auto-read-only": True,
+            "discard": "unmap", "cache": cache}
+    qmp.execute("blockdev-add", driver="qcow2", node_name=node, file=file, backing=None, discard="unmap",
+                detect_zeroes="off", cache=cache)
 
 
 def snapshot(qmp, pairs):

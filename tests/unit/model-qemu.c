@@ -299,29 +299,66 @@ conclude (Model *model, ModelJob *job)
 /* ---- commands: each returns NULL, or why not ------------------------------------------------- */
 
 static const char *
+do_add (Model *model, Json *a);
+
+/* A child given by its options, or by its name. Full: the name; NULL where there is none. */
+static char *
+add_child (Model *model, Json *child)
+{
+  if (!json_object_is_type (child, json_type_object))
+    return g_strdup (json_object_get_string (child));
+  g_autoptr (Json) named = json_dup (child);
+  g_autofree char *made_up = g_strdup_printf ("#block%u", model->nodes->len);
+  if (json_get (named, "node-name") == NULL)
+    json_object_object_add (named, "node-name", json_str (made_up));
+  const char *name = json_get_str (named, "node-name");
+  if (do_add (model, named) != NULL)
+    return NULL;
+  model_node (model, name)->inside = TRUE;
+  return g_strdup (name);
+}
+
+static const char *
 do_add (Model *model, Json *a)
 {
   const char *name = json_get_str (a, "node-name");
-  if (name == NULL || model_node (model, name) != NULL)
+  const char *inner = json_get_str (json_get (a, "file"), "node-name");
+  if (name == NULL || model_node (model, name) != NULL ||
+      (inner != NULL && model_node (model, inner) != NULL))
     return "Duplicate nodes with node-name";
   ModelNode *node = g_new0 (ModelNode, 1);
   *node = (ModelNode){.name = g_strdup (name),
                       .driver = g_strdup (json_get_str (a, "driver")),
                       .filename = g_strdup (json_get_str (a, "filename"))};
   g_ptr_array_add (model->nodes, node);
-  Json *file = json_get (a, "file"), *backing = json_get (a, "backing");
-  if (json_object_is_type (file, json_type_object)) {
-    ModelNode *inner = g_new0 (ModelNode, 1);
-    *inner = (ModelNode){.name = g_strdup_printf ("#block%u", model->nodes->len),
-                         .driver = g_strdup ("file"),
-                         .filename = g_strdup (json_get_str (file, "filename"))};
-    g_ptr_array_add (model->nodes, inner);
-    node->file = g_strdup (inner->name);
-  } else
-    node->file = g_strdup (json_get_str (a, "file"));
-  if (json_object_is_type (backing, json_type_string))
-    node->backing = g_strdup (json_object_get_string (backing));
+  node->file = add_child (model, json_get (a, "file"));
+  node->backing = add_child (model, json_get (a, "backing"));
   return NULL;
+}
+
+static gboolean
+has_parent (Model *model, const char *name)
+{
+  for (guint i = 0; i < model->nodes->len; i++) {
+    ModelNode *other = model->nodes->pdata[i];
+    if (g_strcmp0 (other->file, name) == 0 || g_strcmp0 (other->backing, name) == 0)
+      return TRUE;
+  }
+  return device_on (model, name) != NULL;
+}
+
+/* With it what was given inside it, as far as nothing else uses that. */
+static void
+remove_node (Model *model, ModelNode *node)
+{
+  g_autofree char *file = g_strdup (node->file), *backing = g_strdup (node->backing);
+  const char *children[] = {file, backing};
+  g_ptr_array_remove (model->nodes, node);
+  for (guint i = 0; i < G_N_ELEMENTS (children); i++) {
+    ModelNode *child = model_node (model, children[i]);
+    if (child != NULL && child->inside && !has_parent (model, child->name))
+      remove_node (model, child);
+  }
 }
 
 static const char *
@@ -330,20 +367,17 @@ do_del (Model *model, Json *a)
   ModelNode *node = model_node (model, json_get_str (a, "node-name"));
   if (node == NULL)
     return "Failed to find node";
-  for (guint i = 0; i < model->nodes->len; i++) {
-    ModelNode *other = model->nodes->pdata[i];
-    if (g_strcmp0 (other->file, node->name) == 0 || g_strcmp0 (other->backing, node->name) == 0)
-      return "Node is in use";
-  }
+  if (node->inside)
+    return "Node is not owned by the monitor";
+  if (has_parent (model, node->name))
+    return "Node is in use";
   for (guint i = 0; i < model->jobs->len; i++) {
     ModelJob *job = model->jobs->pdata[i];
     if (!g_str_equal (job->status, "concluded") &&
         (g_str_equal (job->top, node->name) || g_str_equal (job->base, node->name)))
       return "Node is busy";
   }
-  if (device_on (model, node->name) != NULL)
-    return "Node is in use";
-  g_ptr_array_remove (model->nodes, node);
+  remove_node (model, node);
   return NULL;
 }
 
@@ -476,6 +510,8 @@ do_reopen (Model *model, Json *a)
   ModelNode *node = model_node (model, json_get_str (options, "node-name"));
   if (node == NULL || model_node (model, json_get_str (options, "backing")) == NULL)
     return "Cannot find node";
+  if (g_strcmp0 (node->file, json_get_str (options, "file")) != 0)
+    return "The file child is another one";
   replace (&node->backing, json_get_str (options, "backing"));
   return NULL;
 }

@@ -15,6 +15,7 @@ typedef struct {
   char *name, *driver;
   char *file, *backing; /* child nodes, nullable */
   char *filename;       /* of a protocol node */
+  gboolean inside;      /* given inside the options of the node above it: lives and dies with that */
   int value;            /* what the guest wrote last, as far as it is in this layer; 0: nothing */
 } ModelNode;
 

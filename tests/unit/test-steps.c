@@ -175,25 +175,33 @@ odd_names_in_a_plan_are_quoted (void **state)
 
 /* ---- undo ------------------------------------------------------------------------------------ */
 
-/* All undos of a table in the world of @model, last step first; the QMP commands among them. */
+/* The undo of a step in the world of @model; the QMP commands in it. */
+static guint
+undo_step (Op *op, Model *model, const Step *step, gboolean perform)
+{
+  guint n = 0;
+  for (guint i = 0; step->undo && i < (step->once ? 1 : op->disks->len); i++) {
+    g_autoptr (Json) replies = model_replies (model);
+    g_autoptr (World) world = world_parse (replies, NULL);
+    g_autoptr (GPtrArray) asks = g_ptr_array_new_with_free_func ((GDestroyNotify)ask_free);
+    step->undo (op, step->once ? NULL : op_disk (op, i), world, asks);
+    for (guint k = 0; k < asks->len; k++) {
+      Ask *ask = asks->pdata[k];
+      n += ask->command != NULL;
+      if (perform && ask->command != NULL && !model_do (model, ask->command, ask->arguments))
+        fail_test ("undo of '%s': %s is refused", step->name, ask->command);
+    }
+  }
+  return n;
+}
+
+/* All undos of a table, last step first. */
 static guint
 undo_all (Op *op, Model *model, const Step *steps, gboolean perform)
 {
   guint n = 0;
-  for (guint s = steps_count (steps); s-- > 0;) {
-    for (guint i = 0; steps[s].undo && i < (steps[s].once ? 1 : op->disks->len); i++) {
-      g_autoptr (Json) replies = model_replies (model);
-      g_autoptr (World) world = world_parse (replies, NULL);
-      g_autoptr (GPtrArray) asks = g_ptr_array_new_with_free_func ((GDestroyNotify)ask_free);
-      steps[s].undo (op, steps[s].once ? NULL : op_disk (op, i), world, asks);
-      for (guint k = 0; k < asks->len; k++) {
-        Ask *ask = asks->pdata[k];
-        n += ask->command != NULL;
-        if (perform && ask->command != NULL && !model_do (model, ask->command, ask->arguments))
-          fail_test ("undo of '%s': %s is refused", steps[s].name, ask->command);
-      }
-    }
-  }
+  for (guint s = steps_count (steps); s-- > 0;)
+    n += undo_step (op, model, &steps[s], perform);
   return n;
 }
 
@@ -235,7 +243,7 @@ an_undo_done_twice_is_harmless (void **state)
   g_autoptr (Op) op = op_for_test (OP_MOVE, "/img", 2);
   Model *model = model_new (op);
   do_asks (op, model, step_named (move_steps, "attach"));
-  assert_int_equal (undo_all (op, model, move_steps, TRUE), 4);
+  assert_int_equal (undo_all (op, model, move_steps, TRUE), 2);
   assert_int_equal (undo_all (op, model, move_steps, TRUE), 0);
   assert_int_equal (model_count (model, "rc-"), 0);
   model_free (model);
@@ -266,28 +274,60 @@ a_job_half_way_is_cancelled_and_dismissed_once (void **state)
   model_free (model);
 }
 
+static Seen
+probe (Op *op, Model *model, const Step *step)
+{
+  g_autoptr (Json) replies = model_replies (model);
+  g_autoptr (World) world = world_parse (replies, NULL);
+  return step->probe (op, op_disk (op, 0), world);
+}
+
+static void
+add_file_node (Op *op, Model *model)
+{
+  OpDisk *disk = op_disk (op, 0);
+  g_autoptr (Json) file =
+      json_make ("driver", json_str ("file"), "node-name", json_str (disk->file_node), "filename",
+                 json_str (disk->to), NULL);
+  assert_true (model_do (model, "blockdev-add", file));
+}
+
 static void
 each_probe_tells_no_half_and_yes_apart (void **state)
 {
   g_autoptr (Op) op = op_for_test (OP_MOVE, "/img", 1);
-  OpDisk *disk = op_disk (op, 0);
   Model *model = model_new (op);
   const Step *attach = step_named (move_steps, "attach"),
              *snapshot = step_named (move_steps, "snapshot");
-  static const Seen expected[] = {SEEN_NO, SEEN_HALF, SEEN_YES};
-  g_autoptr (GPtrArray) asks = step_asks (attach, op, disk, NULL);
-  for (guint i = 0; i < 3; i++) {
-    g_autoptr (Json) replies = model_replies (model);
-    g_autoptr (World) world = world_parse (replies, NULL);
-    assert_int_equal (attach->probe (op, disk, world), expected[i]);
-    assert_int_equal (snapshot->probe (op, disk, world), SEEN_NO);
-    if (i < 2)
-      model_do (model, ((Ask *)asks->pdata[i])->command, ((Ask *)asks->pdata[i])->arguments);
-  }
+  assert_int_equal (probe (op, model, attach), SEEN_NO);
+  add_file_node (op, model);
+  assert_int_equal (probe (op, model, attach), SEEN_HALF);
+  undo_step (op, model, attach, TRUE);
+  assert_int_equal (probe (op, model, attach), SEEN_NO);
+  do_asks (op, model, attach);
+  assert_int_equal (probe (op, model, attach), SEEN_YES);
+  assert_int_equal (probe (op, model, snapshot), SEEN_NO);
   do_asks (op, model, snapshot);
-  g_autoptr (Json) replies = model_replies (model);
-  g_autoptr (World) world = world_parse (replies, NULL);
-  assert_int_equal (snapshot->probe (op, disk, world), SEEN_YES);
+  assert_int_equal (probe (op, model, snapshot), SEEN_YES);
+  model_free (model);
+}
+
+/* As an operation may have added it by itself. */
+static void
+a_file_node_beside_its_format_node_is_closed_by_the_second_try (void **state)
+{
+  g_autoptr (Op) op = op_for_test (OP_MOVE, "/img", 1);
+  Model *model = model_new (op);
+  OpDisk *disk = op_disk (op, 0);
+  const Step *attach = step_named (move_steps, "attach");
+  add_file_node (op, model);
+  g_autoptr (Json) layer = layer_options (disk, json_str (disk->file_node), NULL);
+  assert_true (model_do (model, "blockdev-add", layer));
+  undo_step (op, model, attach, TRUE);
+  assert_int_equal (probe (op, model, attach), SEEN_HALF);
+  undo_step (op, model, attach, TRUE);
+  assert_int_equal (probe (op, model, attach), SEEN_NO);
+  assert_int_equal (model_count (model, "rc-"), 0);
   model_free (model);
 }
 
@@ -326,6 +366,7 @@ main (void)
       cmocka_unit_test (an_undo_done_twice_is_harmless),
       cmocka_unit_test (a_job_half_way_is_cancelled_and_dismissed_once),
       cmocka_unit_test (each_probe_tells_no_half_and_yes_apart),
+      cmocka_unit_test (a_file_node_beside_its_format_node_is_closed_by_the_second_try),
       cmocka_unit_test (nodes_that_somebody_else_uses_are_not_dropped),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
