@@ -20,24 +20,39 @@
 /* Clusters in the file, in order: header, refcount table, one refcount block, L1 table. */
 enum { AT_HEADER, AT_REFCOUNT_TABLE, AT_REFCOUNT_BLOCK, AT_L1 };
 
+/* What of each cluster is not zero: the rest, and all of the L1 table, is a hole. */
+#define HEADER_USED 2048u
+
 typedef struct {
-  guint8 bytes[3 * CLUSTER]; /* the L1 table is all zeros: a hole */
+  guint8 header[HEADER_USED];
+  guint64 refcount_table;
+  guint16 *refcounts; /* one for each cluster */
   guint64 l1_entries, clusters;
 } Image;
+
+G_STATIC_ASSERT (HEADER_USED >= HEADER_LENGTH + 8 + MAX_FORMAT + 8 + MAX_BACKING);
 
 static void
 put32 (Image *image, gsize at, guint32 value)
 {
   value = GUINT32_TO_BE (value);
-  memcpy (image->bytes + at, &value, sizeof value);
+  memcpy (image->header + at, &value, sizeof value);
 }
 
 static void
 put64 (Image *image, gsize at, guint64 value)
 {
   value = GUINT64_TO_BE (value);
-  memcpy (image->bytes + at, &value, sizeof value);
+  memcpy (image->header + at, &value, sizeof value);
 }
+
+static void
+image_free (Image *image)
+{
+  g_free (image->refcounts);
+  g_free (image);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Image, image_free)
 
 static guint64
 divide_up (guint64 value, guint64 by)
@@ -66,41 +81,50 @@ put_header (Image *image, guint64 size, const char *backing, const char *backing
   put32 (image, 100, HEADER_LENGTH);
   put32 (image, HEADER_LENGTH, EXT_BACKING_FORMAT);
   put32 (image, HEADER_LENGTH + 4, (guint32)format_length);
-  memcpy (image->bytes + HEADER_LENGTH + 8, backing_format, format_length);
+  memcpy (image->header + HEADER_LENGTH + 8, backing_format, format_length);
   /* The end of extensions is eight zeros. */
-  memcpy (image->bytes + name_at, backing, strlen (backing));
+  memcpy (image->header + name_at, backing, strlen (backing));
 }
 
 static void
 put_refcounts (Image *image)
 {
-  guint16 one = GUINT16_TO_BE (1);
-  put64 (image, AT_REFCOUNT_TABLE * CLUSTER, (guint64)AT_REFCOUNT_BLOCK * CLUSTER);
+  image->refcount_table = GUINT64_TO_BE ((guint64)AT_REFCOUNT_BLOCK * CLUSTER);
+  image->refcounts = g_new (guint16, image->clusters);
   for (guint64 i = 0; i < image->clusters; i++)
-    memcpy (image->bytes + AT_REFCOUNT_BLOCK * CLUSTER + i * sizeof one, &one, sizeof one);
+    image->refcounts[i] = GUINT16_TO_BE (1);
+}
+
+static gboolean
+write_at (int fd, guint cluster, const void *data, gsize length)
+{
+  for (gsize done = 0; done < length;) {
+    ssize_t n = pwrite (fd, (const guint8 *)data + done, length - done,
+                        (off_t)((gsize)cluster * CLUSTER + done));
+    if (n < 0 && errno != EINTR)
+      return FALSE;
+    done += n < 0 ? 0 : (gsize)n;
+  }
+  return TRUE;
 }
 
 static gboolean
 write_out (int fd, const Image *image, const char *path, GError **error)
 {
-  for (gsize done = 0; done < sizeof image->bytes;) {
-    ssize_t n = pwrite (fd, image->bytes + done, sizeof image->bytes - done, (off_t)done);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return fail_errno (error, errno, "write '%s'", path);
-    done += (gsize)n;
-  }
-  return ftruncate (fd, (off_t)(image->clusters * CLUSTER)) == 0
-             ? TRUE
-             : fail_errno (error, errno, "write '%s'", path);
+  gboolean ok =
+      ftruncate (fd, (off_t)(image->clusters * CLUSTER)) == 0 &&
+      write_at (fd, AT_HEADER, image->header, sizeof image->header) &&
+      write_at (fd, AT_REFCOUNT_TABLE, &image->refcount_table, sizeof image->refcount_table) &&
+      write_at (fd, AT_REFCOUNT_BLOCK, image->refcounts,
+                image->clusters * sizeof *image->refcounts);
+  return ok ? TRUE : fail_errno (error, errno, "write '%s'", path);
 }
 
 gboolean
 overlay_write (const char *path, guint64 size, const char *backing, const char *backing_format,
                GError **error)
 {
-  g_autofree Image *image = g_new0 (Image, 1);
+  g_autoptr (Image) image = g_new0 (Image, 1);
   image->l1_entries = divide_up (size, (guint64)CLUSTER * (CLUSTER / 8));
   image->clusters = AT_L1 + divide_up (image->l1_entries * 8, CLUSTER);
   if (strlen (backing) > MAX_BACKING || strlen (backing_format) > MAX_FORMAT)

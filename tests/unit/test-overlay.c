@@ -6,6 +6,7 @@
 #include "src/common/error.h"
 
 #include <glib/gstdio.h>
+#include <sys/stat.h>
 
 #define GIB (G_GUINT64_CONSTANT (1) << 30)
 
@@ -62,6 +63,17 @@ every_size_passes_qemu_img_check_and_reads_as_its_backing_file (void **state)
     g_autofree char *compare = qemu_img ("compare", "-fqcow2", top, base);
     assert_non_null (strstr (compare, "identical"));
   }
+}
+
+static void
+only_what_is_not_zero_is_written (void **state)
+{
+  struct stat st;
+  g_autofree char *top = new_file ("top.qcow2");
+  assert_true (overlay_write (top, 16384 * GIB, "/img/base.raw", "raw", NULL));
+  assert_int_equal (stat (top, &st), 0);
+  assert_true (st.st_blocks * 512 <= 3 * st.st_blksize);
+  assert_true (st.st_size > 256 << 10);
 }
 
 static void
@@ -177,6 +189,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test (every_size_passes_qemu_img_check_and_reads_as_its_backing_file),
+      cmocka_unit_test (only_what_is_not_zero_is_written),
       cmocka_unit_test (the_header_is_read_back_as_it_was_meant),
       cmocka_unit_test (qemu_img_says_the_same_of_it_as_of_its_own),
       cmocka_unit_test (qemu_writes_to_it_and_finds_its_data_again),
