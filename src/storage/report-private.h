@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Shared by report.c (volumes) and pools.c (storage info). */
+#pragma once
+
+#include "src/storage/report.h"
+
+typedef struct {
+  const Allow *allow;
+  Json *document;
+  GError *error;
+  guint pending;
+  Volume *volume; /* of a report on one */
+  char *peek;     /* where the beginning of its contents is copied to */
+  ReportReady callback;
+  gpointer data;
+} Report;
+
+/* Owned by what is asked: each question counts @pending up and ends with report_one_ended(), and so does the
+ * function that began it. */
+Report *report_begin (const Allow *allow, const char *schema, ReportReady callback, gpointer data);
+void report_one_ended (Report *report);
+void report_keep_error (Report *report, const GError *error);
