@@ -755,6 +755,147 @@ RECHAIN_API char *rechain_operation_to_json (RechainOperation *operation);
  */
 RECHAIN_API char *rechain_operation_progress_to_json (RechainOperation *operation);
 
+/* ---- storage ------------------------------------------------------------------------------- */
+
+#define RECHAIN_TYPE_STORAGE (rechain_storage_get_type ())
+/**
+ * RechainStorage:
+ *
+ * The volumes of this host: image files, block devices and logical volumes. Nothing is remembered about
+ * them; each call reads the world.
+ */
+RECHAIN_API G_DECLARE_FINAL_TYPE (RechainStorage, rechain_storage, RECHAIN, STORAGE, GObject)
+
+/**
+ * rechain_storage_new:
+ * @controller: a controller
+ *
+ * Returns: (transfer full): the storage of this host, without limits
+ */
+RECHAIN_API RechainStorage *rechain_storage_new (RechainController *controller);
+/**
+ * rechain_storage_set_allowed:
+ * @storage: a storage
+ * @directories: (nullable) (array zero-terminated=1): absolute paths; %NULL: all
+ * @volume_groups: (nullable) (array zero-terminated=1): names; %NULL: all
+ *
+ * Limits everything to what lies in these, also where symlinks lead (openat2: RESOLVE_BENEATH). What
+ * lies elsewhere is %RECHAIN_ERROR_PERMISSION.
+ */
+RECHAIN_API void rechain_storage_set_allowed (RechainStorage *storage, const char *const *directories,
+                                              const char *const *volume_groups);
+/**
+ * rechain_storage_add_vm:
+ * @storage: a storage
+ * @name: what the VM is to be called
+ * @address: its monitor
+ * @error: return location: %RECHAIN_ERROR_USAGE for an impossible address
+ *
+ * A VM that is asked, where it runs, whether a volume is part of its chains.
+ *
+ * Returns: %TRUE if the address could be a monitor's
+ */
+RECHAIN_API gboolean rechain_storage_add_vm (RechainStorage *storage, const char *name,
+                                             const char *address, GError **error);
+/**
+ * rechain_storage_list_async:
+ * @storage: a storage
+ * @where: (nullable): a directory or a volume group; %NULL: all that is allowed
+ * @cancellable: (nullable): a cancellable
+ * @callback: called with the list
+ * @user_data: data of @callback
+ */
+RECHAIN_API void rechain_storage_list_async (RechainStorage *storage, const char *where,
+                                             GCancellable *cancellable, GAsyncReadyCallback callback,
+                                             gpointer user_data);
+/**
+ * rechain_storage_list_finish:
+ * @storage: a storage
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_PERMISSION, %RECHAIN_ERROR_FAILED
+ *
+ * Returns: (transfer full): the document rechain.volume-list/1
+ */
+RECHAIN_API char *rechain_storage_list_finish (RechainStorage *storage, GAsyncResult *result,
+                                               GError **error);
+/**
+ * rechain_storage_list:
+ * @storage: a storage
+ * @where: (nullable): a directory or a volume group
+ * @cancellable: (nullable): a cancellable
+ * @error: return location
+ *
+ * Returns: (transfer full): the document rechain.volume-list/1
+ */
+RECHAIN_API char *rechain_storage_list (RechainStorage *storage, const char *where,
+                                        GCancellable *cancellable, GError **error);
+/**
+ * rechain_storage_volume_info_async:
+ * @storage: a storage
+ * @volume: path of a file or device
+ * @format: (nullable): its format; %NULL: qcow2 where it has such a header, else raw
+ * @cancellable: (nullable): a cancellable
+ * @callback: called with what is known of it
+ * @user_data: data of @callback
+ */
+RECHAIN_API void rechain_storage_volume_info_async (RechainStorage *storage, const char *volume,
+                                                    const char *format, GCancellable *cancellable,
+                                                    GAsyncReadyCallback callback, gpointer user_data);
+/**
+ * rechain_storage_volume_info_finish:
+ * @storage: a storage
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_PERMISSION, %RECHAIN_ERROR_REFUSED,
+ *   %RECHAIN_ERROR_FAILED for a header that lies
+ *
+ * Returns: (transfer full): the document rechain.volume/1
+ */
+RECHAIN_API char *rechain_storage_volume_info_finish (RechainStorage *storage, GAsyncResult *result,
+                                                      GError **error);
+/**
+ * rechain_storage_volume_info:
+ * @storage: a storage
+ * @volume: path of a file or device
+ * @format: (nullable): its format
+ * @cancellable: (nullable): a cancellable
+ * @error: return location
+ *
+ * Returns: (transfer full): the document rechain.volume/1
+ */
+RECHAIN_API char *rechain_storage_volume_info (RechainStorage *storage, const char *volume,
+                                               const char *format, GCancellable *cancellable,
+                                               GError **error);
+/**
+ * rechain_storage_info_async:
+ * @storage: a storage
+ * @cancellable: (nullable): a cancellable
+ * @callback: called with what there is
+ * @user_data: data of @callback
+ */
+RECHAIN_API void rechain_storage_info_async (RechainStorage *storage, GCancellable *cancellable,
+                                             GAsyncReadyCallback callback, gpointer user_data);
+/**
+ * rechain_storage_info_finish:
+ * @storage: a storage
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_FAILED
+ *
+ * Returns: (transfer full): the document rechain.storage/1: pools with their space, formats, filesystems
+ *   and codecs that this host can handle
+ */
+RECHAIN_API char *rechain_storage_info_finish (RechainStorage *storage, GAsyncResult *result,
+                                               GError **error);
+/**
+ * rechain_storage_info:
+ * @storage: a storage
+ * @cancellable: (nullable): a cancellable
+ * @error: return location
+ *
+ * Returns: (transfer full): the document rechain.storage/1
+ */
+RECHAIN_API char *rechain_storage_info (RechainStorage *storage, GCancellable *cancellable,
+                                        GError **error);
+
 /**
  * rechain_state_name:
  * @state: a state
