@@ -118,6 +118,12 @@ run_op_cancel (Cli *cli, GError **error);
 gboolean
 run_recover (Cli *cli, GError **error);
 gboolean
+run_vol_list (Cli *cli, GError **error);
+gboolean
+run_vol_info (Cli *cli, GError **error);
+gboolean
+run_storage_info (Cli *cli, GError **error);
+gboolean
 run_config_check (Cli *cli, GError **error);
 gboolean
 run_version (Cli *cli, GError **error);

@@ -103,6 +103,25 @@ const Command commands[] = {
      "of times.",
      "rechain recover web1", "0 3 4 6 8"},
 
+    {"vol list", "[DIR|VG]", "volumes of a directory or a volume group", run_vol_list, 0, 1, 0,
+     "Lists what is there now, with who has it open. Without an argument: all directories and "
+     "volume "
+     "groups of the configuration. Nothing is remembered about volumes.",
+     "rechain vol list /var/lib/images", "0 1 2 3 5"},
+    {"vol info", "VOL", "everything about one volume", run_vol_info, 1, 1, BIT (FORMAT),
+     "Prints type, format, sizes, backing chain, filesystem or partition table, who has it open, "
+     "where "
+     "it is mounted, what is built on it, and which configured VM has it in a chain. What is not "
+     "qcow2 "
+     "is taken as raw; --format says otherwise.",
+     "rechain vol info /var/lib/images/web1.qcow2", "0 1 3 4 5"},
+    {"storage info", "", "pools, formats, filesystems and codecs of this host", run_storage_info, 0,
+     0, 0,
+     "Prints the directories and volume groups with their free space (those of the configuration, "
+     "else "
+     "all mounted filesystems), and what this host's programs can handle.",
+     "rechain storage info -o json", "0 1 5"},
+
     {"config check", "", "read the configuration and say what it says", run_config_check, 0, 0, 0,
      "Reads /etc/rechain/rechain.conf, /etc/rechain/conf.d/*.conf and the user's own rechain.conf, "
      "or "
@@ -127,8 +146,6 @@ const Command commands[] = {
     {"op undo", "OP", "undo a finished operation"},
     {"map", "VM DISK", "allocation map"},
     {"allocate", "VM DISK", "allocate a region"},
-    {"vol list", "[DIR|VG]", "volumes"},
-    {"vol info", "VOL", "one volume"},
     {"vol create", "VOL", "a new volume"},
     {"vol clone", "SRC DST", "a new volume with the contents of another"},
     {"vol copy", "SRC DST", "copy a volume"},
@@ -140,7 +157,6 @@ const Command commands[] = {
     {"vol delete", "VOL", "delete a volume"},
     {"vol compress", "FILE", "compress a file"},
     {"vol decompress", "FILE", "decompress a file"},
-    {"storage info", "", "storage of this host"},
     {"doctor", "[VM]", "what is wrong or missing on this host"},
     {0},
 };

@@ -60,6 +60,13 @@ text_line (GString *out, const char *format, ...)
 }
 
 void
+text_fact (GString *out, const char *name, const char *value)
+{
+  if (value != NULL && *value != 0)
+    text_line (out, "%-12s %s", name, value);
+}
+
+void
 text_wrap (GString *out, const char *text, guint indent, guint width)
 {
   g_auto (GStrv) words = g_strsplit (text, " ", -1);

@@ -13,6 +13,9 @@ text_escape (const char *text);
 /* Appends a line: formatted, then escaped as a whole. */
 void
 text_line (GString *out, const char *format, ...) G_GNUC_PRINTF (2, 3);
+/* "NAME  value", where there is a value. */
+void
+text_fact (GString *out, const char *name, const char *value);
 /* @text, wrapped at @width columns, each line after @indent blanks. */
 void
 text_wrap (GString *out, const char *text, guint indent, guint width);

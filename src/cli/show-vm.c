@@ -3,21 +3,13 @@
 
 #include <string.h>
 
-/* "NAME  value", where there is a value. */
-static void
-fact (GString *out, const char *name, const char *value)
-{
-  if (value != NULL && *value != 0)
-    text_line (out, "%-12s %s", name, value);
-}
-
 static void
 fact_int (GString *out, const char *name, Json *object, const char *key)
 {
   if (!json_has (object, key))
     return;
   g_autofree char *value = g_strdup_printf ("%" G_GINT64_FORMAT, json_get_int (object, key));
-  fact (out, name, value);
+  text_fact (out, name, value);
 }
 
 /* ---- jobs ------------------------------------------------------------------------------------ */
@@ -81,15 +73,15 @@ job_facts (Json *job, GString *out)
   g_autofree char *amount =
       g_strdup_printf ("%s of %s%s%s", current, total, *done ? ", " : "", done);
   g_autofree char *speed = job_speed (job);
-  fact (out, "job", json_get_str (job, "id"));
-  fact (out, "type", json_get_str (job, "type"));
-  fact (out, "status", json_get_str (job, "status"));
-  fact (out, "paused", json_get_bool (job, "paused") ? "yes" : NULL);
-  fact (out, "disk", json_get_str (job, "disk"));
-  fact (out, "owner", job_owner (job));
-  fact (out, "done", *total ? amount : NULL);
-  fact (out, "speed", speed);
-  fact (out, "error", json_get_str (job, "error"));
+  text_fact (out, "job", json_get_str (job, "id"));
+  text_fact (out, "type", json_get_str (job, "type"));
+  text_fact (out, "status", json_get_str (job, "status"));
+  text_fact (out, "paused", json_get_bool (job, "paused") ? "yes" : NULL);
+  text_fact (out, "disk", json_get_str (job, "disk"));
+  text_fact (out, "owner", job_owner (job));
+  text_fact (out, "done", *total ? amount : NULL);
+  text_fact (out, "speed", speed);
+  text_fact (out, "error", json_get_str (job, "error"));
 }
 
 void
@@ -166,11 +158,11 @@ show_info (Cli *cli, Json *info, GString *out)
   const char *lender = json_get_str (info, "borrowed-from");
   g_autofree char *borrowed =
       lender ? g_strdup_printf ("borrowed from operation %s", lender) : NULL;
-  fact (out, "monitor", json_get_str (info, "vm"));
-  fact (out, "", borrowed);
-  fact (out, "QEMU", json_get_str (info, "qemu"));
+  text_fact (out, "monitor", json_get_str (info, "vm"));
+  text_fact (out, "", borrowed);
+  text_fact (out, "QEMU", json_get_str (info, "qemu"));
   fact_int (out, "process", info, "pid");
-  fact (out, "state", json_get_str (info, "run-state"));
+  text_fact (out, "state", json_get_str (info, "run-state"));
   disks_table (cli, disks, out);
   exports_lines (disks, out);
   if (json_length (json_get (info, "jobs")) > 0)

@@ -27,3 +27,9 @@ void
 show_recovered (Cli *cli, Json *list, GString *out);
 void
 show_plan (Cli *cli, Json *plan, GString *out);
+void
+show_volume (Cli *cli, Json *volume, GString *out);
+void
+show_volumes (Cli *cli, Json *list, GString *out);
+void
+show_storage (Cli *cli, Json *storage, GString *out);
