@@ -346,13 +346,30 @@ commit (Journal *journal, gboolean ok, const char *what, GError **error)
   return FALSE;
 }
 
+/* Full, nullable: the unfinished operation that is in the way. */
+static char *
+find_conflict (Journal *journal, Op *op, OpDisk *disk)
+{
+  char *other = op->vm ? journal_find_open (journal, op->vm, disk->name) : NULL;
+  for (guint i = 0; i < disk->before->len && other == NULL; i++) {
+    const char *file = ((ChainLayer *)disk->before->pdata[i])->file;
+    if (file != NULL && file[0] == '/')
+      other = journal_find_user (journal, file, (int)i < disk->base);
+  }
+  if (other == NULL && disk->to != NULL)
+    other = journal_find_user (journal, disk->to, TRUE);
+  if (other == NULL && disk->name[0] == '/')
+    other = journal_find_user (journal, disk->name, TRUE);
+  return other;
+}
+
 gboolean
 journal_begin (Journal *journal, Op *op, GError **error)
 {
   if (!run_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
     return db_failed (journal, "be written", error);
   for (guint i = 0; i < op->disks->len; i++) {
-    g_autofree char *other = journal_find_open (journal, op->vm, op_disk (op, i)->name);
+    g_autofree char *other = find_conflict (journal, op, op_disk (op, i));
     if (other == NULL)
       continue;
     run_sql (journal, "ROLLBACK", NULL, NULL, "");
@@ -372,9 +389,9 @@ journal_begin (Journal *journal, Op *op, GError **error)
       journal,
       "INSERT INTO operations (id, kind, vm, state, plan, facts, owner_pid, owner_start, started)"
       " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-      NULL, NULL, "ssssssiii", op->id, op_kind_name (op->kind), op->vm, op_state_name (op->state),
-      plan_text, facts_text, (gint64)getpid (), (gint64)process_start_time (getpid ()),
-      op->started_us);
+      NULL, NULL, "ssssssiii", op->id, op_kind_name (op->kind), op->vm ? op->vm : "",
+      op_state_name (op->state), plan_text, facts_text, (gint64)getpid (),
+      (gint64)process_start_time (getpid ()), op->started_us);
   return commit (journal, ok && write_lines (journal), "record a new operation", error);
 }
 
@@ -557,5 +574,56 @@ journal_find_open (Journal *journal, const char *vm, const char *disk)
   Search search = {.disk = disk};
   run_sql (journal, "SELECT id, plan FROM operations WHERE ended IS NULL AND vm = ?", match_disk,
            &search, "s", vm);
+  return search.found;
+}
+
+typedef struct {
+  const char *file;
+  gboolean changes;
+  char *found;
+} FileSearch;
+
+static gboolean
+is_file (Json *json, const char *key, const char *file)
+{
+  const char *name = json_get_str (json, key);
+  return name != NULL && name[0] == '/' && path_same_file (name, file);
+}
+
+/* Does the operation with this disk change the file, or (@use) need it as it is? */
+static gboolean
+touches_file (Json *disk, const char *file, gboolean use)
+{
+  static const char *const changed[] = {"name", "to", "receiver", "header"};
+  Json *before = json_get (disk, "before");
+  gsize n = use ? json_length (before) : (gsize)MAX (json_get_int (disk, "base"), 0);
+  for (gsize i = 0; i < G_N_ELEMENTS (changed); i++)
+    if (is_file (disk, changed[i], file))
+      return TRUE;
+  for (gsize i = 0; i < MIN (n, json_length (before)); i++)
+    if (is_file (json_at (before, i), "file", file))
+      return TRUE;
+  return FALSE;
+}
+
+static gboolean
+match_file (sqlite3_stmt *row, gpointer data)
+{
+  FileSearch *search = data;
+  g_autoptr (Json) plan = json_parse (text_of (row, 1), -1);
+  Json *disks = json_get (plan, "disks");
+  for (gsize i = 0; i < json_length (disks); i++)
+    if (touches_file (json_at (disks, i), search->file, search->changes)) {
+      search->found = g_strdup (text_of (row, 0));
+      return FALSE;
+    }
+  return TRUE;
+}
+
+char *
+journal_find_user (Journal *journal, const char *file, gboolean changes)
+{
+  FileSearch search = {.file = file, .changes = changes};
+  run_sql (journal, "SELECT id, plan FROM operations WHERE ended IS NULL", match_file, &search, "");
   return search.found;
 }

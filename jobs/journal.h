@@ -17,7 +17,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Journal, journal_close)
 /* ---- writing: every call is durable when it returns TRUE ------------------------------------- */
 
 /* Takes ownership of a new operation and records all of it. REFUSED where an unfinished operation
- * touches one of its disks. */
+ * touches one of its disks or files. */
 gboolean journal_begin (Journal *journal, Op *op, GError **error);
 /* Adds a line that becomes durable with the next journal_write(). */
 void journal_note (Journal *journal, Op *op, const char *step, const char *disk, const char *direction,
@@ -44,6 +44,10 @@ char **journal_list (Journal *journal, gboolean open_only, const char *vm, GErro
 Json *journal_steps (Journal *journal, const char *id, GError **error);
 /* An unfinished operation that touches the disk (or any disk, NULL) of @vm; full, nullable. */
 char *journal_find_open (Journal *journal, const char *vm, const char *disk);
+
+/* An unfinished operation whose work does not go together with ours on @file: it changes that, or
+ * (@changes) uses it. Full, nullable. */
+char *journal_find_user (Journal *journal, const char *file, gboolean changes);
 
 /* Full: where the relay socket and the lock of an operation are. */
 char *journal_run_path (const char *state_dir, const char *id, const char *suffix);

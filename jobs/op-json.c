@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* An operation to and from the journal: what was fixed when it was planned, and its facts. */
-#include "jobs/op.h"
+#include "jobs/step.h"
 
 typedef struct {
   const char *key;
@@ -62,7 +62,8 @@ disk_to_json (OpDisk *disk)
   Json *json =
       json_make ("base", json_int (disk->base), "needed", json_int ((gint64)disk->needed),
                  "has_needed", json_flag (disk->has_needed), "free", json_int ((gint64)disk->free),
-                 "cache", disk->cache ? json_dup (disk->cache) : NULL, NULL);
+                 "cache", disk->cache ? json_dup (disk->cache) : NULL, "details",
+                 disk->details ? json_dup (disk->details) : NULL, NULL);
   put_strings (json, disk, disk_strings, G_N_ELEMENTS (disk_strings));
   Json *before = json_array ();
   for (guint i = 0; i < disk->before->len; i++) {
@@ -154,8 +155,8 @@ op_facts_to_json (Op *op)
   Json *disks = json_array ();
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
-    json_append (disks,
-                 json_make ("made", json_flag (disk->made), "id", id_to_json (disk->id), NULL));
+    json_append (disks, json_make ("made", json_flag (disk->made), "id", id_to_json (disk->id),
+                                   "found", disk->found ? json_dup (disk->found) : NULL, NULL));
   }
   return json_make ("was_running", json_flag (op->was_running), "held", json_flag (op->held),
                     "switched", json_flag (op->switched), "attempt", json_int (op->attempt),
@@ -165,26 +166,18 @@ op_facts_to_json (Op *op)
                     strvs_to_json (op->after), "disks", disks, NULL);
 }
 
-static void
-layer_free (gpointer layer)
-{
-  chain_layer_free (layer);
-}
-
 static gboolean
-disk_from_json (Op *op, Json *json, Json *facts, guint index)
+disk_from_json (Op *op, Json *json, Json *facts)
 {
-  OpDisk *disk = g_new0 (OpDisk, 1);
-  g_ptr_array_add (op->disks, disk);
-  disk->index = index;
-  disk->before = g_ptr_array_new_with_free_func (layer_free);
-  disk->old_ids = g_ptr_array_new_with_free_func (g_free);
+  OpDisk *disk = op_add_disk (op, NULL);
   get_strings (json, disk, disk_strings, G_N_ELEMENTS (disk_strings));
   disk->base = (int)json_get_int (json, "base");
   disk->needed = (guint64)json_get_int (json, "needed");
   disk->has_needed = json_get_bool (json, "has_needed");
   disk->free = (guint64)json_get_int (json, "free");
   disk->cache = json_has (json, "cache") ? json_dup (json_get (json, "cache")) : NULL;
+  disk->details = json_has (json, "details") ? json_dup (json_get (json, "details")) : NULL;
+  disk->found = json_has (facts, "found") ? json_dup (json_get (facts, "found")) : NULL;
   Json *before = json_get (json, "before");
   for (gsize i = 0; i < json_length (before); i++) {
     ChainLayer *layer = g_new0 (ChainLayer, 1);
@@ -201,9 +194,7 @@ disk_from_json (Op *op, Json *json, Json *facts, guint index)
   }
   disk->made = json_get_bool (facts, "made");
   disk->id = id_from_json (json_get (facts, "id"));
-  return disk->name && disk->to && disk->part && disk->node && disk->file_node && disk->old_node &&
-         disk->job && disk->fold_job && disk->before->len > 0 && disk->base >= 0 &&
-         (guint)disk->base <= disk->before->len;
+  return op_disk_is_whole (op, disk);
 }
 
 Op *
@@ -236,8 +227,8 @@ op_from_json (Json *plan, Json *facts, GError **error)
   strvs_from_json (json_get (facts, "after"), op->after);
   Json *disks = json_get (plan, "disks");
   for (gsize i = 0; i < json_length (disks); i++)
-    ok &= disk_from_json (op, json_at (disks, i), json_at (json_get (facts, "disks"), i), (guint)i);
-  if (!ok || op->id == NULL || op->vm == NULL || op->disks->len == 0) {
+    ok &= disk_from_json (op, json_at (disks, i), json_at (json_get (facts, "disks"), i));
+  if (!ok || op->id == NULL || op->disks->len == 0 || steps_of (op) == NULL) {
     fail (error, FAILED, "the journal's record of operation '%s' is malformed",
           op->id ? op->id : "?");
     return NULL;

@@ -114,6 +114,8 @@ op_disk_free (OpDisk *disk)
   g_clear_pointer (&disk->before, g_ptr_array_unref);
   g_clear_pointer (&disk->old_ids, g_ptr_array_unref);
   json_object_put (disk->cache);
+  json_object_put (disk->details);
+  json_object_put (disk->found);
   g_free (disk);
 }
 
@@ -139,6 +141,54 @@ OpDisk *
 op_disk (Op *op, guint i)
 {
   return op->disks->pdata[i];
+}
+
+static void
+layer_free (gpointer layer)
+{
+  chain_layer_free (layer);
+}
+
+OpDisk *
+op_add_disk (Op *op, const char *name)
+{
+  OpDisk *disk = g_new0 (OpDisk, 1);
+  disk->index = op->disks->len;
+  disk->name = g_strdup (name);
+  disk->before = g_ptr_array_new_with_free_func (layer_free);
+  disk->old_ids = g_ptr_array_new_with_free_func (g_free);
+  g_ptr_array_add (op->disks, disk);
+  return disk;
+}
+
+gboolean
+op_is_offline (const Op *op)
+{
+  return op->vm == NULL;
+}
+
+/* Of kinds that change the chain of a disk. */
+static gboolean
+has_chain (OpDisk *disk)
+{
+  return disk->before->len > 0 && disk->base >= 0 && (guint)disk->base <= disk->before->len &&
+         disk->node && disk->old_node && disk->job && disk->fold_job;
+}
+
+static gboolean
+has_new_layer (OpDisk *disk)
+{
+  return has_chain (disk) && disk->to && disk->part && disk->file_node;
+}
+
+gboolean
+op_disk_is_whole (Op *op, OpDisk *disk)
+{
+  static gboolean (*const checks[]) (OpDisk *) = {
+      [OP_SNAPSHOT] = has_new_layer,
+      [OP_MOVE] = has_new_layer,
+  };
+  return disk->name != NULL && checks[op->kind](disk);
 }
 
 static char *

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* An operation: one change over one or more disks of one VM. One disk is a list of one.
+/* An operation: one change over one or more disks of one VM, or, offline, over files that no process has
+ * open. One disk is a list of one.
  *
  * What was asked and found at planning time is fixed; what happened since is under "facts" and goes to
  * the journal. The whole of it can be written as JSON and read back, which is how recovery gets it. */
@@ -74,17 +75,19 @@ typedef struct {
   guint64 needed, free;  /* bytes at the target, measured */
   gboolean has_needed;
   GPtrArray *old_ids;    /* FileId*: the layers of before that fall out, recorded at planning time */
+  Json *details;         /* what only its kind knows of; nullable */
   /* -- facts -- */
   gboolean made;         /* the file was made by us, and is: */
   FileId id;
-  guint64 current, total; /* progress of its job, bytes */
+  Json *found;           /* of the kind itself; nullable */
+  guint64 current, total; /* progress of its job, bytes; not recorded */
 } OpDisk;
 
 typedef struct {
   char *id; /* eight hexadecimal digits */
   OpKind kind;
   char *name; /* of the snapshot; nullable */
-  char *vm;   /* address of the monitor, absolute */
+  char *vm;   /* address of the monitor, absolute; NULL: offline, there is no VM */
   char *qemu; /* version string */
   pid_t qemu_pid;
   guint64 qemu_start; /* start time of that process in clock ticks after boot; 0 unknown */
@@ -118,6 +121,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Op, op_free)
 void op_disk_free (OpDisk *disk);
 
 OpDisk *op_disk (Op *op, guint i);
+/* A new one at the end, with its name and nothing else. Borrowed. */
+OpDisk *op_add_disk (Op *op, const char *name);
+/* Its steps find no world: they look at files, in ask and probe as well as in local acts. */
+gboolean op_is_offline (const Op *op);
+/* Is everything there that the steps of this kind take for granted? For what comes from the journal. */
+gboolean op_disk_is_whole (Op *op, OpDisk *disk);
 /* Names everything of ours on @disk after the operation: node names and job ids of at most 31
  * characters, "rc-<id>-<disk>-<what>". */
 void op_name_disk (Op *op, OpDisk *disk);

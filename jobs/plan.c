@@ -102,24 +102,13 @@ remember_dropped (OpDisk *disk, GError **error)
   return TRUE;
 }
 
-static void
-free_layer (gpointer layer)
-{
-  chain_layer_free (layer);
-}
-
 static OpDisk *
 new_disk (Op *op, ChainDisk *found, World *world)
 {
-  OpDisk *disk = g_new0 (OpDisk, 1);
+  OpDisk *disk = op_add_disk (op, found->name);
   ChainLayer *active = found->layers->pdata[0];
-  g_ptr_array_add (op->disks, disk);
-  disk->index = op->disks->len - 1;
-  disk->name = g_strdup (found->name);
   disk->qdev = g_strdup (found->qdev);
   disk->drive = g_strdup (found->drive);
-  disk->old_ids = g_ptr_array_new_with_free_func (g_free);
-  disk->before = g_ptr_array_new_with_free_func (free_layer);
   for (guint i = 0; i < found->layers->len; i++)
     g_ptr_array_add (disk->before, chain_layer_copy (found->layers->pdata[i]));
   if (g_strcmp0 (found->root_node, active->node) != 0)
@@ -348,7 +337,7 @@ Json *
 plan_steps_to_json (Op *op)
 {
   Json *all = json_array ();
-  for (const Step *step = steps_of (op->kind); step->name != NULL; step++) {
+  for (const Step *step = steps_of (op); step->name != NULL; step++) {
     if (step->applies != NULL && !step->applies (op))
       continue;
     Json *qmp = json_array (), *argv = json_array (), *local = json_array ();

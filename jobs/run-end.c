@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How operations end: done, undone, stuck, or with a journal that cannot be written. */
 #include "jobs/blocks.h"
+#include "jobs/on-disk.h"
 #include "jobs/run-private.h"
 
 #include <sys/stat.h>
@@ -95,7 +96,22 @@ strv_add (GPtrArray *list, char **take)
   g_ptr_array_add (list, take);
 }
 
-/* What the result says: the chain as QEMU shows it, and the files that fell out of it. */
+/* As QEMU shows it, or as the headers say; empty where neither does. Full. */
+static char **
+chain_now (Runner *runner, OpDisk *disk, gboolean moved)
+{
+  Op *op = runner->op;
+  ChainDisk *now = runner->world ? op_find_disk (op, disk, runner->world) : NULL;
+  if (now != NULL)
+    return chain_files (now->layers);
+  if (!op_is_offline (op) || disk->before->len == 0)
+    return g_new0 (char *, 1);
+  g_auto (GStrv) files = moved ? op_disk_planned_chain (disk) : chain_files (disk->before);
+  g_autoptr (GPtrArray) layers = disk_read_chain (disk, files[0], NULL);
+  return layers ? chain_files (layers) : g_new0 (char *, 1);
+}
+
+/* What the result says: the chain that there is now, and the files that fell out of it. */
 void
 runner_take_stock (Runner *runner, gboolean moved)
 {
@@ -106,7 +122,6 @@ runner_take_stock (Runner *runner, gboolean moved)
   op->bytes = 0;
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
-    ChainDisk *now = runner->world ? op_find_disk (op, disk, runner->world) : NULL;
     g_autoptr (GStrvBuilder) left = g_strv_builder_new ();
     g_autoptr (GStrvBuilder) removed = g_strv_builder_new ();
     struct stat st;
@@ -115,10 +130,10 @@ runner_take_stock (Runner *runner, gboolean moved)
       gboolean there = layer->file && g_file_test (layer->file, G_FILE_TEST_EXISTS);
       g_strv_builder_add (there ? left : removed, layer->file);
     }
-    strv_add (op->after, now ? chain_files (now->layers) : g_new0 (char *, 1));
+    strv_add (op->after, chain_now (runner, disk, moved));
     strv_add (op->left, g_strv_builder_end (left));
     strv_add (op->removed, g_strv_builder_end (removed));
-    if (moved && stat (disk->to, &st) == 0)
+    if (moved && disk->to != NULL && stat (disk->to, &st) == 0)
       op->bytes += (guint64)st.st_blocks * 512;
   }
 }
@@ -160,9 +175,31 @@ static gboolean
 node_is_in_old_chain (Op *op, const char *node)
 {
   for (guint i = 0; i < op->disks->len; i++)
-    if (g_str_equal (node, op_disk (op, i)->old_node))
+    if (g_strcmp0 (node, op_disk (op, i)->old_node) == 0)
       return TRUE;
   return FALSE;
+}
+
+/* What is not a chain was probed by its steps as they were taken back. */
+static gboolean
+is_as_before (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  g_auto (GStrv) before = chain_files (disk->before);
+  if (disk->before->len == 0)
+    return TRUE;
+  return op_is_offline (op) ? disk_reads (disk, before, error)
+                            : disk_shows (op, disk, world, before, error);
+}
+
+static gboolean
+no_node_is_left (Op *op, World *world, GError **error)
+{
+  g_autofree char *mine = g_strdup_printf ("rc-%s-", op->id);
+  g_autoptr (GPtrArray) nodes = world_nodes_with_prefix (world, mine);
+  for (guint i = 0; i < nodes->len; i++)
+    if (!node_is_in_old_chain (op, nodes->pdata[i]))
+      return fail (error, FAILED, "node '%s' is still in QEMU", (char *)nodes->pdata[i]);
+  return TRUE;
 }
 
 /* Undone is a claim about the world, so the world is asked. */
@@ -172,15 +209,10 @@ runner_is_undone (Runner *runner, World *world)
   Op *op = runner->op;
   GError *error = NULL;
   gboolean ok = TRUE;
-  for (guint i = 0; ok && i < op->disks->len; i++) {
-    g_auto (GStrv) before = chain_files (op_disk (op, i)->before);
-    ok = disk_shows (op, op_disk (op, i), world, before, &error);
-  }
-  g_autofree char *mine = g_strdup_printf ("rc-%s-", op->id);
-  g_autoptr (GPtrArray) nodes = world_nodes_with_prefix (world, mine);
-  for (guint i = 0; ok && i < nodes->len; i++)
-    ok = node_is_in_old_chain (op, nodes->pdata[i]) ||
-         fail (&error, FAILED, "node '%s' is still in QEMU", (char *)nodes->pdata[i]);
+  for (guint i = 0; ok && i < op->disks->len; i++)
+    ok = is_as_before (op, op_disk (op, i), world, &error);
+  if (ok && !op_is_offline (op))
+    ok = no_node_is_left (op, world, &error);
   if (!ok) {
     runner_get_stuck (runner, error);
     return;

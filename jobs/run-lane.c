@@ -172,7 +172,10 @@ on_image (const char *out, const GError *error, gpointer data)
   lane->image = NULL;
   if (is_stale (lane))
     return;
-  if (error != NULL)
+  gboolean tolerated = error != NULL && current (lane)->tolerant && lane->error == NULL;
+  if (tolerated)
+    note_refusal (lane, error);
+  if (error != NULL && !tolerated)
     lane_failed (lane, g_error_copy (error));
   else
     next (lane);
@@ -181,9 +184,11 @@ on_image (const char *out, const GError *error, gpointer data)
 static void
 run (Lane *lane)
 {
+  Ask *ask = current (lane);
   runner_ref (lane->runner);
   lane->image =
-      image_run ((const char *const *)current (lane)->argv, IMAGE_DEFAULT, on_image, lane);
+      image_run ((const char *const *)ask->argv,
+                 ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT, on_image, lane);
 }
 
 /* ---- local acts and calm --------------------------------------------------------------------- */

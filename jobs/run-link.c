@@ -51,7 +51,7 @@ on_io_error (QmpClient *client, const char *name, Json *event, gpointer data)
                          json_get_str (d, "reason") ? json_get_str (d, "reason") : "I/O error");
     /* Already on the way back: the guest waits for us now, so the storage sets the pace. */
     if (runner->main.back)
-      runner_set_bandwidth (runner, 0);
+      runner_set_bandwidth (runner, 0, NULL);
     else
       runner_cancel (runner, why);
     return;
@@ -84,7 +84,7 @@ watch_fold (Runner *runner)
     runner->fold_least = left;
     runner->fold_least_us = runner->in_fold ? now : 0;
   } else if (runner->op->bandwidth > 0 && now - runner->fold_least_us > FOLD_PATIENCE)
-    runner_set_bandwidth (runner, 0);
+    runner_set_bandwidth (runner, 0, NULL);
 }
 
 static OpDisk *
@@ -232,16 +232,16 @@ on_own_command (const char *command, Json *arguments, Json **ret_return, gpointe
 {
   Runner *runner = data;
   Json *speed = json_get (arguments, "bandwidth");
-  *ret_return = json_make ("operation", json_str (runner->op->id), NULL);
+  gboolean ok = TRUE;
   if (g_str_equal (command, "rechain-cancel"))
     runner_cancel (runner, "cancelled by the user");
   else if (g_str_equal (command, "rechain-bandwidth") && json_object_is_type (speed, json_type_int))
-    runner_set_bandwidth (runner, (guint64)MAX (json_object_get_int64 (speed), 0));
-  else {
-    json_object_put (g_steal_pointer (ret_return));
-    return fail (error, REFUSED, "'%s' is not understood", command);
-  }
-  return TRUE;
+    ok = runner_set_bandwidth (runner, (guint64)MAX (json_object_get_int64 (speed), 0), error);
+  else
+    ok = fail (error, REFUSED, "'%s' is not understood", command);
+  if (ok)
+    *ret_return = json_make ("operation", json_str (runner->op->id), NULL);
+  return ok;
 }
 
 /* Borrowing is a convenience: where the socket cannot be made, the operation runs all the same. */

@@ -2,22 +2,24 @@
 /* Journal + the world now -> where the runner goes on, and in which direction. */
 #include "jobs/run-private.h"
 
+/* Of a table without one: the last step, from which everything can be taken back. */
 static int
 pivot_of (const Step *steps)
 {
-  for (int i = 0; steps[i].name != NULL; i++)
-    if (steps[i].kind == STEP_PIVOT)
-      return i;
-  return 0;
+  int i = 0;
+  while (steps[i].kind != STEP_PIVOT && steps[i + 1].name != NULL)
+    i++;
+  return i;
 }
 
+/* -1: this table has none. */
 static int
 snapshot_of (const Step *steps)
 {
   for (int i = 0; steps[i].name != NULL; i++)
     if (steps[i].undo_table != NULL)
       return i;
-  return 0;
+  return -1;
 }
 
 /* Where the journal and the world put us. */
@@ -28,8 +30,8 @@ choose_direction (Runner *runner, World *world)
   int pivot = pivot_of (runner->main.steps);
   const Step *step = runner->main.steps + pivot;
   gboolean on = op->decided == DECIDED_NEW;
-  if (runner->recover == RUN_BY_RECORD && !step->commits && op->decided == DECIDED_NOTHING &&
-      op->state != OP_UNDOING)
+  if (runner->recover == RUN_BY_RECORD && step->kind == STEP_PIVOT && !step->commits &&
+      op->decided == DECIDED_NOTHING && op->state != OP_UNDOING)
     on = runner_probe_all (runner, step) == SEEN_YES;
   if (runner->recover == RUN_ON && op->decided != DECIDED_OLD && op->state != OP_UNDOING)
     on = TRUE;
@@ -43,7 +45,7 @@ choose_direction (Runner *runner, World *world)
     runner->main.at = snapshot_of (runner->main.steps);
     runner->in_fold = TRUE;
     runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps)};
-  } else if (!on || op->held) {
+  } else if ((!on || op->held) && snapshot_of (runner->main.steps) >= 0) {
     /* Settle first: jobs in PENDING stop the guest's I/O, and a held guest waits for us. */
     runner->in_fold = TRUE;
     runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps) - 1, .back = TRUE};

@@ -96,17 +96,18 @@ make_lanes (Runner *runner, const Step *step)
 {
   Op *op = runner->op;
   gboolean back = runner_cursor (runner)->back;
-  gboolean may_skip = !back && runner->world != NULL && (runner->resumed || runner->in_fold);
+  gboolean seen = runner->world != NULL || op_is_offline (op);
+  gboolean may_skip = !back && seen && (runner->resumed || runner->in_fold);
   for (guint i = 0; i < (step->once ? 1 : op->disks->len); i++) {
     OpDisk *disk = step->once ? NULL : op_disk (op, i);
     if (back && step->undo != NULL)
       ask_undo (runner, step, disk);
     if (back)
       continue;
-    Seen seen = !may_skip || step->probe == NULL ? SEEN_NO
+    Seen done = !may_skip || step->probe == NULL ? SEEN_NO
                 : step->once                     ? runner_probe_all (runner, step)
                                                  : step->probe (op, disk, runner->world);
-    if (seen != SEEN_YES)
+    if (done != SEEN_YES)
       add_lane (runner, disk, step_asks (step, op, disk, runner->world));
   }
 }

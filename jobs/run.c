@@ -93,9 +93,10 @@ runner_new (Op *op, Journal *journal, const char *state_dir, QmpClient *client,
   runner->journal = journal;
   runner->features = features;
   runner->state_dir = g_strdup (state_dir);
-  runner->main = (Cursor){.steps = steps_of (op->kind)};
+  runner->main = (Cursor){.steps = steps_of (op)};
   runner->lanes = g_ptr_array_new_with_free_func (lane_free);
-  link_attach (runner, client);
+  if (client != NULL)
+    link_attach (runner, client);
   return runner;
 }
 
@@ -196,9 +197,12 @@ runner_detach (Runner *runner)
   runner_end (runner);
 }
 
-static void
-for_each_job (Runner *runner, const char *command, gint64 speed)
+static gboolean
+for_each_job (Runner *runner, const char *command, gint64 speed, GError **error)
 {
+  if (runner->client == NULL && op_is_offline (runner->op))
+    return fail (error, REFUSED, "operation %s has no job that could be held or slowed down now",
+                 runner->op->id);
   for (guint i = 0; !runner->lost && runner->client && i < runner->op->disks->len; i++) {
     OpDisk *disk = op_disk (runner->op, i);
     const char *job = runner->in_fold ? disk->fold_job : disk->job;
@@ -207,21 +211,22 @@ for_each_job (Runner *runner, const char *command, gint64 speed)
                                    speed < 0 ? NULL : json_int (speed), NULL),
                         0, NULL, NULL);
   }
+  return TRUE;
 }
 
-void
-runner_pause (Runner *runner, gboolean pause)
+gboolean
+runner_pause (Runner *runner, gboolean pause, GError **error)
 {
-  for_each_job (runner, pause ? "job-pause" : "job-resume", -1);
+  return for_each_job (runner, pause ? "job-pause" : "job-resume", -1, error);
 }
 
-void
-runner_set_bandwidth (Runner *runner, guint64 bytes_per_second)
+gboolean
+runner_set_bandwidth (Runner *runner, guint64 bytes_per_second, GError **error)
 {
   runner->op->bandwidth = bytes_per_second;
   guint64 share =
       bytes_per_second ? MAX (bytes_per_second / MAX (runner->op->disks->len, 1), 1) : 0;
-  for_each_job (runner, "block-job-set-speed", (gint64)MIN (share, G_MAXINT64));
+  return for_each_job (runner, "block-job-set-speed", (gint64)MIN (share, G_MAXINT64), error);
 }
 
 Op *

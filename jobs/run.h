@@ -21,7 +21,8 @@ typedef void (*RunnerChanged) (Runner *runner, gpointer data);
 
 typedef enum { RUN_BACK, RUN_ON, RUN_BY_RECORD } RunDirection;
 
-/* Takes @op and @journal. @client is ready; @features is borrowed and outlives the runner. */
+/* Takes @op and @journal. @client is ready, and NULL for an offline operation; @features is borrowed and
+ * outlives the runner. */
 Runner *runner_new (Op *op, Journal *journal, const char *state_dir, QmpClient *client,
                     QmpFeatures *features);
 Runner *runner_ref (Runner *runner);
@@ -39,8 +40,9 @@ gboolean runner_recover (Runner *runner, RunDirection direction, RunnerEnded end
 void runner_cancel (Runner *runner, const char *why);
 /* Lets go at once. */
 void runner_detach (Runner *runner);
-void runner_pause (Runner *runner, gboolean pause);
-void runner_set_bandwidth (Runner *runner, guint64 bytes_per_second);
+/* REFUSED where nothing runs that could be paused or slowed down. */
+gboolean runner_pause (Runner *runner, gboolean pause, GError **error);
+gboolean runner_set_bandwidth (Runner *runner, guint64 bytes_per_second, GError **error);
 
 Op *runner_op (Runner *runner);
 const char *runner_step_name (Runner *runner);      /* "" before the first */

@@ -9,10 +9,13 @@ step_kind_name (StepKind kind)
 }
 
 const Step *
-steps_of (OpKind kind)
+steps_of (Op *op)
 {
-  static const Step *const tables[] = {[OP_SNAPSHOT] = snapshot_steps, [OP_MOVE] = move_steps};
-  return tables[kind];
+  static const Step *const live[N_OP_KINDS] = {
+      [OP_SNAPSHOT] = snapshot_steps,
+      [OP_MOVE] = move_steps,
+  };
+  return op_is_offline (op) ? NULL : live[op->kind];
 }
 
 guint

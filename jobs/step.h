@@ -40,6 +40,7 @@ struct Ask {
   JobStatus wanted;  /* ... is at this status (borrowed from the operation's names) */
   gboolean no_facts; /* a local act that finds out nothing which must be recorded */
   gboolean tolerant; /* a refusal is no failure: the probe decides afterwards */
+  gboolean silent_program; /* any word of the program on stderr is a failure, whatever its exit code */
   gboolean silent_reply; /* any text in the reply is a failure (human-monitor-command) */
   gboolean calm;     /* wait until what remains of the jobs fits into the pause budget */
 };
@@ -54,7 +55,8 @@ struct Step {
   gboolean commits; /* the commit record is written with the intent of this step */
   OpDecision decides;
   /* Appends to @asks what is to be done. @world is fresh, or NULL when a plan is printed: then the
-   * normal course is shown. */
+   * normal course is shown. Offline it is NULL everywhere: an ask is then made so that it can be done again,
+   * and probe and verify look at the files. */
   void (*ask) (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
   Seen (*probe) (Op *op, OpDisk *disk, World *world); /* NULL: cannot be seen, is simply done again */
   void (*undo) (Op *op, OpDisk *disk, World *world, GPtrArray *asks); /* NULL: nothing to take back */
@@ -70,7 +72,8 @@ extern const Step snapshot_steps[];
 extern const Step move_steps[];
 extern const Step fold_steps[];
 
-const Step *steps_of (OpKind kind);
+/* NULL where there is no such operation offline, or none on a VM. */
+const Step *steps_of (Op *op);
 guint steps_count (const Step *steps);
 /* Calls @step->ask for all disks (or once), appending. For plans. */
 GPtrArray *step_asks (const Step *step, Op *op, OpDisk *disk, World *world);

@@ -4,7 +4,7 @@
 CREATE TABLE operations (
   id       TEXT PRIMARY KEY,
   kind     TEXT NOT NULL,
-  vm       TEXT NOT NULL,             -- address of the monitor
+  vm       TEXT NOT NULL,             -- address of the monitor; '': offline, there is no VM
   state    TEXT NOT NULL,
   decided  INTEGER NOT NULL DEFAULT 0, -- the commit record: 0 nothing, 1 new layer, 2 old layer
   plan     TEXT NOT NULL,             -- JSON, never changed after the operation began

@@ -339,15 +339,16 @@ recover_op (GTask *task, Op *take_op)
   RechainController *controller = g_task_get_source_object (task);
   Recovering *recovering = g_task_get_task_data (task);
   GError *error = NULL;
-  g_autoptr (RechainVm) vm = rechain_vm_new (controller, take_op->vm, &error);
-  if (vm == NULL) {
+  g_autoptr (RechainVm) vm =
+      op_is_offline (take_op) ? NULL : rechain_vm_new (controller, take_op->vm, &error);
+  if (error != NULL) {
     Json *document = document_operation (take_op);
     op_free (take_op);
     recovered (task, document, error);
     g_clear_error (&error);
     return;
   }
-  recovering->current = rechain_operation_wrap (vm, take_op);
+  recovering->current = rechain_operation_wrap (controller, vm, take_op);
   rechain_operation_recover_async (recovering->current, recovering->direction,
                                    g_task_get_cancellable (task), on_recovered, task);
 }

@@ -213,10 +213,11 @@ strv_at (GPtrArray *strvs, guint i)
 static char **
 chain_on_disk (OpDisk *disk, const char *file)
 {
+  if (file == NULL)
+    return NULL;
   ChainLayer *old = disk->before->pdata[0];
   gboolean is_new = g_strcmp0 (file, disk->to) == 0;
-  g_autoptr (GPtrArray) layers =
-      file ? chain_read_offline (file, is_new ? "qcow2" : old->format, NULL) : NULL;
+  g_autoptr (GPtrArray) layers = chain_read_offline (file, is_new ? "qcow2" : old->format, NULL);
   return layers ? chain_files (layers) : NULL;
 }
 

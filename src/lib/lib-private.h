@@ -33,8 +33,8 @@ void rechain_vm_connect_async (RechainVm *vm, GCancellable *cancellable, GAsyncR
                                gpointer user_data);
 char *rechain_vm_normalize_address (const char *address);
 
-/* operation.c: around an operation of the journal, for recovery. Takes @op. */
-RechainOperation *rechain_operation_wrap (RechainVm *vm, Op *op);
+/* operation.c: around a planned operation, or one of the journal. @vm: NULL where it is offline. Takes @op. */
+RechainOperation *rechain_operation_wrap (RechainController *controller, RechainVm *vm, Op *op);
 /* Connects, checks that it is the same QEMU, and settles it. */
 void rechain_operation_recover_async (RechainOperation *operation, RechainDirection direction,
                                       GCancellable *cancellable, GAsyncReadyCallback callback,

@@ -5,8 +5,9 @@
 
 struct _RechainOperation {
   GObject parent;
-  RechainVm *vm;
-  Op *op; /* before it runs; then the runner has it */
+  RechainController *controller;
+  RechainVm *vm; /* NULL: offline */
+  Op *op;        /* before it runs; then the runner has it */
   Runner *runner;
   GTask *task; /* of run */
   guint64 bytes_done, bytes_total;
@@ -105,6 +106,7 @@ rechain_operation_finalize (GObject *object)
   g_clear_pointer (&operation->runner, runner_unref);
   g_clear_pointer (&operation->op, op_free);
   g_clear_object (&operation->vm);
+  g_clear_object (&operation->controller);
   g_free (operation->seen_step);
   G_OBJECT_CLASS (rechain_operation_parent_class)->finalize (object);
 }
@@ -133,10 +135,11 @@ rechain_operation_init (RechainOperation *operation)
 }
 
 RechainOperation *
-rechain_operation_wrap (RechainVm *vm, Op *op)
+rechain_operation_wrap (RechainController *controller, RechainVm *vm, Op *op)
 {
   RechainOperation *operation = g_object_new (RECHAIN_TYPE_OPERATION, NULL);
-  operation->vm = g_object_ref (vm);
+  operation->controller = g_object_ref (controller);
+  operation->vm = vm ? g_object_ref (vm) : NULL;
   operation->op = op;
   return operation;
 }
@@ -152,7 +155,8 @@ on_plan (Op *op, const GError *error, gpointer data)
     g_task_return_error (task, g_error_copy (error));
     return;
   }
-  RechainOperation *operation = rechain_operation_wrap (vm, op);
+  RechainOperation *operation =
+      rechain_operation_wrap (rechain_vm_get_link (vm)->controller, vm, op);
   if (g_task_return_error_if_cancelled (task))
     g_object_unref (operation);
   else
@@ -275,25 +279,20 @@ watch_cancellable (RechainOperation *operation, GCancellable *cancellable)
   g_source_attach (operation->cancel_source, g_main_context_get_thread_default ());
 }
 
-static const char *
-state_dir_of (RechainOperation *operation)
-{
-  return rechain_controller_get_state_dir (rechain_vm_get_link (operation->vm)->controller);
-}
-
 /* From here on the runner has the operation. NULL where the journal cannot be opened. */
 static Runner *
 make_runner (RechainOperation *operation, GError **error)
 {
-  VmLink *link = rechain_vm_get_link (operation->vm);
-  const char *state_dir = state_dir_of (operation);
+  VmLink *link = operation->vm ? rechain_vm_get_link (operation->vm) : NULL;
+  const char *state_dir = rechain_controller_get_state_dir (operation->controller);
   g_autofree char *cache = g_build_filename (state_dir, "cache", NULL);
   Journal *journal = journal_open (state_dir, error);
   if (journal == NULL)
     return NULL;
-  qmp_features_save (link->features, link->client, cache);
+  if (link != NULL)
+    qmp_features_save (link->features, link->client, cache);
   operation->runner = runner_new (g_steal_pointer (&operation->op), journal, state_dir,
-                                  link->client, link->features);
+                                  link ? link->client : NULL, link ? link->features : NULL);
   return operation->runner;
 }
 
@@ -367,29 +366,44 @@ explain_dead_qemu (Op *op, GError **error)
         "settling an operation without its QEMU is not built in this version");
 }
 
-static void
-on_connected_to_recover (GObject *source, GAsyncResult *result, gpointer data)
+/* TRUE: @task is taken; its end comes from the runner. */
+static gboolean
+start_to_recover (GTask *task, GError **error)
 {
-  g_autoptr (GTask) task = data;
   static const RunDirection directions[] = {[RECHAIN_DIRECTION_DEFAULT] = RUN_BY_RECORD,
                                             [RECHAIN_DIRECTION_UNDO] = RUN_BACK,
                                             [RECHAIN_DIRECTION_FINISH] = RUN_ON};
   RechainOperation *operation = g_task_get_source_object (task);
   Recovery *recovery = g_task_get_task_data (task);
+  if (make_runner (operation, error) == NULL)
+    return FALSE;
+  operation->task = task;
+  if (runner_recover (operation->runner, directions[recovery->direction], on_ended, on_changed,
+                      operation, error)) {
+    watch_cancellable (operation, g_task_get_cancellable (task));
+    return TRUE;
+  }
+  operation->task = NULL;
+  return FALSE;
+}
+
+static void
+not_recovered (GTask *task, GError *take_error)
+{
+  g_task_return_error (task, take_error);
+  g_object_unref (task);
+}
+
+static void
+on_connected_to_recover (GObject *source, GAsyncResult *result, gpointer data)
+{
+  RechainOperation *operation = g_task_get_source_object (data);
   GError *error = NULL;
   if (rechain_vm_look_finish (RECHAIN_VM (source), result, &error) &&
-      check_same_qemu (operation, &error) && make_runner (operation, &error) != NULL) {
-    operation->task = task;
-    if (runner_recover (operation->runner, directions[recovery->direction], on_ended, on_changed,
-                        operation, &error)) {
-      watch_cancellable (operation, g_task_get_cancellable (task));
-      g_steal_pointer (&task);
-      return;
-    }
-    operation->task = NULL;
-  }
+      check_same_qemu (operation, &error) && start_to_recover (data, &error))
+    return;
   explain_dead_qemu (op_of (operation), &error);
-  g_task_return_error (task, error);
+  not_recovered (data, error);
 }
 
 void
@@ -402,7 +416,11 @@ rechain_operation_recover_async (RechainOperation *operation, RechainDirection d
   recovery->direction = direction;
   g_task_set_task_data (task, recovery, g_free);
   g_task_set_check_cancellable (task, FALSE);
-  rechain_vm_connect_async (operation->vm, cancellable, on_connected_to_recover, task);
+  GError *error = NULL;
+  if (operation->vm != NULL)
+    rechain_vm_connect_async (operation->vm, cancellable, on_connected_to_recover, task);
+  else if (!start_to_recover (task, &error))
+    not_recovered (task, error);
 }
 
 /* ---- control and reading --------------------------------------------------------------------- */
@@ -421,25 +439,30 @@ rechain_operation_detach (RechainOperation *operation)
     runner_detach (operation->runner);
 }
 
-void
-rechain_operation_pause (RechainOperation *operation)
+static gboolean
+is_running (RechainOperation *operation, GError **error)
 {
-  if (operation->runner != NULL)
-    runner_pause (operation->runner, TRUE);
+  return operation->runner != NULL ||
+         fail (error, REFUSED, "operation %s was not started", op_of (operation)->id);
 }
 
-void
-rechain_operation_resume (RechainOperation *operation)
+gboolean
+rechain_operation_pause (RechainOperation *operation, GError **error)
 {
-  if (operation->runner != NULL)
-    runner_pause (operation->runner, FALSE);
+  return is_running (operation, error) && runner_pause (operation->runner, TRUE, error);
 }
 
-void
-rechain_operation_set_speed (RechainOperation *operation, guint64 bytes_per_second)
+gboolean
+rechain_operation_resume (RechainOperation *operation, GError **error)
 {
-  if (operation->runner != NULL)
-    runner_set_bandwidth (operation->runner, bytes_per_second);
+  return is_running (operation, error) && runner_pause (operation->runner, FALSE, error);
+}
+
+gboolean
+rechain_operation_set_speed (RechainOperation *operation, guint64 bytes_per_second, GError **error)
+{
+  return is_running (operation, error) &&
+         runner_set_bandwidth (operation->runner, bytes_per_second, error);
 }
 
 const char *

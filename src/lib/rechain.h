@@ -709,23 +709,33 @@ RECHAIN_API void rechain_operation_detach (RechainOperation *operation);
 /**
  * rechain_operation_pause:
  * @operation: an operation
+ * @error: return location: %RECHAIN_ERROR_REFUSED where it has nothing that can be paused now
  *
  * Pauses its copying jobs.
+ *
+ * Returns: %TRUE if QEMU was asked to
  */
-RECHAIN_API void rechain_operation_pause (RechainOperation *operation);
+RECHAIN_API gboolean rechain_operation_pause (RechainOperation *operation, GError **error);
 /**
  * rechain_operation_resume:
  * @operation: an operation
+ * @error: return location: as rechain_operation_pause()
  *
  * Resumes its copying jobs.
+ *
+ * Returns: %TRUE if QEMU was asked to
  */
-RECHAIN_API void rechain_operation_resume (RechainOperation *operation);
+RECHAIN_API gboolean rechain_operation_resume (RechainOperation *operation, GError **error);
 /**
  * rechain_operation_set_speed:
  * @operation: an operation
  * @bytes_per_second: limit over all its disks, 0 = unlimited
+ * @error: return location: as rechain_operation_pause()
+ *
+ * Returns: %TRUE if QEMU was asked to
  */
-RECHAIN_API void rechain_operation_set_speed (RechainOperation *operation, guint64 bytes_per_second);
+RECHAIN_API gboolean rechain_operation_set_speed (RechainOperation *operation, guint64 bytes_per_second,
+                                                  GError **error);
 /**
  * rechain_operation_get_id:
  * @operation: an operation

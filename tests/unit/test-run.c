@@ -431,9 +431,9 @@ the_bandwidth_can_be_changed_and_the_job_paused (void **state)
   scene_start (&scene);
   until (model_asked (scene.model, "block-stream") == 2);
   fake_qemu_settle ();
-  runner_set_bandwidth (scene.runner, 1000);
-  runner_pause (scene.runner, TRUE);
-  runner_pause (scene.runner, FALSE);
+  assert_true (runner_set_bandwidth (scene.runner, 1000, NULL));
+  assert_true (runner_pause (scene.runner, TRUE, NULL));
+  assert_true (runner_pause (scene.runner, FALSE, NULL));
   until (model_asked (scene.model, "job-resume") == 2);
   assert_int_equal (model_asked (scene.model, "block-job-set-speed"), 2);
   assert_int_equal (model_asked (scene.model, "job-pause"), 2);
