@@ -2,6 +2,7 @@
 #include "jobs/blocks.h"
 
 #include "jobs/overlay.h"
+#include "jobs/records.h"
 #include "src/common/fs.h"
 
 #include <sys/stat.h>
@@ -351,6 +352,20 @@ drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     g_string_append_printf (says, " %s", old_layer (disk, i)->file);
   if ((op->flags & OP_DELETE) && op_disk_dropped (disk) > 0)
     ask_local (asks, says->str, remove_dropped);
+}
+
+/* ---- snapshots on record --------------------------------------------------------------------- */
+
+gboolean
+is_on_record (Op *op)
+{
+  return op->on_record;
+}
+
+void
+follow_records (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_record (asks, "update the snapshots whose layers were dropped", records_follow);
 }
 
 /* ---- small ones ------------------------------------------------------------------------------ */

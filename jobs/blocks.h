@@ -60,6 +60,19 @@ gboolean nodes_are_dropped (Op *op, OpDisk *disk, World *world, GError **error);
 /* and their files, if the operation says so */
 void drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 
+/* snapshots on record whose layers were dropped */
+gboolean is_on_record (Op *op);
+void follow_records (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+
+/* In every table that drops layers, right after its pivot is known to be durable. */
+#define FOLLOW_STEP                                                                                \
+  {.name = "records",                                                                              \
+   .says = "take the snapshots on record along",                                                   \
+   .kind = STEP_FINISH,                                                                            \
+   .once = TRUE,                                                                                   \
+   .applies = is_on_record,                                                                        \
+   .ask = follow_records}
+
 /* qemu-io flush of @node through the human monitor: the way that works on every version, also on
  * nodes in an IOThread (qemu-reference 3.3). */
 void flush_node (const char *node, GPtrArray *asks);

@@ -14,22 +14,25 @@
  * operation at a time (pid + start time + lock); a dead owner's operation can be taken over, a live
  * one's cannot.          [journal_begin, journal_take_over]
  */
-#include "jobs/journal.h"
+#include "jobs/journal-private.h"
 
 #include "jobs/journal-schema.h"
+#include "jobs/snapshots-schema.h"
 #include "src/common/size.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
 
-#define USER_VERSION 1
-#define BUSY_MS      5000
+#define BUSY_MS 5000
+
+/* What makes version N + 1 of the tables out of version N. */
+static const char *const migrations[] = {journal_schema, snapshots_schema};
+#define USER_VERSION ((gint64)G_N_ELEMENTS (migrations))
 
 typedef struct {
   char *operation, *step, *disk, *direction, *phase, *detail;
@@ -54,8 +57,8 @@ line_free (gpointer data)
   g_free (line);
 }
 
-static gboolean
-db_failed (Journal *journal, const char *what, GError **error)
+gboolean
+journal_failed (Journal *journal, const char *what, GError **error)
 {
   fail (error, FAILED, "the journal in '%s' cannot %s", journal->state_dir, what);
   because (error, "%s", journal->db ? sqlite3_errmsg (journal->db) : "out of memory");
@@ -66,11 +69,9 @@ db_failed (Journal *journal, const char *what, GError **error)
 /* ---- statements: prepared, bound, stepped, finalized in one place -----------------------------
  */
 
-typedef gboolean (*RowFunc) (sqlite3_stmt *row, gpointer data);
-
-/* @types: one letter per argument: s (const char *, nullable), i (gint64), n (NULL). */
-static gboolean
-run_sql (Journal *journal, const char *sql, RowFunc on_row, gpointer data, const char *types, ...)
+gboolean
+journal_sql (Journal *journal, const char *sql, RowFunc on_row, gpointer data, const char *types,
+             ...)
 {
   sqlite3_stmt *statement = NULL;
   if (sqlite3_prepare_v2 (journal->db, sql, -1, &statement, NULL) != SQLITE_OK)
@@ -96,8 +97,8 @@ run_sql (Journal *journal, const char *sql, RowFunc on_row, gpointer data, const
   return (rc == SQLITE_DONE || rc == SQLITE_ROW) && final == SQLITE_OK;
 }
 
-static const char *
-text_of (sqlite3_stmt *row, int column)
+const char *
+row_text (sqlite3_stmt *row, int column)
 {
   return (const char *)sqlite3_column_text (row, column);
 }
@@ -135,9 +136,9 @@ open_database (const char *state_dir, int flags, GError **error)
   g_autofree char *path = g_build_filename (state_dir, "journal.db", NULL);
   if (sqlite3_open_v2 (path, &journal->db, flags, NULL) != SQLITE_OK ||
       sqlite3_busy_timeout (journal->db, BUSY_MS) != SQLITE_OK ||
-      !run_sql (journal, "PRAGMA foreign_keys = ON", NULL, NULL, "") ||
-      !run_sql (journal, "PRAGMA trusted_schema = OFF", NULL, NULL, "")) {
-    db_failed (journal, "be opened", error);
+      !journal_sql (journal, "PRAGMA foreign_keys = ON", NULL, NULL, "") ||
+      !journal_sql (journal, "PRAGMA trusted_schema = OFF", NULL, NULL, "")) {
+    journal_failed (journal, "be opened", error);
     return NULL;
   }
   return g_steal_pointer (&journal);
@@ -147,9 +148,9 @@ static gboolean
 check_version (Journal *journal, gint64 *ret_version, GError **error)
 {
   *ret_version = -1;
-  if (!run_sql (journal, "PRAGMA user_version", read_int, ret_version, ""))
-    return db_failed (journal, "be read", error);
-  if (*ret_version > USER_VERSION) {
+  if (!journal_sql (journal, "PRAGMA user_version", read_int, ret_version, ""))
+    return journal_failed (journal, "be read", error);
+  if (*ret_version < 0 || *ret_version > USER_VERSION) {
     fail (error, REFUSED, "the journal in '%s' was written by a newer rechain", journal->state_dir);
     return hint (error, "use that version, or another --state-dir");
   }
@@ -160,23 +161,25 @@ static gboolean
 make_schema (Journal *journal, GError **error)
 {
   gint64 version;
-  gboolean ok = run_sql (journal, "PRAGMA journal_mode = WAL", NULL, NULL, "") &&
-                run_sql (journal, "PRAGMA synchronous = FULL", NULL, NULL, "");
+  gboolean ok = journal_sql (journal, "PRAGMA journal_mode = WAL", NULL, NULL, "") &&
+                journal_sql (journal, "PRAGMA synchronous = FULL", NULL, NULL, "");
   if (!ok)
-    return db_failed (journal, "be set up", error);
+    return journal_failed (journal, "be set up", error);
   if (!check_version (journal, &version, error))
     return FALSE;
   if (version == USER_VERSION)
     return TRUE;
   /* Two processes may come here at once: the second one finds it done. */
-  ok = run_sql (journal, "BEGIN EXCLUSIVE", NULL, NULL, "") &&
-       run_sql (journal, "PRAGMA user_version", read_int, &version, "");
-  if (ok && version == 0)
-    ok = sqlite3_exec (journal->db, journal_schema, NULL, NULL, NULL) == SQLITE_OK &&
-         run_sql (journal, "PRAGMA user_version = 1", NULL, NULL, "");
-  if (!ok || !run_sql (journal, "COMMIT", NULL, NULL, "")) {
-    db_failed (journal, "be set up", error);
-    run_sql (journal, "ROLLBACK", NULL, NULL, "");
+  ok = journal_sql (journal, "BEGIN EXCLUSIVE", NULL, NULL, "") &&
+       journal_sql (journal, "PRAGMA user_version", read_int, &version, "");
+  for (; ok && version < USER_VERSION; version++) {
+    g_autofree char *made = g_strdup_printf ("PRAGMA user_version = %d", (int)version + 1);
+    ok = sqlite3_exec (journal->db, migrations[version], NULL, NULL, NULL) == SQLITE_OK &&
+         journal_sql (journal, made, NULL, NULL, "");
+  }
+  if (!ok || !journal_sql (journal, "COMMIT", NULL, NULL, "")) {
+    journal_failed (journal, "be set up", error);
+    journal_sql (journal, "ROLLBACK", NULL, NULL, "");
     return FALSE;
   }
   return file_sync_dir_of (sqlite3_db_filename (journal->db, "main"), error);
@@ -215,6 +218,14 @@ journal_open_to_read (const char *state_dir, GError **error)
   if (version == 0)
     return NULL;
   return g_steal_pointer (&journal);
+}
+
+gint64
+journal_version (Journal *journal)
+{
+  gint64 version = -1;
+  journal_sql (journal, "PRAGMA user_version", read_int, &version, "");
+  return version;
 }
 
 /* ---- ownership ----------------------------------------------------------------------------------
@@ -291,8 +302,8 @@ Owner
 journal_owner (Journal *journal, const char *id, pid_t *ret_pid)
 {
   OwnerRow owner = {0};
-  run_sql (journal, "SELECT owner_pid, owner_start, ended FROM operations WHERE id = ?", read_owner,
-           &owner, "s", id);
+  journal_sql (journal, "SELECT owner_pid, owner_start, ended FROM operations WHERE id = ?",
+               read_owner, &owner, "s", id);
   if (ret_pid != NULL)
     *ret_pid = (pid_t)owner.pid;
   if (!owner.found || owner.ended)
@@ -311,9 +322,10 @@ journal_take_over (Journal *journal, Op *op, GError **error)
   }
   if (!own (journal, op->id, error))
     return FALSE;
-  if (!run_sql (journal, "UPDATE operations SET owner_pid = ?, owner_start = ? WHERE id = ?", NULL,
-                NULL, "iis", (gint64)getpid (), (gint64)process_start_time (getpid ()), op->id))
-    return db_failed (journal, "take over an operation", error);
+  if (!journal_sql (journal, "UPDATE operations SET owner_pid = ?, owner_start = ? WHERE id = ?",
+                    NULL, NULL, "iis", (gint64)getpid (), (gint64)process_start_time (getpid ()),
+                    op->id))
+    return journal_failed (journal, "take over an operation", error);
   return TRUE;
 }
 
@@ -324,25 +336,25 @@ write_lines (Journal *journal)
 {
   for (guint i = 0; i < journal->lines->len; i++) {
     Line *line = journal->lines->pdata[i];
-    if (!run_sql (journal,
-                  "INSERT INTO steps (operation, at, step, disk, direction, phase, detail)"
-                  " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                  NULL, NULL, "sisssss", line->operation, line->at, line->step, line->disk,
-                  line->direction, line->phase, line->detail))
+    if (!journal_sql (journal,
+                      "INSERT INTO steps (operation, at, step, disk, direction, phase, detail)"
+                      " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                      NULL, NULL, "sisssss", line->operation, line->at, line->step, line->disk,
+                      line->direction, line->phase, line->detail))
       return FALSE;
   }
   return TRUE;
 }
 
-static gboolean
-commit (Journal *journal, gboolean ok, const char *what, GError **error)
+gboolean
+journal_commit (Journal *journal, gboolean ok, const char *what, GError **error)
 {
-  if (ok && run_sql (journal, "COMMIT", NULL, NULL, "")) {
+  if (ok && journal_sql (journal, "COMMIT", NULL, NULL, "")) {
     g_ptr_array_set_size (journal->lines, 0);
     return TRUE;
   }
-  db_failed (journal, what, error);
-  run_sql (journal, "ROLLBACK", NULL, NULL, "");
+  journal_failed (journal, what, error);
+  journal_sql (journal, "ROLLBACK", NULL, NULL, "");
   return FALSE;
 }
 
@@ -366,33 +378,33 @@ find_conflict (Journal *journal, Op *op, OpDisk *disk)
 gboolean
 journal_begin (Journal *journal, Op *op, GError **error)
 {
-  if (!run_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
-    return db_failed (journal, "be written", error);
+  if (!journal_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
+    return journal_failed (journal, "be written", error);
   for (guint i = 0; i < op->disks->len; i++) {
     g_autofree char *other = find_conflict (journal, op, op_disk (op, i));
     if (other == NULL)
       continue;
-    run_sql (journal, "ROLLBACK", NULL, NULL, "");
+    journal_sql (journal, "ROLLBACK", NULL, NULL, "");
     fail (error, REFUSED, "operation %s on disk '%s' has not ended", other, op_disk (op, i)->name);
     return hint (error, "rechain op show %s; if its process is dead: rechain recover --op %s",
                  other, other);
   }
   if (!own (journal, op->id, error)) {
-    run_sql (journal, "ROLLBACK", NULL, NULL, "");
+    journal_sql (journal, "ROLLBACK", NULL, NULL, "");
     return FALSE;
   }
   g_autoptr (Json) plan = op_to_json (op);
   g_autoptr (Json) facts = op_facts_to_json (op);
   g_autofree char *plan_text = json_line (plan);
   g_autofree char *facts_text = json_line (facts);
-  gboolean ok = run_sql (
+  gboolean ok = journal_sql (
       journal,
       "INSERT INTO operations (id, kind, vm, state, plan, facts, owner_pid, owner_start, started)"
       " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
       NULL, NULL, "ssssssiii", op->id, op_kind_name (op->kind), op->vm ? op->vm : "",
       op_state_name (op->state), plan_text, facts_text, (gint64)getpid (),
       (gint64)process_start_time (getpid ()), op->started_us);
-  return commit (journal, ok && write_lines (journal), "record a new operation", error);
+  return journal_commit (journal, ok && write_lines (journal), "record a new operation", error);
 }
 
 void
@@ -416,30 +428,33 @@ update (Journal *journal, Op *op)
 {
   g_autoptr (Json) facts = op_facts_to_json (op);
   g_autofree char *text = json_line (facts);
-  return run_sql (journal, "UPDATE operations SET state = ?, decided = ?, facts = ? WHERE id = ?",
-                  NULL, NULL, "siss", op_state_name (op->state), (gint64)op->decided, text, op->id);
+  return journal_sql (journal,
+                      "UPDATE operations SET state = ?, decided = ?, facts = ? WHERE id = ?", NULL,
+                      NULL, "siss", op_state_name (op->state), (gint64)op->decided, text, op->id);
 }
 
 gboolean
 journal_write (Journal *journal, Op *op, GError **error)
 {
-  if (!run_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
-    return db_failed (journal, "be written", error);
-  return commit (journal, update (journal, op) && write_lines (journal), "record a step", error);
+  if (!journal_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
+    return journal_failed (journal, "be written", error);
+  return journal_commit (journal, update (journal, op) && write_lines (journal), "record a step",
+                         error);
 }
 
 gboolean
 journal_release (Journal *journal, Op *op, gboolean ended, GError **error)
 {
-  if (!run_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
-    return db_failed (journal, "be written", error);
+  if (!journal_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
+    return journal_failed (journal, "be written", error);
   gboolean ok =
       update (journal, op) && write_lines (journal) &&
-      run_sql (journal, "UPDATE operations SET owner_pid = NULL, owner_start = NULL WHERE id = ?",
-               NULL, NULL, "s", op->id) &&
-      (!ended || run_sql (journal, "UPDATE operations SET ended = ? WHERE id = ?", NULL, NULL, "is",
-                          op->ended_us, op->id));
-  if (!commit (journal, ok, "record the end of an operation", error))
+      journal_sql (journal,
+                   "UPDATE operations SET owner_pid = NULL, owner_start = NULL WHERE id = ?", NULL,
+                   NULL, "s", op->id) &&
+      (!ended || journal_sql (journal, "UPDATE operations SET ended = ? WHERE id = ?", NULL, NULL,
+                              "is", op->ended_us, op->id));
+  if (!journal_commit (journal, ok, "record the end of an operation", error))
     return FALSE;
   if (journal->lock_fd >= 0) {
     /* The file of an operation that goes on stays: two takers must meet at the same inode. */
@@ -466,9 +481,9 @@ read_op (sqlite3_stmt *row, gpointer data)
   Loading *loading = data;
   if (++loading->rows > 1)
     return FALSE;
-  g_autoptr (Json) plan = json_parse (text_of (row, 0), -1);
-  g_autoptr (Json) facts = json_parse (text_of (row, 1), -1);
-  OpState state = op_state_parse (text_of (row, 2));
+  g_autoptr (Json) plan = json_parse (row_text (row, 0), -1);
+  g_autoptr (Json) facts = json_parse (row_text (row, 1), -1);
+  OpState state = op_state_parse (row_text (row, 2));
   loading->op = op_from_json (plan, facts, loading->error);
   if (loading->op == NULL)
     return TRUE;
@@ -484,12 +499,12 @@ journal_load (Journal *journal, const char *id, GError **error)
 {
   Loading loading = {.error = error};
   if (journal != NULL &&
-      !run_sql (journal,
-                "SELECT plan, facts, state, decided, started, ended FROM operations"
-                " WHERE substr (id, 1, length (?1)) = ?1 ORDER BY id LIMIT 2",
-                read_op, &loading, "s", id)) {
+      !journal_sql (journal,
+                    "SELECT plan, facts, state, decided, started, ended FROM operations"
+                    " WHERE substr (id, 1, length (?1)) = ?1 ORDER BY id LIMIT 2",
+                    read_op, &loading, "s", id)) {
     g_clear_pointer (&loading.op, op_free);
-    db_failed (journal, "be read", error);
+    journal_failed (journal, "be read", error);
     return NULL;
   }
   if (loading.rows == 1)
@@ -504,7 +519,7 @@ journal_load (Journal *journal, const char *id, GError **error)
 static gboolean
 read_id (sqlite3_stmt *row, gpointer data)
 {
-  g_strv_builder_add (data, text_of (row, 0));
+  g_strv_builder_add (data, row_text (row, 0));
   return TRUE;
 }
 
@@ -512,12 +527,12 @@ char **
 journal_list (Journal *journal, gboolean open_only, const char *vm, GError **error)
 {
   g_autoptr (GStrvBuilder) ids = g_strv_builder_new ();
-  if (!run_sql (
+  if (!journal_sql (
           journal,
           "SELECT id FROM operations WHERE (ended IS NULL OR NOT ?1) AND (?2 IS NULL OR vm = ?2)"
           " ORDER BY started DESC, id",
           read_id, ids, "is", (gint64)open_only, vm)) {
-    db_failed (journal, "be read", error);
+    journal_failed (journal, "be read", error);
     return NULL;
   }
   return g_strv_builder_end (ids);
@@ -527,10 +542,10 @@ static gboolean
 read_line (sqlite3_stmt *row, gpointer data)
 {
   g_autofree char *at = format_time (sqlite3_column_int64 (row, 0));
-  json_append (data, json_make ("at", json_str (at), "step", json_str (text_of (row, 1)), "disk",
-                                json_str (text_of (row, 2)), "direction",
-                                json_str (text_of (row, 3)), "phase", json_str (text_of (row, 4)),
-                                "detail", json_str (text_of (row, 5)), NULL));
+  json_append (data, json_make ("at", json_str (at), "step", json_str (row_text (row, 1)), "disk",
+                                json_str (row_text (row, 2)), "direction",
+                                json_str (row_text (row, 3)), "phase", json_str (row_text (row, 4)),
+                                "detail", json_str (row_text (row, 5)), NULL));
   return TRUE;
 }
 
@@ -538,11 +553,11 @@ Json *
 journal_steps (Journal *journal, const char *id, GError **error)
 {
   g_autoptr (Json) lines = json_array ();
-  if (!run_sql (journal,
-                "SELECT at, step, disk, direction, phase, detail FROM steps WHERE operation = ?"
-                " ORDER BY seq",
-                read_line, lines, "s", id)) {
-    db_failed (journal, "be read", error);
+  if (!journal_sql (journal,
+                    "SELECT at, step, disk, direction, phase, detail FROM steps WHERE operation = ?"
+                    " ORDER BY seq",
+                    read_line, lines, "s", id)) {
+    journal_failed (journal, "be read", error);
     return NULL;
   }
   return g_steal_pointer (&lines);
@@ -557,12 +572,12 @@ static gboolean
 match_disk (sqlite3_stmt *row, gpointer data)
 {
   Search *search = data;
-  g_autoptr (Json) plan = json_parse (text_of (row, 1), -1);
+  g_autoptr (Json) plan = json_parse (row_text (row, 1), -1);
   Json *disks = json_get (plan, "disks");
   for (gsize i = 0; i < json_length (disks); i++)
     if (search->disk == NULL ||
         g_strcmp0 (json_get_str (json_at (disks, i), "name"), search->disk) == 0) {
-      search->found = g_strdup (text_of (row, 0));
+      search->found = g_strdup (row_text (row, 0));
       return FALSE;
     }
   return TRUE;
@@ -572,8 +587,8 @@ char *
 journal_find_open (Journal *journal, const char *vm, const char *disk)
 {
   Search search = {.disk = disk};
-  run_sql (journal, "SELECT id, plan FROM operations WHERE ended IS NULL AND vm = ?", match_disk,
-           &search, "s", vm);
+  journal_sql (journal, "SELECT id, plan FROM operations WHERE ended IS NULL AND vm = ?",
+               match_disk, &search, "s", vm);
   return search.found;
 }
 
@@ -610,11 +625,11 @@ static gboolean
 match_file (sqlite3_stmt *row, gpointer data)
 {
   FileSearch *search = data;
-  g_autoptr (Json) plan = json_parse (text_of (row, 1), -1);
+  g_autoptr (Json) plan = json_parse (row_text (row, 1), -1);
   Json *disks = json_get (plan, "disks");
   for (gsize i = 0; i < json_length (disks); i++)
     if (touches_file (json_at (disks, i), search->file, search->changes)) {
-      search->found = g_strdup (text_of (row, 0));
+      search->found = g_strdup (row_text (row, 0));
       return FALSE;
     }
   return TRUE;
@@ -624,6 +639,7 @@ char *
 journal_find_user (Journal *journal, const char *file, gboolean changes)
 {
   FileSearch search = {.file = file, .changes = changes};
-  run_sql (journal, "SELECT id, plan FROM operations WHERE ended IS NULL", match_file, &search, "");
+  journal_sql (journal, "SELECT id, plan FROM operations WHERE ended IS NULL", match_file, &search,
+               "");
   return search.found;
 }

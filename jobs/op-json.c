@@ -21,7 +21,8 @@ static const Field disk_strings[] = {F (OpDisk, name),      F (OpDisk, qdev),
                                      F (OpDisk, node),      F (OpDisk, file_node),
                                      F (OpDisk, job),       F (OpDisk, fold_job),
                                      F (OpDisk, attach_to), F (OpDisk, old_node)};
-static const Field op_strings[] = {F (Op, id), F (Op, name), F (Op, vm), F (Op, qemu)};
+static const Field op_strings[] = {F (Op, id), F (Op, name), F (Op, description), F (Op, vm),
+                                   F (Op, qemu)};
 static const Field op_numbers[] = {F (Op, qemu_start), F (Op, bandwidth), F (Op, timeout_ms),
                                    F (Op, max_pause_ms)};
 
@@ -65,6 +66,7 @@ disk_to_json (OpDisk *disk)
                  "cache", disk->cache ? json_dup (disk->cache) : NULL, "details",
                  disk->details ? json_dup (disk->details) : NULL, NULL);
   put_strings (json, disk, disk_strings, G_N_ELEMENTS (disk_strings));
+  json_set (json, "on_delete", json_str (merge_direction_name (disk->on_delete)));
   Json *before = json_array ();
   for (guint i = 0; i < disk->before->len; i++) {
     ChainLayer *layer = disk->before->pdata[i];
@@ -84,10 +86,10 @@ disk_to_json (OpDisk *disk)
 Json *
 op_to_json (Op *op)
 {
-  Json *json =
-      json_make ("kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags),
-                 "qemu_pid", json_int (op->qemu_pid), "mask_protocol",
-                 json_flag (op->mask_protocol), "start_held", json_flag (op->start_held), NULL);
+  Json *json = json_make ("kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags),
+                          "qemu_pid", json_int (op->qemu_pid), "mask_protocol",
+                          json_flag (op->mask_protocol), "start_held", json_flag (op->start_held),
+                          "on_record", json_flag (op->on_record), NULL);
   put_strings (json, op, op_strings, G_N_ELEMENTS (op_strings));
   for (gsize i = 0; i < G_N_ELEMENTS (op_numbers); i++)
     json_set (json, op_numbers[i].key, json_int ((gint64)FIELD (guint64, op, op_numbers[i])));
@@ -172,6 +174,7 @@ disk_from_json (Op *op, Json *json, Json *facts)
   OpDisk *disk = op_add_disk (op, NULL);
   get_strings (json, disk, disk_strings, G_N_ELEMENTS (disk_strings));
   disk->base = (int)json_get_int (json, "base");
+  disk->on_delete = merge_direction_parse (json_get_str (json, "on_delete"));
   disk->needed = (guint64)json_get_int (json, "needed");
   disk->has_needed = json_get_bool (json, "has_needed");
   disk->free = (guint64)json_get_int (json, "free");
@@ -215,6 +218,7 @@ op_from_json (Json *plan, Json *facts, GError **error)
   op->qemu_pid = (pid_t)json_get_int (plan, "qemu_pid");
   op->mask_protocol = json_get_bool (plan, "mask_protocol");
   op->start_held = json_get_bool (plan, "start_held");
+  op->on_record = json_get_bool (plan, "on_record");
   op->was_running = json_get_bool (facts, "was_running");
   op->held = json_get_bool (facts, "held");
   op->switched = json_get_bool (facts, "switched");

@@ -168,6 +168,7 @@ const Step move_steps[] = {
    .kind = STEP_FINISH,
    .ask = flush,
    .verify = header_is_right},
+  FOLLOW_STEP,
   {.name = "detach",
    .says = "close the nodes of the dropped layers",
    .kind = STEP_FINISH,

@@ -3,11 +3,25 @@
  * (QEMU: docs/interop/live-block-operations; libvirt: VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY) */
 #include "jobs/blocks.h"
 
+#include "jobs/records.h"
+
+static void
+record (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  g_autofree char *says = g_strdup_printf ("record the snapshot '%s'", op->name);
+  ask_record (asks, says, records_add);
+}
+
 /* clang-format off */
 const Step snapshot_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
   {SNAPSHOT_STEP, .kind = STEP_PIVOT, .verify = shows_planned_chain},
+  {.name = "record",
+   .says = "put the snapshot on record",
+   .kind = STEP_FINISH,
+   .once = TRUE,
+   .ask = record},
   {0},
 };
 /* clang-format on */

@@ -46,6 +46,24 @@ op_state_parse (const char *word)
   return N_OP_STATES;
 }
 
+static const char *const directions[] = {
+    [MERGE_FORWARD] = "forward", [MERGE_BACKWARD] = "backward"};
+
+const char *
+merge_direction_name (MergeDirection direction)
+{
+  return directions[direction];
+}
+
+MergeDirection
+merge_direction_parse (const char *word)
+{
+  for (guint i = MERGE_FORWARD; i < G_N_ELEMENTS (directions); i++)
+    if (g_strcmp0 (word, directions[i]) == 0)
+      return (MergeDirection)i;
+  return MERGE_UNSAID;
+}
+
 gboolean
 op_state_is_end (OpState state)
 {
@@ -126,6 +144,7 @@ op_free (Op *op)
     return;
   g_free (op->id);
   g_free (op->name);
+  g_free (op->description);
   g_free (op->vm);
   g_free (op->qemu);
   g_ptr_array_unref (op->disks);
@@ -250,4 +269,12 @@ op_disk_planned_chain (OpDisk *disk)
     g_ptr_array_add (files, g_strdup (((ChainLayer *)disk->before->pdata[i])->file));
   g_ptr_array_add (files, NULL);
   return (char **)g_ptr_array_free (g_steal_pointer (&files), FALSE);
+}
+
+OpAbsorbed
+op_disk_absorbed (Op *op, OpDisk *disk)
+{
+  if (op->kind == OP_SNAPSHOT)
+    return (OpAbsorbed){0};
+  return (OpAbsorbed){.count = op_disk_dropped (disk), .file = disk->to, .format = "qcow2"};
 }

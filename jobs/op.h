@@ -55,6 +55,13 @@ typedef enum {
   DECIDED_OLD, /* the pivot of a fold: back to the old layer */
 } OpDecision;
 
+/* How a snapshot is merged when it is deleted: the old layer is pulled up into the new one, or the new
+ * one is committed down into the old. */
+typedef enum { MERGE_UNSAID, MERGE_FORWARD, MERGE_BACKWARD } MergeDirection;
+
+const char *merge_direction_name (MergeDirection direction);       /* NULL for MERGE_UNSAID */
+MergeDirection merge_direction_parse (const char *word);           /* MERGE_UNSAID where unknown */
+
 typedef struct {
   /* -- fixed at planning time -- */
   guint index;
@@ -76,6 +83,7 @@ typedef struct {
   gboolean has_needed;
   GPtrArray *old_ids;    /* FileId*: the layers of before that fall out, recorded at planning time */
   Json *details;         /* what only its kind knows of; nullable */
+  MergeDirection on_delete; /* of the snapshot that is recorded */
   /* -- facts -- */
   gboolean made;         /* the file was made by us, and is: */
   FileId id;
@@ -87,6 +95,8 @@ typedef struct {
   char *id; /* eight hexadecimal digits */
   OpKind kind;
   char *name; /* of the snapshot; nullable */
+  char *description; /* of the snapshot; nullable */
+  gboolean on_record; /* snapshots on record name layers of its disks: they must follow */
   char *vm;   /* address of the monitor, absolute; NULL: offline, there is no VM */
   char *qemu; /* version string */
   pid_t qemu_pid;
@@ -140,6 +150,12 @@ ChainDisk *op_find_disk (Op *op, OpDisk *disk, World *world);
 guint op_disk_dropped (OpDisk *disk);
 /* Chain that the disk is to have in the end, full. */
 char **op_disk_planned_chain (OpDisk *disk);
+/* Which layers of the old chain are no more in the end, and which layer has their data then. */
+typedef struct {
+  guint first, count;       /* into before */
+  const char *file, *format; /* borrowed */
+} OpAbsorbed;
+OpAbsorbed op_disk_absorbed (Op *op, OpDisk *disk);
 
 /* The parts that are fixed, and the facts. op_from_json: NULL with FAILED where it is malformed. */
 Json *op_to_json (Op *op);

@@ -2,7 +2,7 @@
 #include "jobs/plan.h"
 
 #include "jobs/image.h"
-#include "jobs/journal.h"
+#include "jobs/records.h"
 #include "src/common/fs.h"
 
 #include <string.h>
@@ -12,7 +12,9 @@
 
 typedef struct {
   PlanContext context;
-  Journal *journal; /* to see other operations; NULL where there is none yet */
+  const Request *request;
+  Journal *journal;   /* to see other operations; NULL where there is none yet */
+  GPtrArray *records; /* Record* of the VM */
   Op *op;
   guint asking; /* qemu-img in flight */
   GError *error;
@@ -118,6 +120,15 @@ new_disk (Op *op, ChainDisk *found, World *world)
 }
 
 static gboolean
+is_in (Op *op, const char *disk)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    if (g_str_equal (op_disk (op, i)->name, disk))
+      return TRUE;
+  return FALSE;
+}
+
+static gboolean
 add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
 {
   Op *op = plan->op;
@@ -125,18 +136,20 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   ChainDisk *found = world_find_disk (world, wanted->disk, error);
   if (found == NULL)
     return FALSE;
-  for (guint i = 0; i < op->disks->len; i++)
-    if (g_str_equal (op_disk (op, i)->name, found->name))
-      return fail (error, USAGE, "disk '%s' is named twice", found->name);
-  if (!plan_check_disk (found, plan->journal, op->vm, error))
+  if (is_in (op, found->name))
+    return fail (error, USAGE, "disk '%s' is named twice", found->name);
+  if (!plan_check_method (wanted, error) || !plan_check_disk (found, plan->journal, op->vm, error))
     return FALSE;
   if (wanted->format != NULL && !g_str_equal (wanted->format, "qcow2")) {
     fail (error, REFUSED, "disk '%s': the new layer cannot be '%s'", found->name, wanted->format);
     return hint (error, "an overlay is qcow2; 'copy' is the operation that changes formats");
   }
   OpDisk *disk = new_disk (op, found, world);
-  disk->to = wanted->to ? path_absolute (wanted->to) : default_target (op, disk->before->pdata[0]);
-  if (!choose_base (disk, wanted, op->kind, error))
+  disk->on_delete = merge_direction_parse (wanted->on_delete);
+  disk->to = wanted->to ? plan_target (plan->request, wanted, error)
+                        : default_target (op, disk->before->pdata[0]);
+  op->on_record |= op->kind != OP_SNAPSHOT && records_touch (plan->records, disk);
+  if (disk->to == NULL || !choose_base (disk, wanted, op->kind, error))
     return FALSE;
   op_name_disk (op, disk);
   name_backing (op, disk);
@@ -147,23 +160,20 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
 
 /* ---- all disks ------------------------------------------------------------------------------- */
 
-static gboolean
-check_name (const char *name, GError **error)
-{
-  gboolean odd = name[0] == '\0' || strchr (name, '/') != NULL || strlen (name) > 200;
-  for (const char *c = name; *c != '\0'; c++)
-    odd |= (guchar)*c < 0x20;
-  return odd ? fail (error, USAGE, "'%s' cannot be the name of a snapshot", name) : TRUE;
-}
-
-/* No disk named: all that the guest can write to. */
+/* All that the guest can write to, besides those that were named. */
 static gboolean
 add_all (Plan *plan, GError **error)
 {
   GPtrArray *disks = world_disks (plan->context.world);
+  g_autoptr (GPtrArray) left_out = g_ptr_array_new_with_free_func (g_free);
+  if (!plan_find_left_out (plan->request, plan->context.world, left_out, error))
+    return FALSE;
   for (guint i = 0; i < disks->len; i++) {
     ChainDisk *found = disks->pdata[i];
     RequestDisk all = {.disk = found->name};
+    if (is_in (plan->op, found->name) ||
+        g_ptr_array_find_with_equal_func (left_out, found->name, g_str_equal, NULL))
+      continue;
     if (found->inserted && !found->read_only && found->qdev != NULL &&
         !add_disk (plan, &all, error))
       return FALSE;
@@ -179,8 +189,6 @@ fill (Plan *plan, const Request *request, GError **error)
 {
   Op *op = plan->op;
   QmpClient *client = plan->context.client;
-  g_autoptr (GDateTime) now = g_date_time_new_now_utc ();
-  op->name = request->name ? g_strdup (request->name) : g_date_time_format (now, "%Y%m%dT%H%M%SZ");
   op->vm = g_strdup (qmp_client_get_name (client));
   op->qemu = g_strdup (qmp_client_get_version_string (client));
   op->qemu_pid = qmp_client_get_peer_pid (client);
@@ -195,24 +203,27 @@ fill (Plan *plan, const Request *request, GError **error)
   plan_add_notes (op);
   GError *unreadable = NULL;
   plan->journal = journal_open_to_read (plan->context.state_dir, &unreadable);
+  if (unreadable == NULL)
+    plan->records = records_list (plan->journal, op->vm, &unreadable);
   if (unreadable != NULL) {
     g_propagate_error (error, unreadable);
     return FALSE;
   }
-  if (!plan_check_vm (&plan->context, request, error) || !check_name (op->name, error))
+  if (!plan_check_vm (&plan->context, request, error) ||
+      !plan_name_snapshot (op, request, plan->records, error))
     return FALSE;
-  if (request->disks->len == 0 && request->kind == OP_SNAPSHOT)
-    return add_all (plan, error);
-  if (request->disks->len == 0)
+  if (request->disks->len == 0 && request->kind != OP_SNAPSHOT)
     return fail (error, USAGE, "no disk is named");
   for (guint i = 0; i < request->disks->len; i++) {
     RequestDisk *wanted = request->disks->pdata[i];
+    if (wanted->left_out)
+      continue;
     if (request->kind == OP_MOVE && wanted->to == NULL)
       return fail (error, USAGE, "disk '%s': no target is named (to=FILE)", wanted->disk);
     if (!add_disk (plan, wanted, error))
       return FALSE;
   }
-  return TRUE;
+  return !(request->disks->len == 0 || request->all_others) || add_all (plan, error);
 }
 
 /* ---- images
@@ -230,6 +241,7 @@ tell (gpointer data)
   plan->callback (plan->op, plan->error, plan->data);
   g_clear_error (&plan->error);
   g_clear_pointer (&plan->journal, journal_close);
+  g_clear_pointer (&plan->records, g_ptr_array_unref);
   g_free (plan);
   return G_SOURCE_REMOVE;
 }
@@ -303,8 +315,11 @@ void
 plan_make (const PlanContext *context, const Request *request, PlanReady callback, gpointer data)
 {
   Plan *plan = g_new0 (Plan, 1);
-  *plan =
-      (Plan){.context = *context, .op = op_new (request->kind), .callback = callback, .data = data};
+  *plan = (Plan){.context = *context,
+                 .request = request,
+                 .op = op_new (request->kind),
+                 .callback = callback,
+                 .data = data};
   if (!fill (plan, request, &plan->error) || !ask_images (plan)) {
     g_autoptr (GSource) source = g_idle_source_new ();
     g_source_set_priority (source, G_PRIORITY_DEFAULT);

@@ -23,6 +23,14 @@ void plan_make (const PlanContext *context, const Request *request, PlanReady ca
 /* {"step","kind","says","qmp":[...],"argv":[...],"undo"} for each step, full. */
 Json *plan_steps_to_json (Op *op);
 
+/* plan-snapshot.c: what only snapshots have. @records: those on record for the VM. */
+gboolean plan_name_snapshot (Op *op, const Request *request, GPtrArray *records, GError **error);
+gboolean plan_check_method (const RequestDisk *wanted, GError **error);
+/* The target that was asked for, full; resolved where the request is bound to directories. */
+char *plan_target (const Request *request, const RequestDisk *wanted, GError **error);
+/* Appends the names (full) of the disks that the request leaves out. */
+gboolean plan_find_left_out (const Request *request, World *world, GPtrArray *ret_names, GError **error);
+
 /* plan-checks.c: each is a refusal with reason and cure. */
 gboolean plan_check_vm (const PlanContext *context, const Request *request, GError **error);
 void plan_add_notes (Op *op);

@@ -9,6 +9,9 @@ disk_free (gpointer data)
   g_free (disk->to);
   g_free (disk->base);
   g_free (disk->format);
+  g_free (disk->method);
+  g_free (disk->device);
+  g_free (disk->on_delete);
   g_free (disk);
 }
 
@@ -27,6 +30,9 @@ request_copy (const Request *request)
 {
   Request *copy = request_new (request->kind);
   copy->name = g_strdup (request->name);
+  copy->description = g_strdup (request->description);
+  copy->all_others = request->all_others;
+  copy->allow = g_strdupv (request->allow);
   copy->bandwidth = request->bandwidth;
   copy->timeout_ms = request->timeout_ms;
   copy->max_pause_ms = request->max_pause_ms;
@@ -37,6 +43,10 @@ request_copy (const Request *request)
     to->to = g_strdup (from->to);
     to->base = g_strdup (from->base);
     to->format = g_strdup (from->format);
+    to->method = g_strdup (from->method);
+    to->device = g_strdup (from->device);
+    to->on_delete = g_strdup (from->on_delete);
+    to->left_out = from->left_out;
   }
   return copy;
 }
@@ -47,6 +57,8 @@ request_free (Request *request)
   if (request == NULL)
     return;
   g_free (request->name);
+  g_free (request->description);
+  g_strfreev (request->allow);
   g_ptr_array_unref (request->disks);
   g_free (request);
 }
@@ -69,6 +81,7 @@ static const struct {
     {"to", G_STRUCT_OFFSET (RequestDisk, to), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
     {"base", G_STRUCT_OFFSET (RequestDisk, base), 1u << OP_MOVE},
     {"format", G_STRUCT_OFFSET (RequestDisk, format), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
+    {"on-delete", G_STRUCT_OFFSET (RequestDisk, on_delete), 1u << OP_SNAPSHOT},
 };
 
 static RequestDisk *
@@ -92,6 +105,10 @@ request_set_disk_option (Request *request, const char *disk, const char *option,
   for (gsize i = 0; i < G_N_ELEMENTS (options); i++) {
     if (!g_str_equal (option, options[i].name) || !(options[i].kinds & 1u << request->kind))
       continue;
+    if (g_str_equal (option, "on-delete") && merge_direction_parse (value) == MERGE_UNSAID) {
+      fail (error, USAGE, "disk '%s': '%s' is no value of on-delete", disk, value);
+      return hint (error, "it can be: forward, backward");
+    }
     char **field = (char **)(void *)((char *)found + options[i].offset);
     g_free (*field);
     *field = g_strdup (value);

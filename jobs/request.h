@@ -7,12 +7,18 @@
 typedef struct {
   char *disk;             /* as the caller named it */
   char *to, *base, *format; /* nullable */
+  char *method, *device;    /* of a snapshot; nullable: "qemu" */
+  char *on_delete;          /* how it is merged later: "forward", "backward"; nullable */
+  gboolean left_out;        /* not this one, where all others are meant */
 } RequestDisk;
 
 typedef struct _RechainRequest Request;
 struct _RechainRequest {
   OpKind kind;
   char *name;             /* of the snapshot; nullable */
+  char *description;      /* of the snapshot; nullable */
+  gboolean all_others;    /* also the writable disks that are not named */
+  char **allow;           /* directories outside which no file may be named; NULL: anywhere */
   guint64 bandwidth;      /* bytes/s, 0 = unlimited */
   guint64 timeout_ms;     /* 0 = never */
   guint64 max_pause_ms;

@@ -209,6 +209,16 @@ act (Lane *lane)
 }
 
 static void
+act_on_record (Lane *lane)
+{
+  GError *error = NULL;
+  if (current (lane)->record (lane->runner->journal, lane->runner->op, &error))
+    next (lane);
+  else
+    lane_failed (lane, error);
+}
+
+static void
 ask_calm (Lane *lane);
 
 static gboolean
@@ -279,6 +289,8 @@ go_on (Lane *lane)
     run (lane);
   else if (ask->local != NULL)
     act (lane);
+  else if (ask->record != NULL)
+    act_on_record (lane);
   else if (ask->job != NULL)
     wait_for_job (lane);
   else
@@ -310,8 +322,8 @@ act_once (Runner *runner, gboolean *ret_facts)
   return acted;
 }
 
-/* The local acts that lanes begin with are done in lockstep: one write of the journal makes the facts of
- * all durable, and the first sync of a filesystem takes the others along. */
+/* The local acts that lanes begin with are done in lockstep: one write of the journal makes the
+ * facts of all durable, and the first sync of a filesystem takes the others along. */
 static void
 act_together (Runner *runner)
 {

@@ -89,6 +89,15 @@ ask_local (GPtrArray *asks, const char *says, AskLocal local)
 }
 
 Ask *
+ask_record (GPtrArray *asks, const char *says, AskRecord record)
+{
+  Ask *ask = add (asks);
+  ask->says = g_strdup (says);
+  ask->record = record;
+  return ask;
+}
+
+Ask *
 ask_wait (GPtrArray *asks, const char *job, JobStatus wanted)
 {
   Ask *ask = add (asks);

@@ -25,10 +25,13 @@ typedef enum {
   SEEN_HALF, /* it began; what is there must be taken back or completed */
 } Seen;
 
-/* One thing to ask for, of QEMU, of qemu-img or of the file system. Exactly one of command, argv and
- * local is set, or none where it only waits. */
+/* One thing to ask for, of QEMU, of qemu-img, of the file system or of the snapshots on record. Exactly
+ * one of command, argv, local and record is set, or none where it only waits. */
 typedef struct Ask Ask;
 typedef gboolean (*AskLocal) (Op *op, OpDisk *disk, GError **error);
+/* Durable when it returns TRUE; twice is harmless. */
+struct _Journal;
+typedef gboolean (*AskRecord) (struct _Journal *journal, Op *op, GError **error);
 
 struct Ask {
   char *says;        /* for the journal and the plan; nullable where the command speaks for itself */
@@ -36,6 +39,7 @@ struct Ask {
   Json *arguments;
   char **argv;       /* qemu-img */
   AskLocal local;    /* a short, synchronous act on the file system or on the operation's facts */
+  AskRecord record;  /* in the journal, beside the operation itself */
   const char *job;   /* then wait until this job ... */
   JobStatus wanted;  /* ... is at this status (borrowed from the operation's names) */
   gboolean no_facts; /* a local act that finds out nothing which must be recorded */
@@ -84,6 +88,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Ask, ask_free)
 Ask *ask_qmp (GPtrArray *asks, const char *command, Json *take_arguments);
 Ask *ask_run (GPtrArray *asks, char **take_argv);
 Ask *ask_local (GPtrArray *asks, const char *says, AskLocal local);
+Ask *ask_record (GPtrArray *asks, const char *says, AskRecord record);
 Ask *ask_wait (GPtrArray *asks, const char *job, JobStatus wanted);
 /* {"execute":...,"arguments":...}, full; NULL where @ask is no QMP. */
 Json *ask_to_qmp (const Ask *ask);

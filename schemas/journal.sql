@@ -1,5 +1,5 @@
 -- The journal of rechain. Its invariants stand at the head of jobs/journal.c.
--- user_version 1. Times are microseconds since the epoch.
+-- Version 1; schemas/snapshots.sql makes version 2 of it (user_version). Times are microseconds since the epoch.
 
 CREATE TABLE operations (
   id       TEXT PRIMARY KEY,

@@ -210,3 +210,46 @@ path_same_file (const char *a, const char *b)
     return a == b;
   return g_str_equal (a, b) || same_inode (a, b) || same_place (a, b);
 }
+
+/* Full, nullable: where @path is, symlinks resolved; what does not exist yet lies in its directory.
+ */
+static char *
+resolve (const char *path)
+{
+  g_autofree char *real = realpath (path, NULL);
+  if (real != NULL)
+    return g_strdup (real);
+  g_autofree char *dir = g_path_get_dirname (path);
+  g_autofree char *name = g_path_get_basename (path);
+  g_autofree char *real_dir = realpath (dir, NULL);
+  return real_dir ? g_build_filename (real_dir, name, NULL) : NULL;
+}
+
+static gboolean
+lies_in (const char *path, const char *directory)
+{
+  g_autofree char *dir = realpath (directory, NULL);
+  gsize length = dir ? strlen (dir) : 0;
+  if (dir == NULL || strncmp (path, dir, length) != 0)
+    return FALSE;
+  return g_str_equal (dir, "/") || path[length] == '/';
+}
+
+char *
+path_resolve_within (const char *path, const char *const *directories, GError **error)
+{
+  g_autofree char *absolute = path_absolute (path);
+  g_autofree char *real = resolve (absolute);
+  if (real == NULL) {
+    fail_errno (error, errno, "the directory of '%s'", absolute);
+    return NULL;
+  }
+  for (guint i = 0; directories[i] != NULL; i++)
+    if (lies_in (real, directories[i]))
+      return g_steal_pointer (&real);
+  g_autofree char *allowed = g_strjoinv (", ", (char **)directories);
+  fail (error, PERMISSION, "'%s' lies outside the directories that the configuration allows", path);
+  because (error, "it is '%s'", real);
+  hint (error, "[storage] allow names: %s", *allowed ? allowed : "none");
+  return NULL;
+}

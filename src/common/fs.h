@@ -36,3 +36,6 @@ char *path_absolute (const char *path);
 char *path_relative (const char *from, const char *target);
 /* Two names of one file? Falls back to comparing names where a file is missing. */
 gboolean path_same_file (const char *a, const char *b);
+/* Full: @path with the symlinks in it resolved, where that lies in one of @directories (themselves
+ * resolved); the file itself need not exist. PERMISSION where it lies elsewhere. */
+char *path_resolve_within (const char *path, const char *const *directories, GError **error);

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Planning: what only snapshots have. */
+#include "jobs/plan.h"
+#include "jobs/records.h"
+
+#include "src/common/fs.h"
+
+#include <string.h>
+
+#define MAX_NAME 200 /* bytes; it becomes part of file names */
+
+static gboolean
+check_name (const char *name, GError **error)
+{
+  gboolean odd = name[0] == '\0' || strchr (name, '/') != NULL || strlen (name) > MAX_NAME;
+  for (const char *c = name; *c != '\0'; c++)
+    odd |= (guchar)*c < 0x20;
+  return odd ? fail (error, USAGE, "'%.200s' cannot be the name of a snapshot", name) : TRUE;
+}
+
+static gboolean
+is_taken (GPtrArray *records, const char *name)
+{
+  for (guint i = 0; i < records->len; i++)
+    if (g_str_equal (((Record *)records->pdata[i])->name, name))
+      return TRUE;
+  return FALSE;
+}
+
+/* Full. The time, and where that is taken a number behind it. */
+static char *
+made_name (GPtrArray *records)
+{
+  g_autoptr (GDateTime) now = g_date_time_new_now_utc ();
+  g_autofree char *time = g_date_time_format (now, "%Y%m%dT%H%M%SZ");
+  char *name = g_strdup (time);
+  for (guint n = 2; is_taken (records, name); n++) {
+    g_free (name);
+    name = g_strdup_printf ("%s-%u", time, n);
+  }
+  return name;
+}
+
+gboolean
+plan_name_snapshot (Op *op, const Request *request, GPtrArray *records, GError **error)
+{
+  op->name = request->name ? g_strdup (request->name) : made_name (records);
+  op->description = g_strdup (request->description);
+  if (!check_name (op->name, error))
+    return FALSE;
+  if (op->kind != OP_SNAPSHOT || !is_taken (records, op->name))
+    return TRUE;
+  fail (error, REFUSED, "a snapshot '%s' is on record already", op->name);
+  return hint (error, "take another name; 'rechain snapshot list' shows them");
+}
+
+gboolean
+plan_check_method (const RequestDisk *wanted, GError **error)
+{
+  const char *method = wanted->method ? wanted->method : "qemu";
+  if (!g_str_equal (method, "qemu")) {
+    fail (error, REFUSED, "disk '%s': method '%s' is not built in this version", wanted->disk,
+          method);
+    return hint (error, "method 'qemu' (an overlay) works on every storage");
+  }
+  return wanted->device == NULL ||
+         fail (error, USAGE, "disk '%s': method 'qemu' takes no device", wanted->disk);
+}
+
+char *
+plan_target (const Request *request, const RequestDisk *wanted, GError **error)
+{
+  if (request->allow == NULL)
+    return path_absolute (wanted->to);
+  char *target = path_resolve_within (wanted->to, (const char *const *)request->allow, error);
+  if (target == NULL)
+    prefix (error, "disk '%s'", wanted->disk);
+  return target;
+}
+
+gboolean
+plan_find_left_out (const Request *request, World *world, GPtrArray *ret_names, GError **error)
+{
+  for (guint i = 0; i < request->disks->len; i++) {
+    RequestDisk *wanted = request->disks->pdata[i];
+    ChainDisk *found = wanted->left_out ? world_find_disk (world, wanted->disk, error) : NULL;
+    if (wanted->left_out && found == NULL)
+      return FALSE;
+    if (found != NULL)
+      g_ptr_array_add (ret_names, g_strdup (found->name));
+  }
+  return TRUE;
+}

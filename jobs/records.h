@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Snapshots on record: what was taken, and how it is to be merged one day. A record draws a boundary
+ * in the chain of each of its disks: the new layer right over the old one. Operations that move
+ * boundaries take the records along (records_follow), in the same journal.
+ *
+ * A record knows nothing of what is; records_match asks the world. */
+#pragma once
+
+#include "jobs/journal.h"
+
+typedef struct {
+  char *disk;   /* its name when it was recorded */
+  char *method; /* "qemu" */
+  MergeDirection on_delete;
+  char *old_file, *old_format; /* format is nullable */
+  char *new_file, *new_format;
+  FileId old_id, new_id;       /* {0}: no local file */
+} RecordDisk;
+
+typedef struct {
+  char *id;          /* of the operation, or its own */
+  char *vm;          /* address of the monitor */
+  char *name;
+  char *description; /* nullable */
+  char *parent;      /* name; nullable */
+  gint64 created_us;
+  gboolean running;  /* the guest ran */
+  GPtrArray *disks;  /* RecordDisk* */
+} Record;
+
+Record *record_new (const char *vm, const char *name); /* with an id of its own */
+void record_free (Record *record);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Record, record_free)
+RecordDisk *record_add_disk (Record *record, const char *disk);
+RecordDisk *record_disk (const Record *record, guint i);
+RecordDisk *record_find_disk (const Record *record, const char *disk); /* nullable */
+
+/* ---- reading; a NULL journal has no records ------------------------------------------------------ */
+
+/* Of one VM, oldest first: Record*, full. */
+GPtrArray *records_list (Journal *journal, const char *vm, GError **error);
+/* NOT_FOUND, listing the names. */
+Record *records_load (Journal *journal, const char *vm, const char *name, GError **error);
+/* The one that the next snapshot has as its parent: the youngest. Borrowed, nullable. */
+Record *records_current (GPtrArray *records);
+/* Does a record of @vm name a layer of this disk's chain before the operation? */
+gboolean records_touch (GPtrArray *records, const OpDisk *disk);
+
+/* ---- writing: durable when it returns TRUE ------------------------------------------------------- */
+
+/* Adds it, or replaces the one of that name, whose children stay. The parent must be on record. */
+gboolean records_store (Journal *journal, Record *record, GError **error);
+/* Drops it; its children get its parent. NOT_FOUND. */
+gboolean records_drop (Journal *journal, const char *vm, const char *name, GError **error);
+
+/* Acts of steps (AskRecord); doing one again is harmless. */
+gboolean records_add (Journal *journal, Op *op, GError **error);    /* the snapshot that @op took */
+gboolean records_follow (Journal *journal, Op *op, GError **error); /* layers that @op dropped */
+
+/* ---- against the world --------------------------------------------------------------------------- */
+
+/* Where the chain of its disk has the boundary: index of the new layer, *ret_disk (borrowed); -1 and
+ * *ret_why (full) where it has not. */
+int record_disk_match (const RecordDisk *disk, World *world, ChainDisk **ret_disk, char **ret_why);
