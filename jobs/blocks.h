@@ -70,6 +70,7 @@ void follow_records (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
    .says = "take the snapshots on record along",                                                   \
    .kind = STEP_FINISH,                                                                            \
    .once = TRUE,                                                                                   \
+   .aside = TRUE,                                                                                  \
    .applies = is_on_record,                                                                        \
    .ask = follow_records}
 

@@ -21,6 +21,7 @@ const Step snapshot_steps[] = {
    .says = "put the snapshot on record",
    .kind = STEP_FINISH,
    .once = TRUE,
+   .aside = TRUE,
    .ask = record},
   {0},
 };

@@ -108,7 +108,7 @@ runner_look_then (Runner *runner, Looked then)
     link_again (runner);
     return;
   }
-  if (runner->fresh || op_is_offline (runner->op)) {
+  if ((runner->fresh && runner->world != NULL) || op_is_offline (runner->op)) {
     then (runner, runner->world);
     return;
   }

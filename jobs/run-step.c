@@ -210,7 +210,8 @@ runner_begin_step (Runner *runner)
   if (cursor->back || step->looks || runner->resumed)
     runner_look_then (runner, prepare);
   else {
-    g_clear_pointer (&runner->world, world_free);
+    if (!step->aside)
+      g_clear_pointer (&runner->world, world_free);
     prepare (runner, NULL);
   }
 }

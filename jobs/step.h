@@ -56,6 +56,7 @@ struct Step {
   StepKind kind;
   gboolean once;    /* asked once for all disks; @disk is NULL */
   gboolean looks;   /* its asks are made from a fresh look at the world, also in the normal course */
+  gboolean aside;   /* it asks nothing of QEMU or the files: what was seen before it stays true */
   gboolean commits; /* the commit record is written with the intent of this step */
   OpDecision decides;
   /* Appends to @asks what is to be done. @world is fresh, or NULL when a plan is printed: then the

@@ -333,8 +333,12 @@ a_snapshot_that_is_done_is_on_record_and_one_that_is_undone_is_not (void **state
     scene_check_is (&scene, refused ? OP_UNDONE : OP_DONE);
     g_autoptr (GPtrArray) records = scene_records (&scene);
     assert_int_equal (records->len, refused ? 0 : 1);
-    if (!refused)
+    if (!refused) {
+      char **after = scene.op->after->pdata[0];
       assert_int_equal (((Record *)records->pdata[0])->disks->len, 2);
+      assert_non_null (after[0]); /* the record asked nothing of QEMU: the result is known still */
+      assert_string_equal (after[0], op_disk (scene.op, 0)->to);
+    }
     scene_end (&scene);
   }
 }
