@@ -103,6 +103,10 @@ guint world_node_parents (World *world, const char *node);
 Json *world_node_cache (World *world, const char *node);
 /* Node names that begin with @prefix: char*, full array of owned strings. */
 GPtrArray *world_nodes_with_prefix (World *world, const char *prefix);
+/* For each node from the active layer of @disk down, filters included, the index of the layer that it
+ * shows: how an NBD export of the active layer counts depths (from 1). guint, full; NULL where QEMU's
+ * count cannot be told. */
+GArray *world_depths (World *world, ChainDisk *disk);
 /* Disks (by ChainDisk.name) other than @except (nullable) whose chains contain @node; full. */
 GPtrArray *world_users_of_node (World *world, const char *node, const char *except);
 

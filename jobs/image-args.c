@@ -58,8 +58,9 @@ storage_spec (const char *file)
                     json_str (file), NULL);
 }
 
-char **
-image_measure_args (GPtrArray *layers, guint n)
+/* The first @n layers as one name, with every format named and the link below the last one cut; full. */
+static char *
+chain_name (GPtrArray *layers, guint n)
 {
   g_autoptr (Json) spec = NULL;
   /* From the last one up, each holding the one below it. */
@@ -74,7 +75,23 @@ image_measure_args (GPtrArray *layers, guint n)
       json_clear (below);
   }
   g_autofree char *line = json_line (spec);
-  g_autofree char *name = g_strdup_printf ("json:%s", line);
+  return g_strdup_printf ("json:%s", line);
+}
+
+char **
+image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length)
+{
+  g_autofree char *name = chain_name (layers, layers->len);
+  g_autofree char *from = g_strdup_printf ("--start-offset=%" G_GUINT64_FORMAT, start);
+  g_autofree char *bytes = g_strdup_printf ("--max-length=%" G_GUINT64_FORMAT, length);
+  const char *args[] = {"qemu-img", "map", "--output=json", from, bytes, name, NULL};
+  return g_strdupv ((char **)args);
+}
+
+char **
+image_measure_args (GPtrArray *layers, guint n)
+{
+  g_autofree char *name = chain_name (layers, n);
   const char *args[] = {"qemu-img", "measure", "-U", "--output=json", "-O", "qcow2", name, NULL};
   return g_strdupv ((char **)args);
 }

@@ -26,6 +26,7 @@
 struct _ImageRun {
   char *name; /* "qemu-img measure" */
   ImageFlags flags;
+  ImageText text; /* nullable: stdout is kept */
   ImageDone callback;
   gpointer data;
   GSubprocess *process;
@@ -217,6 +218,11 @@ static void
 keep (Pipe *pipe, gsize n)
 {
   ImageRun *run = pipe->run;
+  if (!pipe->tail && run->text != NULL) {
+    if (!run->cancelled && !run->text (pipe->chunk, n, run->data))
+      image_cancel (run);
+    return;
+  }
   if (!pipe->tail && pipe->text->len + n > IMAGE_MAX_OUTPUT) {
     if (!run->overflow)
       stop (run);
@@ -293,9 +299,17 @@ spawn (const char *const *argv, ImageFlags flags, GError **error)
 ImageRun *
 image_run (const char *const *argv, ImageFlags flags, ImageDone callback, gpointer data)
 {
+  return image_run_streamed (argv, flags, NULL, callback, data);
+}
+
+ImageRun *
+image_run_streamed (const char *const *argv, ImageFlags flags, ImageText text, ImageDone callback,
+                    gpointer data)
+{
   ImageRun *run = g_new0 (ImageRun, 1);
   run->name = argv[1] ? g_strdup_printf ("%s %s", argv[0], argv[1]) : g_strdup (argv[0]);
   run->flags = flags;
+  run->text = text;
   run->callback = callback;
   run->data = data;
   run->reads = g_cancellable_new ();

@@ -35,6 +35,11 @@ typedef enum {
  * comes exactly once, never from inside this call. The returned handle is borrowed and valid until
  * then. NULL-terminated argv is copied. Environment: LC_ALL=C. stdin is /dev/null. */
 ImageRun *image_run (const char *const *argv, ImageFlags flags, ImageDone callback, gpointer data);
+/* The same for an output of any length: it is handed to @text as it comes, and @out is "". @text says
+ * FALSE when it has seen enough; the run is then ended, which counts as a failure. */
+typedef gboolean (*ImageText) (const char *text, gsize length, gpointer data);
+ImageRun *image_run_streamed (const char *const *argv, ImageFlags flags, ImageText text,
+                              ImageDone callback, gpointer data);
 /* SIGTERM, then SIGKILL after 2 s; the callback still comes (INTERRUPTED). */
 void image_cancel (ImageRun *run);
 
@@ -50,6 +55,9 @@ char **image_measure_args (GPtrArray *layers, guint n);
 gboolean image_measure_parse (const char *out, guint64 *ret_required, guint64 *ret_full, GError **error);
 /* qemu-img map -U --output=json "json:{...}" over the qcow2 image @file alone, without what backs it. */
 char **image_map_args (const char *file);
+/* qemu-img map --output=json over the whole chain, every format named; fails where a process has it open
+ * for writing. From @start on, @length bytes. */
+char **image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length);
 /* Does a map reply show anything that the layer itself holds, be it zeroes? */
 gboolean image_map_parse (const char *out, gboolean *ret_empty, GError **error);
 /* qemu-img check -f FORMAT --output=json FILE */

@@ -20,7 +20,8 @@ static const Field disk_strings[] = {F (OpDisk, name),      F (OpDisk, qdev),
                                      F (OpDisk, backing),   F (OpDisk, backing_format),
                                      F (OpDisk, node),      F (OpDisk, file_node),
                                      F (OpDisk, job),       F (OpDisk, fold_job),
-                                     F (OpDisk, attach_to), F (OpDisk, old_node)};
+                                     F (OpDisk, attach_to), F (OpDisk, old_node),
+                                     F (OpDisk, export),    F (OpDisk, socket)};
 static const Field op_strings[] = {F (Op, id), F (Op, name), F (Op, description), F (Op, vm),
                                    F (Op, qemu)};
 static const Field op_numbers[] = {F (Op, qemu_start), F (Op, bandwidth), F (Op, timeout_ms),
@@ -58,6 +59,31 @@ id_from_json (Json *json)
 }
 
 static Json *
+regions_to_json (GArray *regions)
+{
+  Json *all = json_array ();
+  for (guint i = 0; regions != NULL && i < regions->len; i++) {
+    Region *region = &g_array_index (regions, Region, i);
+    json_append (all, json_list (json_int ((gint64)region->start),
+                                 json_int ((gint64)region->length), NULL));
+  }
+  return all;
+}
+
+static GArray *
+regions_from_json (Json *all)
+{
+  GArray *regions = g_array_new (FALSE, FALSE, sizeof (Region));
+  for (gsize i = 0; i < json_length (all); i++) {
+    Region region = {
+        .start = (guint64)MAX (json_object_get_int64 (json_at (json_at (all, i), 0)), 0),
+        .length = (guint64)MAX (json_object_get_int64 (json_at (json_at (all, i), 1)), 0)};
+    g_array_append_val (regions, region);
+  }
+  return regions;
+}
+
+static Json *
 disk_to_json (OpDisk *disk)
 {
   Json *json =
@@ -80,6 +106,8 @@ disk_to_json (OpDisk *disk)
   for (guint i = 0; i < disk->old_ids->len; i++)
     json_append (ids, id_to_json (*(FileId *)disk->old_ids->pdata[i]));
   json_set (json, "old_ids", ids);
+  if (disk->regions != NULL && disk->regions->len > 0)
+    json_set (json, "regions", regions_to_json (disk->regions));
   return json;
 }
 
@@ -177,6 +205,8 @@ disk_from_json (Op *op, Json *json, Json *facts)
   disk->on_delete = merge_direction_parse (json_get_str (json, "on_delete"));
   disk->needed = (guint64)json_get_int (json, "needed");
   disk->has_needed = json_get_bool (json, "has_needed");
+  g_clear_pointer (&disk->regions, g_array_unref);
+  disk->regions = regions_from_json (json_get (json, "regions"));
   disk->free = (guint64)json_get_int (json, "free");
   disk->cache = json_has (json, "cache") ? json_dup (json_get (json, "cache")) : NULL;
   disk->details = json_has (json, "details") ? json_dup (json_get (json, "details")) : NULL;

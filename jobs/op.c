@@ -5,7 +5,7 @@
 
 #define MAX_ID 31 /* QEMU's limit for node names and job ids */
 
-static const char *const kind_names[] = {[OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move"};
+static const char *const kind_names[] = {[OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move", [OP_MAP] = "map"};
 
 static const char *const state_names[] = {
 #define X(id, word) [id] = word,
@@ -126,11 +126,14 @@ op_disk_free (OpDisk *disk)
   char *strings[] = {disk->name,      disk->qdev,          disk->drive,   disk->to,
                      disk->part,      disk->backing_first, disk->backing, disk->backing_format,
                      disk->node,      disk->file_node,     disk->job,     disk->fold_job,
-                     disk->attach_to, disk->old_node};
+                     disk->attach_to, disk->old_node,      disk->export,  disk->socket};
   for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (strings[i]);
   g_clear_pointer (&disk->before, g_ptr_array_unref);
   g_clear_pointer (&disk->old_ids, g_ptr_array_unref);
+  g_clear_pointer (&disk->regions, g_array_unref);
+  g_clear_pointer (&disk->depths, g_array_unref);
+  g_clear_pointer (&disk->map, map_unref);
   json_object_put (disk->cache);
   json_object_put (disk->details);
   json_object_put (disk->found);
@@ -200,12 +203,19 @@ has_new_layer (OpDisk *disk)
   return has_chain (disk) && disk->to && disk->part && disk->file_node;
 }
 
+static gboolean
+has_export (OpDisk *disk)
+{
+  return has_chain (disk) && disk->export && disk->socket;
+}
+
 gboolean
 op_disk_is_whole (Op *op, OpDisk *disk)
 {
   static gboolean (*const checks[]) (OpDisk *) = {
       [OP_SNAPSHOT] = has_new_layer,
       [OP_MOVE] = has_new_layer,
+      [OP_MAP] = has_export,
   };
   return disk->name != NULL && checks[op->kind](disk);
 }
@@ -230,14 +240,23 @@ op_name_disk (Op *op, OpDisk *disk)
     g_string_truncate (safe, MIN (safe->len, room - strlen (suffix) - 1));
     g_string_append_printf (safe, ".%s", suffix);
   }
-  g_autofree char *dir = g_path_get_dirname (disk->to);
-  disk->part = g_strdup_printf ("%s%s.rc-%s-%u.part", dir, g_str_equal (dir, "/") ? "" : "/",
-                                op->id, disk->index);
+  if (disk->to != NULL) {
+    g_autofree char *dir = g_path_get_dirname (disk->to);
+    disk->part = g_strdup_printf ("%s%s.rc-%s-%u.part", dir, g_str_equal (dir, "/") ? "" : "/",
+                                  op->id, disk->index);
+  }
   disk->node = our_name (op, safe->str, "ov");
   disk->file_node = our_name (op, safe->str, "ovf");
   disk->old_node = our_name (op, safe->str, "old");
   disk->job = our_name (op, safe->str, "stream");
   disk->fold_job = our_name (op, safe->str, "fold");
+  disk->export = our_name (op, safe->str, "nbd");
+}
+
+gboolean
+op_changes_chain (const Op *op)
+{
+  return op->kind != OP_MAP;
 }
 
 ChainDisk *
@@ -264,7 +283,8 @@ char **
 op_disk_planned_chain (OpDisk *disk)
 {
   g_autoptr (GPtrArray) files = g_ptr_array_new ();
-  g_ptr_array_add (files, g_strdup (disk->to));
+  if (disk->to != NULL)
+    g_ptr_array_add (files, g_strdup (disk->to));
   for (guint i = (guint)disk->base; i < disk->before->len; i++)
     g_ptr_array_add (files, g_strdup (((ChainLayer *)disk->before->pdata[i])->file));
   g_ptr_array_add (files, NULL);

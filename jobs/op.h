@@ -6,13 +6,14 @@
  * the journal. The whole of it can be written as JSON and read back, which is how recovery gets it. */
 #pragma once
 
-#include "jobs/chain.h"
+#include "jobs/map.h"
 #include "src/common/error.h"
 #include "src/common/fs.h"
 
 typedef enum {
   OP_SNAPSHOT,
   OP_MOVE,
+  OP_MAP,
   N_OP_KINDS,
 } OpKind;
 
@@ -69,7 +70,7 @@ typedef struct {
   char *qdev, *drive;    /* how to find it again; nullable */
   GPtrArray *before;     /* ChainLayer*, active first */
   int base;              /* index into before of the layer to keep; before->len: none (flatten) */
-  char *to;              /* the new active layer, absolute */
+  char *to;              /* the new active layer, absolute; NULL where there is to be none */
   char *part;            /* its name while it is made; carries the operation's id */
   char *backing_first;   /* backing name written when it is made: the old active layer */
   char *backing;         /* backing name it has in the end; nullable (flattened) */
@@ -81,6 +82,8 @@ typedef struct {
   Json *cache;           /* cache and detect-zeroes options taken over from the old active layer */
   guint64 needed, free;  /* bytes at the target, measured */
   gboolean has_needed;
+  GArray *regions;       /* Region: of a map or an allocation; empty: the whole disk */
+  char *export, *socket; /* of its NBD export, where there is to be one; nullable */
   GPtrArray *old_ids;    /* FileId*: the layers of before that fall out, recorded at planning time */
   Json *details;         /* what only its kind knows of; nullable */
   MergeDirection on_delete; /* of the snapshot that is recorded */
@@ -89,6 +92,9 @@ typedef struct {
   FileId id;
   Json *found;           /* of the kind itself; nullable */
   guint64 current, total; /* progress of its job, bytes; not recorded */
+  /* -- not recorded -- */
+  GArray *depths;        /* guint: world_depths() at planning time; nullable */
+  Map *map;              /* what was read; nullable */
 } OpDisk;
 
 typedef struct {
@@ -140,6 +146,8 @@ gboolean op_disk_is_whole (Op *op, OpDisk *disk);
 /* Names everything of ours on @disk after the operation: node names and job ids of at most 31
  * characters, "rc-<id>-<disk>-<what>". */
 void op_name_disk (Op *op, OpDisk *disk);
+/* Does it end with another chain than it began with? */
+gboolean op_changes_chain (const Op *op);
 /* The one setter: checks the table, logs "old -> new"; returns FALSE and changes nothing where the
  * table forbids it. */
 gboolean op_set_state (Op *op, OpState state);

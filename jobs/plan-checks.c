@@ -25,6 +25,7 @@ typedef struct {
 
 #define SNAPSHOT (1u << OP_SNAPSHOT)
 #define MOVE     (1u << OP_MOVE)
+#define MAP      (1u << OP_MAP)
 
 static const Need needs[] = {
     {FEATURE_TRANSACTION, "switching disks at one instant", SNAPSHOT | MOVE},
@@ -32,6 +33,9 @@ static const Need needs[] = {
     {FEATURE_BLOCKDEV_SNAPSHOT, "taking a snapshot", SNAPSHOT | MOVE},
     {FEATURE_JOB_VERBS, "holding a job before its pivot", SNAPSHOT | MOVE},
     {FEATURE_QUERY_JOBS, "reading a job's outcome", SNAPSHOT | MOVE},
+    {FEATURE_NBD_SERVER, "exporting a disk", MAP},
+    {FEATURE_BLOCK_EXPORT_ADD, "exporting a disk", MAP},
+    {FEATURE_ALLOCATION_DEPTH, "telling which layer answers", MAP},
     {FEATURE_COMMIT_FINALIZE, "taking a snapshot back", SNAPSHOT | MOVE},
     {FEATURE_HMP, "flushing a layer", SNAPSHOT | MOVE},
     {FEATURE_STREAM_FINALIZE, "holding a stream before its pivot", MOVE},
@@ -84,8 +88,8 @@ plan_add_notes (Op *op)
 
 /* ---- a disk ---------------------------------------------------------------------------------- */
 
-static gboolean
-check_not_taken (Journal *journal, const char *vm, const char *disk, GError **error)
+gboolean
+plan_check_not_taken (Journal *journal, const char *vm, const char *disk, GError **error)
 {
   g_autofree char *other = journal ? journal_find_open (journal, vm, disk) : NULL;
   if (other == NULL)
@@ -132,7 +136,7 @@ plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **err
     fail (error, REFUSED, "disk '%s' is read-only", disk->name);
     return hint (error, "only a disk that the guest can write to gets a new active layer");
   }
-  if (!check_not_taken (journal, vm, disk->name, error))
+  if (!plan_check_not_taken (journal, vm, disk->name, error))
     return FALSE;
   if (disk->jobs->len > 0) {
     ChainJob *job = disk->jobs->pdata[0];

@@ -119,6 +119,17 @@ new_disk (Op *op, ChainDisk *found, World *world)
   return disk;
 }
 
+/* Map and the like: the chain stays, so that what is said of a new layer does not matter. */
+static gboolean
+add_region_disk (Plan *plan, ChainDisk *found, const RequestDisk *wanted, GError **error)
+{
+  if (!plan_check_region_disk (&plan->context, plan->journal, found, error))
+    return FALSE;
+  OpDisk *disk = new_disk (plan->op, found, plan->context.world);
+  op_name_disk (plan->op, disk);
+  return plan_add_regions (plan->op, disk, &plan->context, found, wanted, error);
+}
+
 static gboolean
 is_in (Op *op, const char *disk)
 {
@@ -138,6 +149,8 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
     return FALSE;
   if (is_in (op, found->name))
     return fail (error, USAGE, "disk '%s' is named twice", found->name);
+  if (!op_changes_chain (op))
+    return add_region_disk (plan, found, wanted, error);
   if (!plan_check_method (wanted, error) || !plan_check_disk (found, plan->journal, op->vm, error))
     return FALSE;
   if (wanted->format != NULL && !g_str_equal (wanted->format, "qcow2")) {
@@ -260,6 +273,12 @@ answered (Question *question, GError *bad)
 }
 
 static void
+on_iothread (GError *take_error, gpointer data)
+{
+  answered (data, take_error);
+}
+
+static void
 on_measured (const char *out, const GError *error, gpointer data)
 {
   Question *question = data;
@@ -298,6 +317,17 @@ ask (Plan *plan, OpDisk *disk, char **take_argv, ImageDone done)
   image_run ((const char *const *)argv, IMAGE_QUESTION, done, question);
 }
 
+static void
+ask_iothread (Plan *plan, OpDisk *disk)
+{
+  Question *question = g_new0 (Question, 1);
+  *question = (Question){.plan = plan, .disk = disk};
+  if (plan_ask_iothread (&plan->context, disk, on_iothread, question))
+    plan->asking++;
+  else
+    g_free (question);
+}
+
 static gboolean
 ask_images (Plan *plan)
 {
@@ -305,6 +335,8 @@ ask_images (Plan *plan)
     OpDisk *disk = op_disk (plan->op, i);
     if (plan->op->kind == OP_MOVE)
       ask (plan, disk, image_measure_args (disk->before, op_disk_dropped (disk)), on_measured);
+    if (!op_changes_chain (plan->op))
+      ask_iothread (plan, disk);
     if (plan->op->flags & OP_REUSE)
       ask (plan, disk, image_map_args (disk->to), on_mapped);
   }

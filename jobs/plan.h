@@ -31,9 +31,20 @@ char *plan_target (const Request *request, const RequestDisk *wanted, GError **e
 /* Appends the names (full) of the disks that the request leaves out. */
 gboolean plan_find_left_out (const Request *request, World *world, GPtrArray *ret_names, GError **error);
 
+/* plan-region.c: operations on regions of a disk, which leave its chain as it is. */
+gboolean plan_check_region_disk (const PlanContext *context, Journal *journal, ChainDisk *found,
+                                 GError **error);
+gboolean plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, ChainDisk *found,
+                           const RequestDisk *wanted, GError **error);
+/* May @disk's node be exported by this QEMU? FALSE: that is known already, and @answer never comes. */
+typedef void (*PlanAnswer) (GError *take_error, gpointer data);
+gboolean plan_ask_iothread (const PlanContext *context, OpDisk *disk, PlanAnswer answer,
+                            gpointer data);
+
 /* plan-checks.c: each is a refusal with reason and cure. */
 gboolean plan_check_vm (const PlanContext *context, const Request *request, GError **error);
 void plan_add_notes (Op *op);
+gboolean plan_check_not_taken (Journal *journal, const char *vm, const char *disk, GError **error);
 /* @journal is nullable: there is none yet. */
 gboolean plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **error);
 gboolean plan_check_target (Op *op, OpDisk *disk, World *world, GError **error);

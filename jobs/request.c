@@ -12,6 +12,7 @@ disk_free (gpointer data)
   g_free (disk->method);
   g_free (disk->device);
   g_free (disk->on_delete);
+  g_array_unref (disk->regions);
   g_free (disk);
 }
 
@@ -47,6 +48,7 @@ request_copy (const Request *request)
     to->device = g_strdup (from->device);
     to->on_delete = g_strdup (from->on_delete);
     to->left_out = from->left_out;
+    g_array_append_vals (to->regions, from->regions->data, from->regions->len);
   }
   return copy;
 }
@@ -68,6 +70,7 @@ request_add_disk (Request *request, const char *disk)
 {
   RequestDisk *added = g_new0 (RequestDisk, 1);
   added->disk = g_strdup (disk);
+  added->regions = g_array_new (FALSE, FALSE, sizeof (Region));
   g_ptr_array_add (request->disks, added);
   return added;
 }
@@ -91,6 +94,23 @@ find (Request *request, const char *disk)
     if (g_str_equal (((RequestDisk *)request->disks->pdata[i])->disk, disk))
       return request->disks->pdata[i];
   return NULL;
+}
+
+gboolean
+request_add_region (Request *request, const char *disk, guint64 start, guint64 length,
+                    GError **error)
+{
+  RequestDisk *found = find (request, disk);
+  Region region = {.start = start, .length = length};
+  if (found == NULL)
+    return fail (error, USAGE, "disk '%s' is not part of the request", disk);
+  if (request->kind != OP_MAP)
+    return fail (error, USAGE, "disk '%s': '%s' has no regions", disk,
+                 op_kind_name (request->kind));
+  if (start > G_MAXINT64 || length > G_MAXINT64)
+    return fail (error, USAGE, "disk '%s': no disk is that large", disk);
+  g_array_append_val (found->regions, region);
+  return TRUE;
 }
 
 gboolean

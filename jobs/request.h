@@ -10,6 +10,7 @@ typedef struct {
   char *method, *device;    /* of a snapshot; nullable: "qemu" */
   char *on_delete;          /* how it is merged later: "forward", "backward"; nullable */
   gboolean left_out;        /* not this one, where all others are meant */
+  GArray *regions;        /* Region: of a map or an allocation; empty: the whole disk */
 } RequestDisk;
 
 typedef struct _RechainRequest Request;
@@ -30,6 +31,9 @@ Request *request_new (OpKind kind);
 Request *request_copy (const Request *request);
 void request_free (Request *request);
 RequestDisk *request_add_disk (Request *request, const char *disk);
+/* @length 0: to the end of the disk. USAGE for a kind that has no regions. */
+gboolean request_add_region (Request *request, const char *disk, guint64 start, guint64 length,
+                             GError **error);
 /* USAGE for an option that this kind has not. */
 gboolean request_set_disk_option (Request *request, const char *disk, const char *option,
                                   const char *value, GError **error);

@@ -185,7 +185,7 @@ static gboolean
 is_as_before (Op *op, OpDisk *disk, World *world, GError **error)
 {
   g_auto (GStrv) before = chain_files (disk->before);
-  if (disk->before->len == 0)
+  if (disk->before->len == 0 || !op_changes_chain (op))
     return TRUE;
   return op_is_offline (op) ? disk_reads (disk, before, error)
                             : disk_shows (op, disk, world, before, error);

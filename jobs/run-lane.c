@@ -191,6 +191,36 @@ run (Lane *lane)
                  ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT, on_image, lane);
 }
 
+/* ---- work of our own ------------------------------------------------------------------------- */
+
+static void
+on_worked (const GError *error, gpointer data)
+{
+  Lane *lane = data;
+  g_autoptr (Runner) runner = lane->runner;
+  lane->work = NULL;
+  if (is_stale (lane))
+    return;
+  if (error != NULL)
+    lane_failed (lane, g_error_copy (error));
+  else
+    next (lane);
+}
+
+static void
+on_work_changed (gpointer data)
+{
+  runner_changed (((Lane *)data)->runner);
+}
+
+static void
+work (Lane *lane)
+{
+  Runner *runner = runner_ref (lane->runner);
+  WorkHost host = {.done = on_worked, .changed = on_work_changed, .data = lane};
+  lane->work = current (lane)->work (runner->op, lane->disk, &host);
+}
+
 /* ---- local acts and calm --------------------------------------------------------------------- */
 
 /* What a local act found out (the identity of a file, that the guest is held) is durable before the
@@ -291,6 +321,8 @@ go_on (Lane *lane)
     act (lane);
   else if (ask->record != NULL)
     act_on_record (lane);
+  else if (ask->work != NULL)
+    work (lane);
   else if (ask->job != NULL)
     wait_for_job (lane);
   else
@@ -371,6 +403,8 @@ lanes_abort (Runner *runner, RechainError code, const char *why)
       fail (&lane->error, code, "%s", why);
     if (lane->image != NULL)
       image_cancel (lane->image);
+    if (lane->work != NULL)
+      work_cancel (lane->work);
     if (lane->waiting_for != NULL || lane->calm != NULL)
       g_ptr_array_add (idle, lane);
   }
@@ -394,6 +428,8 @@ lanes_stop (Runner *runner)
     Lane *lane = runner->lanes->pdata[i];
     if (lane->image != NULL)
       image_cancel (lane->image);
+    if (lane->work != NULL)
+      work_cancel (lane->work);
     if (lane->calm != NULL)
       g_source_destroy (lane->calm);
     g_clear_pointer (&lane->calm, g_source_unref);

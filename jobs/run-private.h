@@ -27,6 +27,7 @@ typedef struct {
   GSource *calm;           /* the timer of a calm ask */
   guint calm_tries;
   ImageRun *image;
+  Work *work;
   GError *error;
 } Lane;
 

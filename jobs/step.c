@@ -14,6 +14,7 @@ steps_of (Op *op)
   static const Step *const live[N_OP_KINDS] = {
       [OP_SNAPSHOT] = snapshot_steps,
       [OP_MOVE] = move_steps,
+      [OP_MAP] = map_steps,
   };
   return op_is_offline (op) ? NULL : live[op->kind];
 }
@@ -94,6 +95,15 @@ ask_record (GPtrArray *asks, const char *says, AskRecord record)
   Ask *ask = add (asks);
   ask->says = g_strdup (says);
   ask->record = record;
+  return ask;
+}
+
+Ask *
+ask_work (GPtrArray *asks, const char *says, WorkStart work)
+{
+  Ask *ask = add (asks);
+  ask->says = g_strdup (says);
+  ask->work = work;
   return ask;
 }
 

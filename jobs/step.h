@@ -14,6 +14,7 @@
 
 #include "jobs/op.h"
 #include "jobs/status.h"
+#include "jobs/work.h"
 
 typedef enum { STEP_UNDOABLE, STEP_PIVOT, STEP_FINISH } StepKind;
 
@@ -25,8 +26,8 @@ typedef enum {
   SEEN_HALF, /* it began; what is there must be taken back or completed */
 } Seen;
 
-/* One thing to ask for, of QEMU, of qemu-img, of the file system or of the snapshots on record. Exactly
- * one of command, argv, local and record is set, or none where it only waits. */
+/* One thing to ask for, of QEMU, of qemu-img, of ourselves or of the snapshots on record. Exactly one
+ * of command, argv, local, work and record is set, or none where it only waits. */
 typedef struct Ask Ask;
 typedef gboolean (*AskLocal) (Op *op, OpDisk *disk, GError **error);
 /* Durable when it returns TRUE; twice is harmless. */
@@ -40,6 +41,7 @@ struct Ask {
   char **argv;       /* qemu-img */
   AskLocal local;    /* a short, synchronous act on the file system or on the operation's facts */
   AskRecord record;  /* in the journal, beside the operation itself */
+  WorkStart work;    /* a long act of ours in the main loop */
   const char *job;   /* then wait until this job ... */
   JobStatus wanted;  /* ... is at this status (borrowed from the operation's names) */
   gboolean no_facts; /* a local act that finds out nothing which must be recorded */
@@ -76,6 +78,7 @@ struct Step {
 extern const Step snapshot_steps[];
 extern const Step move_steps[];
 extern const Step fold_steps[];
+extern const Step map_steps[];
 
 /* NULL where there is no such operation offline, or none on a VM. */
 const Step *steps_of (Op *op);
@@ -90,6 +93,7 @@ Ask *ask_qmp (GPtrArray *asks, const char *command, Json *take_arguments);
 Ask *ask_run (GPtrArray *asks, char **take_argv);
 Ask *ask_local (GPtrArray *asks, const char *says, AskLocal local);
 Ask *ask_record (GPtrArray *asks, const char *says, AskRecord record);
+Ask *ask_work (GPtrArray *asks, const char *says, WorkStart work);
 Ask *ask_wait (GPtrArray *asks, const char *job, JobStatus wanted);
 /* {"execute":...,"arguments":...}, full; NULL where @ask is no QMP. */
 Json *ask_to_qmp (const Ask *ask);

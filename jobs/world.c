@@ -207,6 +207,27 @@ world_node_parents (World *world, const char *node)
   return found ? found->parents : 0;
 }
 
+GArray *
+world_depths (World *world, ChainDisk *disk)
+{
+  g_autoptr (GArray) depths = g_array_new (FALSE, FALSE, sizeof (guint));
+  ChainLayer *active = disk->layers->len > 0 ? disk->layers->pdata[0] : NULL;
+  Node *node = active ? world_find_node (world, active->node) : NULL;
+  guint layer = 0;
+  while (node != NULL && layer < disk->layers->len && depths->len < 2 * CHAIN_MAX_LAYERS) {
+    Node *below;
+    gboolean is_layer =
+        g_strcmp0 (node->name, ((ChainLayer *)disk->layers->pdata[layer])->node) == 0;
+    /* QEMU does not count through a "raw" node that shows a format. */
+    if (!is_layer && (node_kind (node, &below) != IS_FILTER || node->filter == NULL))
+      return NULL;
+    g_array_append_val (depths, layer);
+    layer += is_layer;
+    node = is_layer ? node_child (node, "backing") : below;
+  }
+  return layer == disk->layers->len ? g_steal_pointer (&depths) : NULL;
+}
+
 static int
 compare_names (gconstpointer a, gconstpointer b)
 {

@@ -27,6 +27,8 @@ typedef struct _QmpFeatures QmpFeatures;
   X (FEATURE_NODES_FLAT, "flat-nodes", "query-named-block-nodes", "flat")                          \
   X (FEATURE_BLOCK_EXPORTS, "block-exports", "query-block-exports", NULL)                          \
   X (FEATURE_BLOCK_EXPORT_ADD, "block-export-add", "block-export-add", NULL)                       \
+  X (FEATURE_NBD_SERVER, "nbd-server", "nbd-server-start", NULL)                                   \
+  X (FEATURE_ALLOCATION_DEPTH, "allocation-depth", "block-export-add", "type=nbd.allocation-depth") \
   X (FEATURE_HMP, "human-monitor-command", "human-monitor-command", NULL)                          \
   X (FEATURE_COPY_ON_READ_BOTTOM, "copy-on-read-bottom", "blockdev-add", "driver=copy-on-read.bottom")
 

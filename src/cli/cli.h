@@ -90,6 +90,8 @@ run_info (Cli *cli, GError **error);
 gboolean
 run_chain (Cli *cli, GError **error);
 gboolean
+run_map (Cli *cli, GError **error);
+gboolean
 run_snapshot_create (Cli *cli, GError **error);
 gboolean
 run_move (Cli *cli, GError **error);

@@ -51,6 +51,16 @@ const Command commands[] = {
      "in full; old layers stay unless --delete is given.",
      "rechain move web1 vda --to /new/web1.qcow2 --bandwidth 200M", OPERATION_EXITS},
 
+    {"map", "VM DISK | --offline IMAGE", "allocation map: which layer holds what", run_map, 1, 2,
+     BIT (OFFLINE) | BIT (FORMAT) | BIT (START) | BIT (LENGTH),
+     "Prints a strip with one character per slice of the disk (the letter of the layer that holds "
+     "most of it, small for zeros, a dot for what no layer has), the totals of each layer, and all "
+     "extents. The map of a running disk is read through a read-only NBD export on a private "
+     "socket, "
+     "which is removed afterwards; of an image, with --offline, by qemu-img. The guest runs on, and "
+     "what it writes meanwhile may be in the map or not.",
+     "rechain map web1 vda --start 1G --length 64M", "0 2 3 4 5 6 7 8"},
+
     {"job list", "VM", "jobs of a QEMU, ours and foreign", run_job_list, 1, 1, 0,
      "Prints all block jobs of the VM with their progress, and who started them.",
      "rechain job list web1", "0 3 5 6"},
@@ -144,7 +154,6 @@ const Command commands[] = {
     {"quiesce", "VM", "freeze guest filesystems"},
     {"thaw", "VM", "thaw guest filesystems"},
     {"op undo", "OP", "undo a finished operation"},
-    {"map", "VM DISK", "allocation map"},
     {"allocate", "VM DISK", "allocate a region"},
     {"vol create", "VOL", "a new volume"},
     {"vol clone", "SRC DST", "a new volume with the contents of another"},

@@ -33,6 +33,8 @@ typedef enum {
   X (NAME, 0, "name", "NAME", 0, "name of the snapshot; default: made from the time")              \
   X (XML, 0, "xml", "FILE", OPTION_NOT_BUILT, "read a libvirt document")                           \
   X (OFFLINE, 0, "offline", NULL, 0, "read an image that no process has open; there is no VM")     \
+  X (START, 0, "start", "SIZE", 0, "from this byte of the disk on")                                \
+  X (LENGTH, 0, "length", "SIZE", 0, "so many bytes; default: to the end of the disk")             \
   X (FOREIGN, 0, "foreign", NULL, 0, "also where the job is not one of rechain's")                 \
   X (OP, 0, "op", "OP", 0, "only this operation")                                                  \
   X (UNDO, 0, "undo", NULL, 0, "back; refused where the pivot took effect")                        \

@@ -40,6 +40,9 @@ void rechain_operation_recover_async (RechainOperation *operation, RechainDirect
                                       GCancellable *cancellable, GAsyncReadyCallback callback,
                                       gpointer user_data);
 
+/* What an operation of the kind map has read; borrowed, NULL before it is done. */
+Map *rechain_operation_get_map (RechainOperation *operation);
+
 /* documents.c; all full */
 Json *document_chain (World *world, const char *address, ChainDisk *only);
 Json *document_chain_offline (GPtrArray *layers);

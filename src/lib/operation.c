@@ -483,6 +483,12 @@ rechain_operation_to_json (RechainOperation *operation)
   return print_document (document_operation (op_of (operation)));
 }
 
+Map *
+rechain_operation_get_map (RechainOperation *operation)
+{
+  return op_disk (op_of (operation), 0)->map;
+}
+
 char *
 rechain_operation_progress_to_json (RechainOperation *operation)
 {

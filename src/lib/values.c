@@ -14,6 +14,7 @@ G_DEFINE_BOXED_TYPE (RechainRequest, rechain_request, rechain_request_copy, rech
 G_STATIC_ASSERT ((int)RECHAIN_STATE_STUCK == (int)OP_STUCK);
 G_STATIC_ASSERT ((int)RECHAIN_STATE_UNDOING == (int)OP_UNDOING);
 G_STATIC_ASSERT ((int)RECHAIN_KIND_MOVE == (int)OP_MOVE);
+G_STATIC_ASSERT ((int)RECHAIN_KIND_MAP == (int)OP_MAP);
 G_STATIC_ASSERT ((int)RECHAIN_FLAG_PIVOT_LIVE == (int)OP_PIVOT_LIVE);
 G_STATIC_ASSERT ((int)RECHAIN_FLAG_NO_UNDO == (int)OP_NO_UNDO);
 G_STATIC_ASSERT ((int)RECHAIN_FLAG_DELETE == (int)OP_DELETE);
@@ -101,6 +102,13 @@ rechain_request_set_disk_option (RechainRequest *request, const char *disk, cons
                                  const char *value, GError **error)
 {
   return request_set_disk_option (request, disk, option, value, error);
+}
+
+gboolean
+rechain_request_add_region (RechainRequest *request, const char *disk, guint64 start,
+                            guint64 length, GError **error)
+{
+  return request_add_region (request, disk, start, length, error);
 }
 
 void

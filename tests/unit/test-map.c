@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Maps: extents that merge, what qemu-img prints, regions of a disk. */
+#include "tests/unit/unit.h"
+
+#include "jobs/map-image.h"
+#include "src/common/error.h"
+
+#define SIZE 1000000u
+
+static GPtrArray *
+make_layers (guint n)
+{
+  GPtrArray *layers = g_ptr_array_new_with_free_func ((GDestroyNotify)chain_layer_free);
+  for (guint i = 0; i < n; i++) {
+    ChainLayer *layer = chain_layer_new ();
+    layer->file = g_strdup_printf ("/img/\"%u\".qcow2", i);
+    g_ptr_array_add (layers, layer);
+  }
+  return layers;
+}
+
+static gboolean
+append (const char *text, gsize length, gpointer data)
+{
+  g_string_append_len (data, text, (gssize)length);
+  return TRUE;
+}
+
+/* ---- extents --------------------------------------------------------------------------------- */
+
+static void
+neighbours_that_say_the_same_are_one_extent (void **state)
+{
+  g_autoptr (GPtrArray) layers = make_layers (2);
+  g_autoptr (Map) map = map_new (layers, SIZE, 0);
+  assert_true (map_add (map, 10, 0, TRUE, FALSE, NULL));
+  assert_true (map_add (map, 20, 0, TRUE, FALSE, NULL));
+  assert_true (map_add (map, 0, 1, TRUE, FALSE, NULL));
+  assert_true (map_add (map, 5, 0, TRUE, TRUE, NULL));
+  assert_true (map_add (map, 5, MAP_NOBODY, FALSE, TRUE, NULL));
+  assert_true (map_add (map, 5, 1, TRUE, FALSE, NULL));
+  assert_int_equal (map->extents->len, 4);
+  assert_int_equal (map_extent (map, 0)->length, 30);
+  assert_int_equal (map_extent (map, 3)->start, 40);
+  assert_int_equal (map_end (map), 45);
+  assert_int_equal (map_total (map, 0).allocated, 35);
+  assert_int_equal (map_total (map, 0).zero, 5);
+  assert_int_equal (map_total (map, MAP_NOBODY).allocated, 0);
+}
+
+static void
+what_no_disk_can_have_is_an_error (void **state)
+{
+  g_autoptr (GPtrArray) layers = make_layers (2);
+  g_autoptr (Map) map = map_new (layers, SIZE, 0);
+  g_autoptr (GError) error = NULL;
+  assert_false (map_add (map, 1, 2, TRUE, FALSE, &error));
+  g_clear_error (&error);
+  assert_false (map_add (map, G_MAXUINT64, 0, TRUE, FALSE, &error));
+  assert_int_equal (map->extents->len, 0);
+}
+
+static void
+the_number_of_extents_is_bounded (void **state)
+{
+  g_autoptr (GPtrArray) layers = make_layers (2);
+  g_autoptr (Map) map = map_new (layers, SIZE, 0);
+  g_autoptr (GError) error = NULL;
+  for (guint i = 0; i < MAP_MAX_EXTENTS; i++)
+    assert_true (map_add (map, 1, i % 2, TRUE, FALSE, NULL));
+  assert_false (map_add (map, 1, 0, TRUE, FALSE, &error));
+  assert_true (g_error_matches (error, RECHAIN_ERROR, REFUSED));
+}
+
+static void
+the_document_has_totals_and_names_as_they_are (void **state)
+{
+  g_autoptr (GPtrArray) layers = make_layers (2);
+  g_autoptr (Map) map = map_new (layers, SIZE, 100);
+  g_autoptr (GString) text = g_string_new (NULL);
+  map_add (map, 10, 1, TRUE, FALSE, NULL);
+  map_add (map, 20, MAP_NOBODY, FALSE, TRUE, NULL);
+  assert_true (map_write_json (map, NULL, "vda", append, text));
+  g_autoptr (Json) json = json_parse (text->str, -1);
+  Json *first = json_at (json_get (json, "extents"), 0);
+  assert_int_equal (json_get_int (first, "start"), 100);
+  assert_string_equal (json_get_str (first, "file"), "/img/\"1\".qcow2");
+  assert_false (json_has (json_at (json_get (json, "extents"), 1), "depth"));
+  assert_int_equal (json_get_int (json_get (json, "totals"), "unallocated"), 20);
+  assert_int_equal (json_get_int (json, "virtual-size"), SIZE);
+}
+
+static void
+a_region_lies_in_the_disk (void **state)
+{
+  Region whole = {0}, tail = {.start = 90}, beyond = {.start = 50, .length = 51},
+         behind = {.start = 100}, huge = {.start = 50, .length = G_MAXUINT64};
+  assert_true (region_clip (&whole, 100, NULL));
+  assert_int_equal (whole.length, 100);
+  assert_true (region_clip (&tail, 100, NULL));
+  assert_int_equal (tail.length, 10);
+  assert_false (region_clip (&beyond, 100, NULL));
+  assert_false (region_clip (&behind, 100, NULL));
+  assert_false (region_clip (&huge, 100, NULL));
+}
+
+/* ---- what qemu-img prints -------------------------------------------------------------------- */
+
+static const char printed[] =
+    "[{ \"start\": 0, \"length\": 400, \"depth\": 1, \"present\": true, \"zero\": false, "
+    "\"data\": true, \"offset\": 327680},\n"
+    "{ \"start\": 400, \"length\": 100, \"depth\": 0, \"present\": true, \"zero\": true, "
+    "\"data\": false, \"filename\": \"/a}b\\\"]\"},\n"
+    "{ \"start\": 500, \"length\": 500, \"depth\": 1, \"present\": false, \"zero\": true, "
+    "\"data\": false}]\n";
+
+static Map *
+parse (const char *text, gsize piece, GError **error)
+{
+  g_autoptr (GPtrArray) layers = make_layers (2);
+  Region all = {.start = 0, .length = 1000};
+  g_autoptr (MapParser) parser = map_parser_new (layers, 1000, all);
+  gsize length = strlen (text);
+  for (gsize i = 0; i < length; i += piece)
+    if (!map_parser_feed (parser, text + i, MIN (piece, length - i), error))
+      return NULL;
+  return map_parser_end (parser, error);
+}
+
+static void
+a_list_is_read_in_pieces_of_any_size (void **state)
+{
+  for (gsize piece = 1; piece <= sizeof printed; piece++) {
+    g_autoptr (GError) error = NULL;
+    g_autoptr (Map) map = parse (printed, piece, &error);
+    assert_null (error);
+    assert_int_equal (map->extents->len, 3);
+    assert_int_equal (map_extent (map, 0)->depth, 1);
+    assert_true (map_extent (map, 1)->zero);
+    assert_int_equal (map_extent (map, 2)->depth, MAP_NOBODY);
+  }
+}
+
+static void
+a_list_that_is_wrong_is_an_error (void **state)
+{
+  static const char *const wrong[] = {
+      "",
+      "[",
+      "{}",
+      "[]",
+      "[1]",
+      "]",
+      "[{\"start\":0,\"length\":1000,\"depth\":0,\"data\":true,\"present\":true}",
+      "[{\"start\":0,\"length\":999,\"depth\":0,\"data\":true,\"present\":true}]",
+      "[{\"start\":0,\"length\":1001,\"depth\":9,\"data\":true,\"present\":true}]",
+      "[{\"start\":0,\"length\":-1,\"depth\":0,\"data\":true,\"present\":true}]",
+      "[{\"start\":1,\"length\":999,\"depth\":0,\"data\":true,\"present\":true}]",
+      "[{\"start\":0,\"depth\":0,\"data\":true,\"present\":true}]",
+      "[{\"start\":0,\"length\":1000,\"depth\":0,\"data\":true}] x",
+      "[{\"start\":0,\"length\":99999999999999999999999,\"depth\":0,\"data\":true}]",
+      "[{\"start\":0,\"length\":1000,\"depth\":0,\"data\":maybe}]",
+      "[{\"start\":0,\"length\":\"1000\",\"depth\":0,\"data\":true}]",
+      "[{\"a\":[[[[[[[[]]]]]]]]}]",
+  };
+  for (guint i = 0; i < G_N_ELEMENTS (wrong); i++) {
+    g_autoptr (GError) error = NULL;
+    g_autoptr (Map) map = parse (wrong[i], 7, &error);
+    if (map != NULL || error == NULL)
+      fail_test ("'%s' was taken", wrong[i]);
+  }
+}
+
+/* A name of any length passes by; what is kept of the text is bounded. */
+static void
+a_name_of_any_length_passes_by (void **state)
+{
+  g_autoptr (GString) text = g_string_new ("[{\"start\":0,\"filename\":\"");
+  g_autoptr (GError) error = NULL;
+  for (guint i = 0; i < 100000; i++)
+    g_string_append (text, "\\\"");
+  g_string_append (text, "\",\"length\":1000,\"depth\":1,\"data\":true}]");
+  g_autoptr (Map) map = parse (text->str, 999, &error);
+  assert_null (error);
+  assert_int_equal (map->extents->len, 1);
+}
+
+int
+main (void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test (neighbours_that_say_the_same_are_one_extent),
+      cmocka_unit_test (what_no_disk_can_have_is_an_error),
+      cmocka_unit_test (the_number_of_extents_is_bounded),
+      cmocka_unit_test (the_document_has_totals_and_names_as_they_are),
+      cmocka_unit_test (a_region_lies_in_the_disk),
+      cmocka_unit_test (a_list_is_read_in_pieces_of_any_size),
+      cmocka_unit_test (a_list_that_is_wrong_is_an_error),
+      cmocka_unit_test (a_name_of_any_length_passes_by),
+  };
+  return cmocka_run_group_tests (tests, NULL, NULL);
+}
