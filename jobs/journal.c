@@ -574,13 +574,12 @@ match_disk (sqlite3_stmt *row, gpointer data)
   Search *search = data;
   g_autoptr (Json) plan = json_parse (row_text (row, 1), -1);
   Json *disks = json_get (plan, "disks");
-  for (gsize i = 0; i < json_length (disks); i++)
-    if (search->disk == NULL ||
-        g_strcmp0 (json_get_str (json_at (disks, i), "name"), search->disk) == 0) {
-      search->found = g_strdup (row_text (row, 0));
-      return FALSE;
-    }
-  return TRUE;
+  gboolean found = search->disk == NULL;
+  for (gsize i = 0; !found && i < json_length (disks); i++)
+    found = g_strcmp0 (json_get_str (json_at (disks, i), "name"), search->disk) == 0;
+  if (found)
+    search->found = g_strdup (row_text (row, 0));
+  return !found;
 }
 
 char *

@@ -22,10 +22,10 @@ static const Field disk_strings[] = {F (OpDisk, name),      F (OpDisk, qdev),
                                      F (OpDisk, job),       F (OpDisk, fold_job),
                                      F (OpDisk, attach_to), F (OpDisk, old_node),
                                      F (OpDisk, export),    F (OpDisk, socket)};
-static const Field op_strings[] = {F (Op, id), F (Op, name), F (Op, description), F (Op, vm),
-                                   F (Op, qemu)};
+static const Field op_strings[] = {F (Op, id), F (Op, name), F (Op, description),
+                                   F (Op, vm), F (Op, qemu), F (Op, agent)};
 static const Field op_numbers[] = {F (Op, qemu_start), F (Op, bandwidth), F (Op, timeout_ms),
-                                   F (Op, max_pause_ms)};
+                                   F (Op, max_pause_ms), F (Op, max_freeze_ms)};
 
 #define FIELD(type, object, field) (*(type *)(void *)((char *)(object) + (field).offset))
 
@@ -64,8 +64,8 @@ regions_to_json (GArray *regions)
   Json *all = json_array ();
   for (guint i = 0; regions != NULL && i < regions->len; i++) {
     Region *region = &g_array_index (regions, Region, i);
-    json_append (all, json_list (json_int ((gint64)region->start),
-                                 json_int ((gint64)region->length), NULL));
+    json_append (
+        all, json_list (json_int ((gint64)region->start), json_int ((gint64)region->length), NULL));
   }
   return all;
 }
@@ -189,8 +189,11 @@ op_facts_to_json (Op *op)
                                    "found", disk->found ? json_dup (disk->found) : NULL, NULL));
   }
   return json_make ("was_running", json_flag (op->was_running), "held", json_flag (op->held),
-                    "switched", json_flag (op->switched), "attempt", json_int (op->attempt),
-                    "pause_us", json_int ((gint64)op->pause_us), "bytes",
+                    "switched", json_flag (op->switched), "frozen", json_flag (op->frozen),
+                    "frozen_at_us", json_int (op->frozen_at_us), "filesystems",
+                    json_int (op->filesystems), "thawed_early", json_flag (op->thawed_early),
+                    "freeze_us", json_int ((gint64)op->freeze_us), "attempt",
+                    json_int (op->attempt), "pause_us", json_int ((gint64)op->pause_us), "bytes",
                     json_int ((gint64)op->bytes), "error", error_to_json (op->error), "left",
                     strvs_to_json (op->left), "removed", strvs_to_json (op->removed), "after",
                     strvs_to_json (op->after), "disks", disks, NULL);
@@ -252,6 +255,11 @@ op_from_json (Json *plan, Json *facts, GError **error)
   op->was_running = json_get_bool (facts, "was_running");
   op->held = json_get_bool (facts, "held");
   op->switched = json_get_bool (facts, "switched");
+  op->frozen = json_get_bool (facts, "frozen");
+  op->frozen_at_us = json_get_int (facts, "frozen_at_us");
+  op->filesystems = json_has (facts, "filesystems") ? json_get_int (facts, "filesystems") : -1;
+  op->thawed_early = json_get_bool (facts, "thawed_early");
+  op->freeze_us = (guint64)json_get_int (facts, "freeze_us");
   op->attempt = (guint)json_get_int (facts, "attempt");
   op->pause_us = (guint64)json_get_int (facts, "pause_us");
   op->bytes = (guint64)json_get_int (facts, "bytes");
@@ -262,7 +270,8 @@ op_from_json (Json *plan, Json *facts, GError **error)
   Json *disks = json_get (plan, "disks");
   for (gsize i = 0; i < json_length (disks); i++)
     ok &= disk_from_json (op, json_at (disks, i), json_at (json_get (facts, "disks"), i));
-  if (!ok || op->id == NULL || op->disks->len == 0 || steps_of (op) == NULL) {
+  if (!ok || op->id == NULL || (op->disks->len == 0 && op->kind != OP_QUIESCE) ||
+      steps_of (op) == NULL) {
     fail (error, FAILED, "the journal's record of operation '%s' is malformed",
           op->id ? op->id : "?");
     return NULL;

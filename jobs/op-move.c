@@ -6,6 +6,7 @@
  * kill at that moment would destroy data that the guest flushed long ago (qemu-facts, hazard 0). */
 #include "jobs/blocks.h"
 
+#include "jobs/freeze.h"
 #include "jobs/header.h"
 #include "src/common/fs.h"
 
@@ -141,7 +142,9 @@ deletes (Op *op)
 const Step move_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
+  QUIESCE_STEP,
   {SNAPSHOT_STEP, .kind = STEP_UNDOABLE},
+  {THAW_STEP, .kind = STEP_UNDOABLE},
   {.name = "stream",
    .says = "copy everything above the kept base into the new layer",
    .kind = STEP_UNDOABLE,

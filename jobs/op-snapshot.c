@@ -2,6 +2,7 @@
 /* Snapshot: a new, empty active layer over the old one, on all disks at one instant.
  * (QEMU: docs/interop/live-block-operations; libvirt: VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY) */
 #include "jobs/blocks.h"
+#include "jobs/freeze.h"
 
 #include "jobs/records.h"
 
@@ -16,7 +17,9 @@ record (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 const Step snapshot_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
+  QUIESCE_STEP,
   {SNAPSHOT_STEP, .kind = STEP_PIVOT, .verify = shows_planned_chain},
+  {THAW_STEP, .kind = STEP_FINISH},
   {.name = "record",
    .says = "put the snapshot on record",
    .kind = STEP_FINISH,

@@ -5,7 +5,8 @@
 
 #define MAX_ID 31 /* QEMU's limit for node names and job ids */
 
-static const char *const kind_names[] = {[OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move", [OP_MAP] = "map"};
+static const char *const kind_names[] = {
+    [OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move", [OP_MAP] = "map", [OP_QUIESCE] = "quiesce"};
 
 static const char *const state_names[] = {
 #define X(id, word) [id] = word,
@@ -110,6 +111,8 @@ op_new (OpKind kind)
   op->kind = kind;
   op->id = g_strdup_printf ("%08x", g_random_int ());
   op->max_pause_ms = 500;
+  op->max_freeze_ms = MAX_FREEZE_MS;
+  op->filesystems = -1;
   op->disks = g_ptr_array_new_with_free_func (disk_free);
   op->notes = g_ptr_array_new_with_free_func (g_free);
   op->left = g_ptr_array_new_with_free_func (strv_free);
@@ -149,6 +152,7 @@ op_free (Op *op)
   g_free (op->name);
   g_free (op->description);
   g_free (op->vm);
+  g_free (op->agent);
   g_free (op->qemu);
   g_ptr_array_unref (op->disks);
   g_ptr_array_unref (op->notes);

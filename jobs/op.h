@@ -14,6 +14,7 @@ typedef enum {
   OP_SNAPSHOT,
   OP_MOVE,
   OP_MAP,
+  OP_QUIESCE, /* freeze the guest's filesystems, and leave them frozen; has no disks */
   N_OP_KINDS,
 } OpKind;
 
@@ -41,12 +42,16 @@ OpState op_state_parse (const char *word); /* N_OP_STATES where unknown */
 gboolean op_state_is_end (OpState state);
 gboolean op_state_allows (OpState from, OpState to);
 
+#define MAX_FREEZE_MS 10000u /* default */
+
 typedef enum {
   OP_DELETE = 1 << 0,     /* remove layers that fall out of the chain */
   OP_RELATIVE = 1 << 1,   /* relative backing names */
   OP_REUSE = 1 << 2,      /* the target exists already */
   OP_NO_UNDO = 1 << 3,    /* on failure leave things for inspection */
   OP_PIVOT_LIVE = 1 << 4, /* no hold around a pivot */
+  OP_QUIESCED = 1 << 8,   /* the snapshot is taken of frozen filesystems */
+  OP_BEST_EFFORT = 1 << 9, /* ... and where the agent cannot freeze them, of others */
 } OpFlags;
 
 /* Which layer is authoritative after a pivot that was decided: the commit record. */
@@ -104,6 +109,7 @@ typedef struct {
   char *description; /* of the snapshot; nullable */
   gboolean on_record; /* snapshots on record name layers of its disks: they must follow */
   char *vm;   /* address of the monitor, absolute; NULL: offline, there is no VM */
+  char *agent; /* address of the guest agent; nullable */
   char *qemu; /* version string */
   pid_t qemu_pid;
   guint64 qemu_start; /* start time of that process in clock ticks after boot; 0 unknown */
@@ -112,14 +118,22 @@ typedef struct {
   OpFlags flags;
   guint64 bandwidth;    /* bytes/s over all disks, 0 = unlimited */
   guint64 timeout_ms, max_pause_ms;
+  guint64 max_freeze_ms; /* from asking for the freeze to asking for the thaw */
   GPtrArray *disks;     /* OpDisk* */
   GPtrArray *notes;     /* char*: what the user should know before it runs; not recorded */
+  gboolean was_frozen;  /* when it was planned; not recorded */
   /* -- facts -- */
   OpState state;
   OpDecision decided;
   gboolean was_running; /* the guest ran when the operation began */
   gboolean switched;    /* the snapshot was asked for: the new layers may hold writes */
   gboolean held;        /* the guest is stopped by us (recorded before we stop it) */
+  gboolean frozen;      /* the filesystems may be frozen by us (recorded before we ask for it) */
+  gint64 frozen_at_us;  /* since when, real time */
+  gint64 frozen_us;     /* the same, monotonic; not recorded */
+  gint64 filesystems;   /* that the agent says it froze; -1: it did not, or did not answer */
+  gboolean thawed_early; /* before the snapshot was known to be taken */
+  guint64 freeze_us;    /* from asking for the freeze to the end of the thaw */
   guint attempt;        /* of the fold */
   gint64 started_us, ended_us;
   gint64 held_us;       /* monotonic; not recorded */

@@ -103,6 +103,18 @@ plan_check_not_taken (Journal *journal, const char *vm, const char *disk, GError
   return hint (error, "rechain recover --op %s", other);
 }
 
+/* A freeze that was interrupted would be thawed by its recovery, in the middle of whatever this one
+ * is for. */
+gboolean
+plan_check_none_open (Journal *journal, const char *vm, GError **error)
+{
+  g_autofree char *other = journal ? journal_find_open (journal, vm, NULL) : NULL;
+  if (other == NULL)
+    return TRUE;
+  fail (error, REFUSED, "operation %s on this VM has not ended", other);
+  return hint (error, "wait for it; if its process is gone: rechain recover --op %s", other);
+}
+
 static gboolean
 check_layers (ChainDisk *disk, GError **error)
 {

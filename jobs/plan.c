@@ -16,7 +16,7 @@ typedef struct {
   Journal *journal;   /* to see other operations; NULL where there is none yet */
   GPtrArray *records; /* Record* of the VM */
   Op *op;
-  guint asking; /* qemu-img in flight */
+  guint asking; /* of qemu-img, and of the guest agent */
   GError *error;
   PlanReady callback;
   gpointer data;
@@ -212,6 +212,8 @@ fill (Plan *plan, const Request *request, GError **error)
   op->bandwidth = request->bandwidth;
   op->timeout_ms = request->timeout_ms;
   op->max_pause_ms = request->max_pause_ms;
+  op->max_freeze_ms = request->max_freeze_ms;
+  op->agent = g_strdup (request->agent);
   op->was_running = world_running (plan->context.world);
   plan_add_notes (op);
   GError *unreadable = NULL;
@@ -225,6 +227,8 @@ fill (Plan *plan, const Request *request, GError **error)
   if (!plan_check_vm (&plan->context, request, error) ||
       !plan_name_snapshot (op, request, plan->records, error))
     return FALSE;
+  if (request->kind == OP_QUIESCE)
+    return plan_check_none_open (plan->journal, op->vm, error);
   if (request->disks->len == 0 && request->kind != OP_SNAPSHOT)
     return fail (error, USAGE, "no disk is named");
   for (guint i = 0; i < request->disks->len; i++) {
@@ -259,17 +263,24 @@ tell (gpointer data)
   return G_SOURCE_REMOVE;
 }
 
+/* Takes @bad, nullable. */
 static void
-answered (Question *question, GError *bad)
+answered_plan (Plan *plan, GError *bad)
 {
-  Plan *plan = question->plan;
-  g_free (question);
   if (plan->error == NULL)
     plan->error = bad;
   else
     g_clear_error (&bad);
   if (--plan->asking == 0)
     tell (plan);
+}
+
+static void
+answered (Question *question, GError *bad)
+{
+  Plan *plan = question->plan;
+  g_free (question);
+  answered_plan (plan, bad);
 }
 
 static void
@@ -328,9 +339,47 @@ ask_iothread (Plan *plan, OpDisk *disk)
     g_free (question);
 }
 
-static gboolean
-ask_images (Plan *plan)
+/* The guest cannot be frozen for the reason @why, which is taken. In best effort the snapshot is
+ * taken all the same, and it is told of what: NULL. */
+static GError *
+without_freeze (Op *op, GError *why)
 {
+  const char *cause = rechain_error_get_cause (why);
+  if (why == NULL || !(op->flags & OP_BEST_EFFORT))
+    return why;
+  op->flags &= ~(guint)OP_QUIESCED;
+  g_ptr_array_add (op->notes,
+                   g_strdup_printf ("the guest's filesystems are not frozen: %s%s%s", why->message,
+                                    cause ? ": " : "", cause ? cause : ""));
+  g_error_free (why);
+  return NULL;
+}
+
+static void
+on_agent_checked (const GError *error, gpointer data)
+{
+  Plan *plan = data;
+  answered_plan (plan, without_freeze (plan->op, error ? g_error_copy (error) : NULL));
+}
+
+static void
+ask_agent_of (Plan *plan)
+{
+  Op *op = plan->op;
+  GError *error = NULL;
+  if (op->kind != OP_QUIESCE && !(op->flags & OP_QUIESCED))
+    return;
+  if (plan_check_agent (op, plan->context.world, on_agent_checked, plan, &error))
+    plan->asking++;
+  else
+    plan->error = without_freeze (op, error);
+}
+
+/* FALSE: nothing was to be asked. */
+static gboolean
+ask_around (Plan *plan)
+{
+  ask_agent_of (plan);
   for (guint i = 0; i < plan->op->disks->len; i++) {
     OpDisk *disk = op_disk (plan->op, i);
     if (plan->op->kind == OP_MOVE)
@@ -352,7 +401,7 @@ plan_make (const PlanContext *context, const Request *request, PlanReady callbac
                  .op = op_new (request->kind),
                  .callback = callback,
                  .data = data};
-  if (!fill (plan, request, &plan->error) || !ask_images (plan)) {
+  if (!fill (plan, request, &plan->error) || !ask_around (plan)) {
     g_autoptr (GSource) source = g_idle_source_new ();
     g_source_set_priority (source, G_PRIORITY_DEFAULT);
     g_source_set_callback (source, tell, plan, NULL);
@@ -362,21 +411,24 @@ plan_make (const PlanContext *context, const Request *request, PlanReady callbac
 
 /* ---- printing -------------------------------------------------------------------------------- */
 
+/* Appends to the lists in @row. */
 static void
-print_asks (const Step *step, Op *op, OpDisk *disk, Json *qmp, Json *argv, Json *local)
+print_asks (const Step *step, Op *op, OpDisk *disk, Json *row)
 {
   g_autoptr (GPtrArray) asks = step_asks (step, op, disk, NULL);
   for (guint i = 0; i < asks->len; i++) {
     Ask *ask = asks->pdata[i];
     if (ask->command != NULL)
-      json_append (qmp, ask_to_qmp (ask));
+      json_append (json_get (row, "qmp"), ask_to_qmp (ask));
+    else if (ask->agent != NULL)
+      json_append (json_get (row, "agent"), ask_to_qmp (ask));
     else if (ask->argv != NULL) {
       Json *words = json_array ();
       for (char **word = ask->argv; *word != NULL; word++)
         json_append (words, json_str (*word));
-      json_append (argv, words);
+      json_append (json_get (row, "argv"), words);
     } else if (ask->says != NULL)
-      json_append (local, json_str (ask->says));
+      json_append (json_get (row, "local"), json_str (ask->says));
   }
 }
 
@@ -387,13 +439,13 @@ plan_steps_to_json (Op *op)
   for (const Step *step = steps_of (op); step->name != NULL; step++) {
     if (step->applies != NULL && !step->applies (op))
       continue;
-    Json *qmp = json_array (), *argv = json_array (), *local = json_array ();
+    Json *row = json_make ("step", json_str (step->name), "kind",
+                           json_str (step_kind_name (step->kind)), "says", json_str (step->says),
+                           "qmp", json_array (), "argv", json_array (), "local", json_array (),
+                           "agent", json_array (), "undo", json_str (step->undo_says), NULL);
     for (guint i = 0; i < (step->once ? 1 : op->disks->len); i++)
-      print_asks (step, op, step->once ? NULL : op_disk (op, i), qmp, argv, local);
-    json_append (all, json_make ("step", json_str (step->name), "kind",
-                                 json_str (step_kind_name (step->kind)), "says",
-                                 json_str (step->says), "qmp", qmp, "argv", argv, "local", local,
-                                 "undo", json_str (step->undo_says), NULL));
+      print_asks (step, op, step->once ? NULL : op_disk (op, i), row);
+    json_append (all, row);
   }
   return all;
 }

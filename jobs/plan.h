@@ -47,6 +47,13 @@ void plan_add_notes (Op *op);
 gboolean plan_check_not_taken (Journal *journal, const char *vm, const char *disk, GError **error);
 /* @journal is nullable: there is none yet. */
 gboolean plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **error);
+/* No operation at all is open on @vm. */
+gboolean plan_check_none_open (Journal *journal, const char *vm, GError **error);
 gboolean plan_check_target (Op *op, OpDisk *disk, World *world, GError **error);
 gboolean plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error);
 gboolean plan_check_space (Op *op, GError **error);
+
+/* plan-agent.c: asks the guest agent whether it can freeze. FALSE: it could not be asked, and @callback
+ * does not come. Sets op->was_frozen. */
+typedef void (*PlanChecked) (const GError *error, gpointer data);
+gboolean plan_check_agent (Op *op, World *world, PlanChecked callback, gpointer data, GError **error);

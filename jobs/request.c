@@ -22,6 +22,7 @@ request_new (OpKind kind)
   Request *request = g_new0 (Request, 1);
   request->kind = kind;
   request->max_pause_ms = 500;
+  request->max_freeze_ms = MAX_FREEZE_MS;
   request->disks = g_ptr_array_new_with_free_func (disk_free);
   return request;
 }
@@ -34,9 +35,11 @@ request_copy (const Request *request)
   copy->description = g_strdup (request->description);
   copy->all_others = request->all_others;
   copy->allow = g_strdupv (request->allow);
+  copy->agent = g_strdup (request->agent);
   copy->bandwidth = request->bandwidth;
   copy->timeout_ms = request->timeout_ms;
   copy->max_pause_ms = request->max_pause_ms;
+  copy->max_freeze_ms = request->max_freeze_ms;
   copy->flags = request->flags;
   for (guint i = 0; i < request->disks->len; i++) {
     RequestDisk *from = request->disks->pdata[i];
@@ -61,6 +64,7 @@ request_free (Request *request)
   g_free (request->name);
   g_free (request->description);
   g_strfreev (request->allow);
+  g_free (request->agent);
   g_ptr_array_unref (request->disks);
   g_free (request);
 }

@@ -20,9 +20,11 @@ struct _RechainRequest {
   char *description;      /* of the snapshot; nullable */
   gboolean all_others;    /* also the writable disks that are not named */
   char **allow;           /* directories outside which no file may be named; NULL: anywhere */
+  char *agent;            /* address of the guest agent; nullable */
   guint64 bandwidth;      /* bytes/s, 0 = unlimited */
   guint64 timeout_ms;     /* 0 = never */
   guint64 max_pause_ms;
+  guint64 max_freeze_ms;
   OpFlags flags;
   GPtrArray *disks;       /* RequestDisk* */
 };

@@ -28,6 +28,7 @@ runner_end (Runner *runner)
   g_clear_pointer (&runner->deadline, g_source_unref);
   lanes_stop (runner);
   link_drop (runner);
+  runner_drop_agent (runner);
   g_clear_pointer (&runner->relay, qmp_relay_free);
   g_autoptr (GSource) source = g_idle_source_new ();
   g_source_set_priority (source, G_PRIORITY_DEFAULT);
@@ -59,6 +60,13 @@ let_guest_go (Runner *runner)
                       qmp_client_ref (runner->client));
 }
 
+static void
+stop_without_journal (Runner *runner)
+{
+  op_set_state (runner->op, OP_STUCK);
+  runner_end (runner);
+}
+
 /* The journal could not be written: from here on we may not act, except that nobody is left
  * standing. */
 void
@@ -70,15 +78,15 @@ runner_journal_failed (Runner *runner, GError *take_error)
   op->error = take_error;
   recode (&op->error, STUCK);
   hint (&op->error, "mend the journal, then: rechain recover --op %s", op->id);
-  op_set_state (op, OP_STUCK);
-  runner_end (runner);
+  if (!runner_thaw_first (runner, stop_without_journal))
+    stop_without_journal (runner);
 }
 
-void
-runner_finish (Runner *runner, OpState state)
+static void
+finish_now (Runner *runner)
 {
   GError *error = NULL;
-  OpState before = runner->op->state;
+  OpState before = runner->op->state, state = runner->last;
   op_set_state (runner->op, state);
   runner->op->ended_us = g_get_real_time ();
   if (!journal_release (runner->journal, runner->op, op_state_is_end (state), &error)) {
@@ -88,6 +96,15 @@ runner_finish (Runner *runner, OpState state)
     let_guest_go (runner);
     runner_end (runner);
   }
+}
+
+/* A quiesce that is done leaves the guest frozen. */
+void
+runner_finish (Runner *runner, OpState state)
+{
+  runner->last = state;
+  if (state == OP_DONE || !runner_thaw_first (runner, finish_now))
+    finish_now (runner);
 }
 
 static void
@@ -151,8 +168,14 @@ runner_get_stuck (Runner *runner, GError *take_error)
     op->error = take_error;
   }
   recode (&op->error, STUCK);
-  hint (&op->error, "rechain op show %s tells what was done; rechain recover --op %s goes on",
-        op->id, op->id);
+  if (op->frozen)
+    hint (&op->error,
+          "the guest may still be frozen: 'rechain thaw' thaws it once its agent answers, and then "
+          "'rechain recover --op %s' goes on",
+          op->id);
+  else
+    hint (&op->error, "rechain op show %s tells what was done; rechain recover --op %s goes on",
+          op->id, op->id);
   if (op->held)
     runner_note (runner, NULL, "intent",
                  "cancel the commit if it is not decided, and continue the guest");

@@ -162,6 +162,47 @@ send (Lane *lane)
                       ask->arguments ? json_dup (ask->arguments) : NULL, 0, on_reply, lane);
 }
 
+/* ---- the guest agent ------------------------------------------------------------------------- */
+
+static void
+ask_guest (Lane *lane);
+
+static void
+on_agent_reply (QmpAgent *agent, Json *ret, const GError *error, gpointer data)
+{
+  Lane *lane = data;
+  Runner *runner = lane->runner;
+  Ask *ask = current (lane);
+  gboolean silent = g_error_matches (error, RECHAIN_ERROR, UNREACHABLE);
+  if (silent && ask->patient && !lane->asked_again) {
+    lane->asked_again = TRUE;
+    ask_guest (lane);
+    return;
+  }
+  if (error != NULL && ask->tolerant)
+    note_refusal (lane, error);
+  if (ask->heard != NULL && (error == NULL || ask->tolerant))
+    ask->heard (runner->op, ret, qmp_agent_get_sent_us (agent));
+  if (error != NULL && !ask->tolerant)
+    lane_failed (lane, g_error_copy (error));
+  else
+    next (lane);
+}
+
+/* The agent ends with the runner, and then no reply comes. */
+static void
+ask_guest (Lane *lane)
+{
+  Ask *ask = current (lane);
+  GError *error = NULL;
+  QmpAgent *agent = runner_agent (lane->runner, &error);
+  if (agent == NULL)
+    lane_failed (lane, error);
+  else
+    qmp_agent_execute (agent, ask->agent, ask->arguments ? json_dup (ask->arguments) : NULL,
+                       ask->agent_ms, on_agent_reply, lane);
+}
+
 /* ---- qemu-img -------------------------------------------------------------------------------- */
 
 static void
@@ -315,6 +356,8 @@ go_on (Lane *lane)
     ask_calm (lane);
   else if (ask->command != NULL)
     send (lane);
+  else if (ask->agent != NULL)
+    ask_guest (lane);
   else if (ask->argv != NULL)
     run (lane);
   else if (ask->local != NULL)

@@ -218,6 +218,8 @@ try_again (gpointer data)
 void
 link_again (Runner *runner)
 {
+  if (runner_thaw_first (runner, link_again))
+    return;
   link_drop (runner);
   runner->reconnect_until = g_get_monotonic_time () + RECONNECT_MS * G_TIME_SPAN_MILLISECOND;
   g_debug ("operation %s: the connection to QEMU ended; connecting again", runner->op->id);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Shared by run.c (from the outside), run-step.c (which step, which direction), run-recover.c (where an
  * interrupted one goes on), run-look.c, run-end.c, run-lane.c (performing the asks of one step) and
- * run-link.c (the connection, and losing it). */
+ * run-link.c (the connection, and losing it) and run-thaw.c (frozen guests wait for nobody). */
 #pragma once
 
 #include "jobs/image.h"
 #include "jobs/run.h"
 #include "jobs/watch.h"
+#include "qmp/agent.h"
 #include "qmp/relay.h"
 
 /* Where in a table, and in which direction. */
@@ -23,6 +24,7 @@ typedef struct {
   GPtrArray *asks;
   guint at;
   gboolean running;
+  gboolean asked_again; /* a patient ask */
   const char *waiting_for; /* job id */
   GSource *calm;           /* the timer of a calm ask */
   guint calm_tries;
@@ -39,6 +41,7 @@ typedef struct {
 #define N_SAMPLES 8
 
 typedef void (*Looked) (Runner *runner, World *world);
+typedef void (*Thawed) (Runner *runner);
 
 struct _Runner {
   gint refs;
@@ -49,6 +52,7 @@ struct _Runner {
   QmpFeatures *features;
   JobWatch *watch;
   QmpRelay *relay;
+  QmpAgent *agent;    /* NULL until it is needed */
   guint listeners[2]; /* on the client: state, guest's I/O errors */
 
   Cursor main, fold;
@@ -66,6 +70,12 @@ struct _Runner {
   GError *failure;    /* of the fold */
   guint64 fold_least; /* the least that was left of it to copy, and when */
   gint64 fold_least_us;
+
+  GSource *freeze_limit; /* while the guest is frozen and the snapshot is not taken */
+  gboolean thaw_tried; /* outside the tables, since the guest was frozen */
+  guint thaw_tries;
+  Thawed after_thaw;   /* nullable */
+  OpState last;        /* the state in which it ends */
 
   char *cancelled;    /* why; NULL */
   gboolean lost;      /* the connection ended */
@@ -119,6 +129,16 @@ void lanes_on_lost (Runner *runner);
 /* @job, for which a lane waits, will not get there; the other lanes are ended too. */
 void lanes_fail_job (Runner *runner, const char *job, const char *words);
 void lanes_ended (Runner *runner);          /* in run-step.c */
+
+/* run-thaw.c */
+/* Borrowed; NULL with USAGE where its address is none. */
+QmpAgent *runner_agent (Runner *runner, GError **error);
+/* Thaws a guest that may be frozen by us, then calls @then (nullable), however that went. FALSE: there is
+ * nothing to thaw, or it was tried and the tables try again; @then does not come. */
+gboolean runner_thaw_first (Runner *runner, Thawed then);
+/* At every step: the freeze has an end. */
+void runner_watch_freeze (Runner *runner);
+void runner_drop_agent (Runner *runner);
 
 /* run-link.c */
 void link_attach (Runner *runner, QmpClient *client);

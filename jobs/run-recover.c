@@ -53,6 +53,12 @@ choose_direction (Runner *runner, World *world)
   runner_begin_step (runner);
 }
 
+static void
+look_and_choose (Runner *runner)
+{
+  runner_look_then (runner, choose_direction);
+}
+
 gboolean
 runner_recover (Runner *runner, RunDirection direction, RunnerEnded ended, RunnerChanged changed,
                 gpointer data, GError **error)
@@ -70,6 +76,7 @@ runner_recover (Runner *runner, RunDirection direction, RunnerEnded ended, Runne
   runner->resumed = TRUE;
   runner->recover = direction;
   link_lend (runner);
-  runner_look_then (runner, choose_direction);
+  if (!runner_thaw_first (runner, look_and_choose))
+    look_and_choose (runner);
   return TRUE;
 }

@@ -75,6 +75,8 @@ Seen
 runner_probe_all (Runner *runner, const Step *step)
 {
   guint yes = 0, no = 0, n = runner->op->disks->len;
+  if (n == 0)
+    return step->probe (runner->op, NULL, runner->world);
   for (guint i = 0; i < n; i++) {
     Seen seen = step->probe (runner->op, op_disk (runner->op, i), runner->world);
     yes += seen == SEEN_YES;
@@ -200,6 +202,7 @@ runner_begin_step (Runner *runner)
   if (table_ended (runner))
     return;
   const Step *step = runner_step (runner);
+  runner_watch_freeze (runner);
   if (step->applies != NULL && !step->applies (runner->op)) {
     cursor->at += cursor->back ? -1 : 1;
     runner_begin_step (runner);
@@ -284,6 +287,8 @@ lanes_ended (Runner *runner)
     if (lane->disk != NULL && runner->op->disks->len > 1)
       prefix (&first, "disk '%s'", lane->disk->name);
   }
+  if (first == NULL && !runner->in_fold && !back && runner->op->thawed_early)
+    fail (&first, FAILED, "the guest was thawed before the snapshot was taken");
   if (first != NULL)
     step_failed (runner, first);
   else if (back ? step->probe != NULL : step->verify != NULL)
@@ -301,7 +306,7 @@ say_intent (Op *op, GError **error)
   g_autoptr (GString) disks = g_string_new (NULL);
   for (guint i = 0; i < op->disks->len; i++)
     g_string_append_printf (disks, "%s%s", i ? "," : "", op_disk (op, i)->name);
-  prefix (error, "%s %s", op_kind_name (op->kind), disks->str);
+  prefix (error, "%s%s%s", op_kind_name (op->kind), disks->len ? " " : "", disks->str);
 }
 
 static void
@@ -317,6 +322,8 @@ remember (Runner *runner, GError *take_error)
 static void
 turn_back (Runner *runner)
 {
+  if (runner_thaw_first (runner, turn_back))
+    return;
   if (runner->op->flags & OP_NO_UNDO) {
     GError *error = NULL;
     fail (&error, STUCK, "left for inspection, as asked");
@@ -334,7 +341,7 @@ static void
 judge_failed_pivot (Runner *runner, World *world)
 {
   const Step *step = runner_step (runner);
-  if (runner_probe_all (runner, step) == SEEN_YES) {
+  if (runner_probe_all (runner, step) == SEEN_YES && !runner->op->thawed_early) {
     g_clear_error (&runner->op->error);
     step_done (runner);
     return;

@@ -118,6 +118,7 @@ runner_unref (Runner *runner)
     g_source_destroy (runner->deadline);
   g_clear_pointer (&runner->deadline, g_source_unref);
   link_drop (runner);
+  runner_drop_agent (runner);
   g_clear_pointer (&runner->relay, qmp_relay_free);
   g_clear_pointer (&runner->lanes, g_ptr_array_unref);
   g_clear_pointer (&runner->world, world_free);

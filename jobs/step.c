@@ -15,6 +15,7 @@ steps_of (Op *op)
       [OP_SNAPSHOT] = snapshot_steps,
       [OP_MOVE] = move_steps,
       [OP_MAP] = map_steps,
+      [OP_QUIESCE] = quiesce_steps,
   };
   return op_is_offline (op) ? NULL : live[op->kind];
 }
@@ -50,6 +51,7 @@ ask_free (Ask *ask)
     return;
   g_free (ask->says);
   g_free (ask->command);
+  g_free (ask->agent);
   json_object_put (ask->arguments);
   g_strfreev (ask->argv);
   g_free (ask);
@@ -69,6 +71,16 @@ ask_qmp (GPtrArray *asks, const char *command, Json *take_arguments)
   Ask *ask = add (asks);
   ask->command = g_strdup (command);
   ask->arguments = take_arguments;
+  return ask;
+}
+
+Ask *
+ask_agent (GPtrArray *asks, const char *command, guint ms, AskHeard heard)
+{
+  Ask *ask = add (asks);
+  ask->agent = g_strdup (command);
+  ask->agent_ms = ms;
+  ask->heard = heard;
   return ask;
 }
 
@@ -119,9 +131,10 @@ ask_wait (GPtrArray *asks, const char *job, JobStatus wanted)
 Json *
 ask_to_qmp (const Ask *ask)
 {
-  if (ask->command == NULL)
+  const char *command = ask->command ? ask->command : ask->agent;
+  if (command == NULL)
     return NULL;
-  return json_make ("execute", json_str (ask->command), "arguments",
+  return json_make ("execute", json_str (command), "arguments",
                     ask->arguments ? json_dup (ask->arguments) : NULL, NULL);
 }
 
@@ -129,10 +142,10 @@ char *
 ask_describe (const Ask *ask)
 {
   g_autoptr (GString) text = g_string_new (NULL);
-  if (ask->command != NULL) {
+  if (ask->command != NULL || ask->agent != NULL) {
     g_autoptr (Json) qmp = ask_to_qmp (ask);
     g_autofree char *line = json_line (qmp);
-    g_string_append (text, line);
+    g_string_append_printf (text, "%s%s", ask->agent ? "guest agent: " : "", line);
   } else if (ask->argv != NULL) {
     for (guint i = 0; ask->argv[i] != NULL; i++) {
       g_autofree char *quoted = g_shell_quote (ask->argv[i]);

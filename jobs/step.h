@@ -26,18 +26,26 @@ typedef enum {
   SEEN_HALF, /* it began; what is there must be taken back or completed */
 } Seen;
 
-/* One thing to ask for, of QEMU, of qemu-img, of ourselves or of the snapshots on record. Exactly one
- * of command, argv, local, work and record is set, or none where it only waits. */
+/* One thing to ask for, of QEMU, of the guest agent, of qemu-img, of ourselves or of the snapshots on
+ * record. Exactly one of command, agent, argv, local, work and record is set, or none where it only
+ * waits. */
 typedef struct Ask Ask;
 typedef gboolean (*AskLocal) (Op *op, OpDisk *disk, GError **error);
 /* Durable when it returns TRUE; twice is harmless. */
 struct _Journal;
 typedef gboolean (*AskRecord) (struct _Journal *journal, Op *op, GError **error);
+/* Puts among the facts what the agent answered; @ret is NULL where a tolerant ask was refused. @sent_us:
+ * when it was asked, monotonic. */
+typedef void (*AskHeard) (Op *op, Json *ret, gint64 sent_us);
 
 struct Ask {
   char *says;        /* for the journal and the plan; nullable where the command speaks for itself */
   char *command;     /* QMP */
   Json *arguments;
+  char *agent;       /* a command of the guest agent */
+  guint agent_ms;    /* its deadline */
+  AskHeard heard;    /* nullable */
+  gboolean patient;  /* asked once more, over a new connection, where the agent does not answer */
   char **argv;       /* qemu-img */
   AskLocal local;    /* a short, synchronous act on the file system or on the operation's facts */
   AskRecord record;  /* in the journal, beside the operation itself */
@@ -79,6 +87,7 @@ extern const Step snapshot_steps[];
 extern const Step move_steps[];
 extern const Step fold_steps[];
 extern const Step map_steps[];
+extern const Step quiesce_steps[];
 
 /* NULL where there is no such operation offline, or none on a VM. */
 const Step *steps_of (Op *op);
@@ -90,12 +99,13 @@ void ask_free (Ask *ask);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Ask, ask_free)
 /* Each appends one and returns it, so that a flag can be set on it. */
 Ask *ask_qmp (GPtrArray *asks, const char *command, Json *take_arguments);
+Ask *ask_agent (GPtrArray *asks, const char *command, guint ms, AskHeard heard);
 Ask *ask_run (GPtrArray *asks, char **take_argv);
 Ask *ask_local (GPtrArray *asks, const char *says, AskLocal local);
 Ask *ask_record (GPtrArray *asks, const char *says, AskRecord record);
 Ask *ask_work (GPtrArray *asks, const char *says, WorkStart work);
 Ask *ask_wait (GPtrArray *asks, const char *job, JobStatus wanted);
-/* {"execute":...,"arguments":...}, full; NULL where @ask is no QMP. */
+/* {"execute":...,"arguments":...}, full; NULL where @ask is neither for QEMU nor for the agent. */
 Json *ask_to_qmp (const Ask *ask);
 /* Full: one line for people and for the journal. */
 char *ask_describe (const Ask *ask);

@@ -120,6 +120,8 @@ on_command (FakeAgent *agent, const char *command, Json *arguments)
   gboolean is_sync = g_str_equal (command, "guest-sync-delimited");
   if (!is_sync)
     g_ptr_array_add (agent->log, g_strdup (command));
+  if (agent->hook != NULL && !is_sync)
+    agent->hook (agent, command, agent->data);
   const char *refuse = agent->refuse, *silent = agent->silent, *gone = agent->hang_up,
              *garble = agent->garble;
   if (agent->after && (is_hit (agent, silent, command) || is_hit (agent, gone, command))) {

@@ -7,7 +7,8 @@
 
 #include <gio/gio.h>
 
-typedef struct {
+typedef struct FakeAgent FakeAgent;
+struct FakeAgent {
   char *path;
   guint filesystems; /* that it freezes and thaws */
   gboolean frozen;
@@ -27,7 +28,10 @@ typedef struct {
   GSocketConnection *connection;
   GSource *readable, *writable;
   GString *in, *out;
-} FakeAgent;
+
+  void (*hook) (FakeAgent *agent, const char *command, gpointer data); /* before each command */
+  gpointer data;
+};
 
 FakeAgent *fake_agent_new (const char *path);
 void fake_agent_free (FakeAgent *agent);

@@ -7,7 +7,7 @@
 
 #include "jobs/blocks.h"
 
-static const Step *const tables[] = {snapshot_steps, move_steps, fold_steps};
+static const Step *const tables[] = {snapshot_steps, move_steps, fold_steps, quiesce_steps};
 
 static void
 undoable_steps_come_first_then_one_pivot_then_the_finish (void **state)
@@ -43,6 +43,8 @@ static const struct {
 } exceptions[] = {
     {"flush", "a flush changes nothing that would have to be taken back, or could be seen", TRUE,
      TRUE},
+    {"thaw", "a guest that is thawed again is frozen by nobody; without asking it cannot be seen",
+     TRUE, TRUE},
     {"fold-commit", "it starts jobs one by one; fold-copy sees them", FALSE, TRUE},
     {"complete", "its outcome is the same job's next status, which the pivot sees", FALSE, TRUE},
 };
@@ -141,6 +143,14 @@ a_move_asks_in_these_words (void **state)
   op->bandwidth = 10 << 20;
   op->mask_protocol = TRUE;
   check_golden ("move", op, move_steps);
+}
+
+static void
+a_quiesced_snapshot_asks_in_these_words (void **state)
+{
+  g_autoptr (Op) op = op_for_test (OP_SNAPSHOT, "/img", 1);
+  op->flags |= OP_QUIESCED;
+  check_golden ("quiesced", op, snapshot_steps);
 }
 
 static void
@@ -359,6 +369,7 @@ main (void)
       cmocka_unit_test (a_pivot_that_commits_says_which_layer_it_decides_for),
       cmocka_unit_test (a_snapshot_asks_in_these_words),
       cmocka_unit_test (a_move_asks_in_these_words),
+      cmocka_unit_test (a_quiesced_snapshot_asks_in_these_words),
       cmocka_unit_test (a_fold_asks_in_these_words),
       cmocka_unit_test (the_bandwidth_is_shared_between_the_disks),
       cmocka_unit_test (odd_names_in_a_plan_are_quoted),
