@@ -8,12 +8,25 @@
 #include <sys/stat.h>
 
 static ChainLayer *
-old_layer (OpDisk *disk, guint i)
+old_layer (OpDisk *disk, int i)
 {
   return disk->before->pdata[i];
 }
 
 /* ---- make ------------------------------------------------------------------------------------ */
+
+/* An overlay is backed by the active layer until it pivots, a copy by what it is to keep. */
+static const char *
+first_format (OpDisk *disk)
+{
+  return disk->mode == MODE_MIRROR ? disk->backing_format : old_layer (disk, 0)->format;
+}
+
+static gboolean
+is_raw (OpDisk *disk)
+{
+  return g_strcmp0 (disk->to_format, "raw") == 0;
+}
 
 static gboolean
 create_part (Op *op, OpDisk *disk, GError **error)
@@ -22,7 +35,9 @@ create_part (Op *op, OpDisk *disk, GError **error)
   if (!file_create_new (disk->part, old->file, &disk->id, error))
     return FALSE;
   disk->made = TRUE;
-  return overlay_write (disk->part, old->virtual_size, disk->backing_first, old->format, error);
+  return is_raw (disk) ? file_resize (disk->part, old->virtual_size, error)
+                       : overlay_write (disk->part, old->virtual_size, disk->backing_first,
+                                        first_format (disk), error);
 }
 
 static gboolean
@@ -87,10 +102,13 @@ make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ChainLayer *old = old_layer (disk, 0);
   if (op->flags & OP_REUSE)
     return;
-  g_autofree char *create =
-      g_strdup_printf ("write an empty qcow2 image of %" G_GUINT64_FORMAT
-                       " bytes, backed by %s (%s), into %s, owned like %s",
-                       old->virtual_size, disk->backing_first, old->format, disk->part, old->file);
+  g_autofree char *backed =
+      disk->backing_first
+          ? g_strdup_printf (" backed by %s (%s),", disk->backing_first, first_format (disk))
+          : g_strdup ("");
+  g_autofree char *create = g_strdup_printf (
+      "write an empty %s image of %" G_GUINT64_FORMAT " bytes,%s into %s, owned like %s",
+      is_raw (disk) ? "raw" : "qcow2", old->virtual_size, backed, disk->part, old->file);
   g_autofree char *name = g_strdup_printf ("name it %s", disk->to);
   ask_local (asks, create, create_part);
   ask_local (asks, "sync it", sync_part)->no_facts = TRUE;
@@ -146,19 +164,25 @@ file_options (OpDisk *disk)
 Json *
 layer_options (OpDisk *disk, Json *take_file, const char *backing)
 {
-  return json_make ("driver", json_str ("qcow2"), "node-name", json_str (disk->node), "file",
-                    take_file, "backing", backing ? json_str (backing) : json_null (), "discard",
-                    json_str ("unmap"), "detect-zeroes",
-                    json_str (json_get_str (disk->cache, "detect-zeroes")), "cache",
-                    cache_of (disk), NULL);
+  Json *link = is_raw (disk) ? NULL : backing ? json_str (backing) : json_null ();
+  return json_make (
+      "driver", json_str (is_raw (disk) ? "raw" : "qcow2"), "node-name", json_str (disk->node),
+      "file", take_file, "backing", link, "discard", json_str ("unmap"), "detect-zeroes",
+      json_str (json_get_str (disk->cache, "detect-zeroes")), "cache", cache_of (disk), NULL);
 }
 
-/* Both nodes in one command: QEMU takes less than half the time of two, and its main loop is the
+/* The target of a shallow mirror is backed by the node that it is to keep: with none, the guest
+ * would read zeros after the pivot (qemu-reference, fact 5). An overlay gets its backing by the
+ * snapshot.
+ *
+ * Both nodes in one command: QEMU takes less than half the time of two, and its main loop is the
  * guest's (docs/qemu-findings.md). */
 void
 attach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_qmp (asks, "blockdev-add", layer_options (disk, file_options (disk), NULL));
+  gboolean kept = disk->mode == MODE_MIRROR && (guint)disk->base < disk->before->len;
+  const char *backing = kept ? old_layer (disk, disk->base)->node : NULL;
+  ask_qmp (asks, "blockdev-add", layer_options (disk, file_options (disk), backing));
 }
 
 /* A file node alone: left by a deletion of two, or by an operation that added it by itself. */
@@ -296,7 +320,7 @@ drop_node (const char *node, GPtrArray *asks)
 gboolean
 nodes_are_dropped (Op *op, OpDisk *disk, World *world, GError **error)
 {
-  for (guint i = 0; i < op_disk_dropped (disk); i++) {
+  for (int i = disk->first; i < disk->base; i++) {
     const char *nodes[] = {old_layer (disk, i)->node, old_layer (disk, i)->protocol_node};
     for (guint k = 0; k < G_N_ELEMENTS (nodes); k++)
       if (is_ours_to_delete (world, nodes[k]) && world_node_parents (world, nodes[k]) == 0)
@@ -309,7 +333,7 @@ void
 drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   guint expected = 0; /* parents that this list itself removes first */
-  for (guint i = 0; i < op_disk_dropped (disk); i++) {
+  for (int i = disk->first; i < disk->base; i++) {
     ChainLayer *layer = old_layer (disk, i);
     if (!is_ours_to_delete (world, layer->node)) {
       /* An earlier try may have got no further than the format node. */
@@ -333,12 +357,12 @@ drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static gboolean
 remove_dropped (Op *op, OpDisk *disk, GError **error)
 {
-  for (guint i = 0; i < op_disk_dropped (disk); i++) {
+  for (int i = disk->first; i < disk->base; i++) {
     ChainLayer *layer = old_layer (disk, i);
     if (file_is_locked (layer->file))
       return fail (error, REFUSED, "'%s' is open in another process; it is not removed",
                    layer->file);
-    if (!file_remove (layer->file, *(FileId *)disk->old_ids->pdata[i], error))
+    if (!file_remove (layer->file, *(FileId *)disk->old_ids->pdata[i - disk->first], error))
       return FALSE;
   }
   return TRUE;
@@ -348,9 +372,9 @@ void
 drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   g_autoptr (GString) says = g_string_new ("remove");
-  for (guint i = 0; i < op_disk_dropped (disk); i++)
+  for (int i = disk->first; i < disk->base; i++)
     g_string_append_printf (says, " %s", old_layer (disk, i)->file);
-  if ((op->flags & OP_DELETE) && op_disk_dropped (disk) > 0)
+  if ((op->flags & OP_DELETE) && disk->first < disk->base)
     ask_local (asks, says->str, remove_dropped);
 }
 

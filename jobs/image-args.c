@@ -58,13 +58,14 @@ storage_spec (const char *file)
                     json_str (file), NULL);
 }
 
-/* The first @n layers as one name, with every format named and the link below the last one cut; full. */
+/* @layers[from..to) as one name, with every format named and the link below the last one cut; full.
+ */
 static char *
-chain_name (GPtrArray *layers, guint n)
+chain_name (GPtrArray *layers, guint from, guint to)
 {
   g_autoptr (Json) spec = NULL;
   /* From the last one up, each holding the one below it. */
-  for (guint i = MIN (n, layers->len); i-- > 0;) {
+  for (guint i = MIN (to, layers->len); i-- > from;) {
     const ChainLayer *layer = layers->pdata[i];
     Json *below = spec ? g_steal_pointer (&spec) : json_null ();
     spec = json_make ("driver", json_str (layer->format), "file",
@@ -81,7 +82,7 @@ chain_name (GPtrArray *layers, guint n)
 char **
 image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length)
 {
-  g_autofree char *name = chain_name (layers, layers->len);
+  g_autofree char *name = chain_name (layers, 0, layers->len);
   g_autofree char *from = g_strdup_printf ("--start-offset=%" G_GUINT64_FORMAT, start);
   g_autofree char *bytes = g_strdup_printf ("--max-length=%" G_GUINT64_FORMAT, length);
   const char *args[] = {"qemu-img", "map", "--output=json", from, bytes, name, NULL};
@@ -89,10 +90,10 @@ image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length)
 }
 
 char **
-image_measure_args (GPtrArray *layers, guint n)
+image_measure_args (GPtrArray *layers, guint from, guint to, const char *format)
 {
-  g_autofree char *name = chain_name (layers, n);
-  const char *args[] = {"qemu-img", "measure", "-U", "--output=json", "-O", "qcow2", name, NULL};
+  g_autofree char *name = chain_name (layers, from, to);
+  const char *args[] = {"qemu-img", "measure", "-U", "--output=json", "-O", format, name, NULL};
   return g_strdupv ((char **)args);
 }
 

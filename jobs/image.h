@@ -48,9 +48,9 @@ void image_cancel (ImageRun *run);
 /* qemu-img create -f FORMAT -u -b BACKING -F BACKING_FORMAT FILE SIZE; backing nullable. */
 char **image_create_args (const char *file, const char *format, const char *backing,
                           const char *backing_format, guint64 size);
-/* qemu-img measure -U --output=json -O qcow2 "json:{...}" over @layers[0..n), with every format named
- * and the link below the last one cut, so it counts exactly what these layers hold together. */
-char **image_measure_args (GPtrArray *layers, guint n);
+/* qemu-img measure -U --output=json -O FORMAT "json:{...}" over @layers[from..to), with every format
+ * named and the link below the last one cut, so it counts exactly what these layers hold together. */
+char **image_measure_args (GPtrArray *layers, guint from, guint to, const char *format);
 /* "required" and "fully-allocated" of a measure reply, bytes. */
 gboolean image_measure_parse (const char *out, guint64 *ret_required, guint64 *ret_full, GError **error);
 /* qemu-img map -U --output=json "json:{...}" over the qcow2 image @file alone, without what backs it. */

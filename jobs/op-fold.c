@@ -2,6 +2,7 @@
 /* Fold: the undo of a snapshot. Active commit of the overlay back into the layer under it, and the
  * two-phase pivot: with the guest held, both layers are equal when the commit record is written, so
  * at every instant exactly one of them is authoritative (design, "The two-phase pivot"). */
+#include "jobs/blocks-hold.h"
 #include "jobs/blocks.h"
 
 /* Node of the layer under the overlay, as QEMU has it now. */
@@ -57,42 +58,17 @@ end_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   end_job (world, disk->fold_job, asks);
 }
 
-static gboolean
-note_hold (Op *op, OpDisk *disk, GError **error)
+static void
+start_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  op->held = TRUE;
-  op->held_us = g_get_monotonic_time ();
-  return TRUE;
+  if (needs_fold (op, disk, world) && (world == NULL || world_job (world, disk->fold_job) == NULL))
+    ask_commit (op, disk, world, asks);
 }
 
-static gboolean
-note_release (Op *op, OpDisk *disk, GError **error)
-{
-  if (op->held && op->held_us > 0)
-    op->pause_us = MAX (op->pause_us, (guint64)(g_get_monotonic_time () - op->held_us));
-  op->held = FALSE;
-  return TRUE;
-}
-
-/* All jobs are started by one lane, since a QEMU before 7.2 can crash when such a job starts while
- * writes are in flight (qemu-reference, fact 6): there the guest is stopped for that moment. */
 static void
 start_commits (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  gboolean stop = op->start_held && world != NULL && world_running (world);
-  if (stop) {
-    ask_local (asks, "note that the guest is stopped by us", note_hold);
-    ask_qmp (asks, "stop", NULL);
-  }
-  for (guint i = 0; i < op->disks->len; i++) {
-    OpDisk *d = op_disk (op, i);
-    if (needs_fold (op, d, world) && (world == NULL || world_job (world, d->fold_job) == NULL))
-      ask_commit (op, d, world, asks);
-  }
-  if (stop) {
-    ask_qmp (asks, "cont", NULL);
-    ask_local (asks, "note that the guest runs", note_release);
-  }
+  start_jobs_held (op, world, start_commit, asks);
 }
 
 static void
@@ -102,61 +78,13 @@ copy_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     ask_wait (asks, disk->fold_job, JOB_READY);
 }
 
-/* While the guest is held it waits for what remains to be copied. */
-static void
-lift_limit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
-{
-  if (op->bandwidth == 0 || !needs_fold (op, disk, world))
-    return;
-  Json *arguments = json_make ("device", json_str (disk->fold_job), "speed", json_int (0), NULL);
-  ask_qmp (asks, "block-job-set-speed", arguments)->tolerant = TRUE;
-}
-
-/* "Held" is recorded before the guest is stopped: whoever comes after us knows whom to continue. */
-static void
-hold (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
-{
-  for (guint i = 0; i < op->disks->len; i++)
-    lift_limit (op, op_disk (op, i), world, asks);
-  Ask *calm = ask_local (asks, "wait until what remains fits into the pause budget", NULL);
-  calm->calm = TRUE;
-  if (world != NULL && !world_running (world))
-    return;
-  ask_local (asks, "note that the guest is stopped by us", note_hold);
-  ask_qmp (asks, "stop", NULL);
-}
-
-static gboolean
-is_quiesced (Op *op)
-{
-  return (op->flags & OP_PIVOT_LIVE) == 0;
-}
-
-static void
-release (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
-{
-  /* Stopped by us, or by QEMU because the overlay could not be written (werror): its requests are
-   * tried again on the old layer. A guest that somebody else stopped stays stopped. */
-  gboolean stopped = world && !world_running (world);
-  gboolean io_error = stopped && g_strcmp0 (world_run_state (world), "io-error") == 0;
-  if (world == NULL || (stopped && (op->held || (io_error && op->was_running))))
-    ask_qmp (asks, "cont", NULL);
-  ask_local (asks, "note that the guest runs", note_release);
-}
-
 /* One job may have started and the next one not. */
 static void
 end_commits (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   for (guint i = 0; i < op->disks->len; i++)
     end_job (world, op_disk (op, i)->fold_job, asks);
-  release (op, NULL, world, asks);
-}
-
-static Seen
-is_held (Op *op, OpDisk *disk, World *world)
-{
-  return op->held ? SEEN_YES : SEEN_NO;
+  release_guest (op, NULL, world, asks);
 }
 
 static void
@@ -226,10 +154,11 @@ const Step fold_steps[] = {
    .kind = STEP_UNDOABLE,
    .once = TRUE,
    .looks = TRUE,
-   .applies = is_quiesced,
-   .ask = hold,
-   .probe = is_held,
-   .undo = release,
+   .patient = TRUE,
+   .applies = op_holds,
+   .ask = hold_guest,
+   .probe = guest_is_held,
+   .undo = release_guest,
    .undo_says = "continue the guest"},
   {.name = "complete",
    .says = "bring both layers to the same contents",
@@ -252,7 +181,7 @@ const Step fold_steps[] = {
    .kind = STEP_FINISH,
    .once = TRUE,
    .looks = TRUE,
-   .ask = release},
+   .ask = release_guest},
   {.name = "fold-settle",
    .says = "flush the old layer",
    .kind = STEP_FINISH,

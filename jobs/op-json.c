@@ -21,7 +21,9 @@ static const Field disk_strings[] = {F (OpDisk, name),      F (OpDisk, qdev),
                                      F (OpDisk, node),      F (OpDisk, file_node),
                                      F (OpDisk, job),       F (OpDisk, fold_job),
                                      F (OpDisk, attach_to), F (OpDisk, old_node),
-                                     F (OpDisk, export),    F (OpDisk, socket)};
+                                     F (OpDisk, export),    F (OpDisk, socket),
+                                     F (OpDisk, receiver),  F (OpDisk, header),
+                                     F (OpDisk, to_format), F (OpDisk, backing_old)};
 static const Field op_strings[] = {F (Op, id), F (Op, name), F (Op, description),
                                    F (Op, vm), F (Op, qemu), F (Op, agent)};
 static const Field op_numbers[] = {F (Op, qemu_start), F (Op, bandwidth), F (Op, timeout_ms),
@@ -86,11 +88,12 @@ regions_from_json (Json *all)
 static Json *
 disk_to_json (OpDisk *disk)
 {
-  Json *json =
-      json_make ("base", json_int (disk->base), "needed", json_int ((gint64)disk->needed),
-                 "has_needed", json_flag (disk->has_needed), "free", json_int ((gint64)disk->free),
-                 "cache", disk->cache ? json_dup (disk->cache) : NULL, "details",
-                 disk->details ? json_dup (disk->details) : NULL, NULL);
+  Json *json = json_make ("mode", json_int (disk->mode), "apart", json_flag (disk->apart), "first",
+                          json_int (disk->first), "base", json_int (disk->base), "needed",
+                          json_int ((gint64)disk->needed), "has_needed",
+                          json_flag (disk->has_needed), "free", json_int ((gint64)disk->free),
+                          "cache", disk->cache ? json_dup (disk->cache) : NULL, "details",
+                          disk->details ? json_dup (disk->details) : NULL, NULL);
   put_strings (json, disk, disk_strings, G_N_ELEMENTS (disk_strings));
   json_set (json, "on_delete", json_str (merge_direction_name (disk->on_delete)));
   Json *before = json_array ();
@@ -204,6 +207,9 @@ disk_from_json (Op *op, Json *json, Json *facts)
 {
   OpDisk *disk = op_add_disk (op, NULL);
   get_strings (json, disk, disk_strings, G_N_ELEMENTS (disk_strings));
+  disk->mode = (OpMode)json_get_int (json, "mode");
+  disk->apart = json_get_bool (json, "apart");
+  disk->first = (int)json_get_int (json, "first");
   disk->base = (int)json_get_int (json, "base");
   disk->on_delete = merge_direction_parse (json_get_str (json, "on_delete"));
   disk->needed = (guint64)json_get_int (json, "needed");

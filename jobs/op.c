@@ -6,7 +6,15 @@
 #define MAX_ID 31 /* QEMU's limit for node names and job ids */
 
 static const char *const kind_names[] = {
-    [OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move", [OP_MAP] = "map", [OP_QUIESCE] = "quiesce"};
+    [OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move", [OP_PULL] = "pull", [OP_COMMIT] = "commit",
+    [OP_MERGE] = "merge",       [OP_COPY] = "copy", [OP_MAP] = "map",   [OP_QUIESCE] = "quiesce",
+};
+
+/* Of six characters at most: they end the names of jobs. */
+static const char *const mode_names[] = {
+    [MODE_NONE] = "stream",          [MODE_STREAM] = "stream", [MODE_COMMIT] = "commit",
+    [MODE_COMMIT_ACTIVE] = "commit", [MODE_MIRROR] = "mirror",
+};
 
 static const char *const state_names[] = {
 #define X(id, word) [id] = word,
@@ -30,6 +38,12 @@ const char *
 op_kind_name (OpKind kind)
 {
   return kind_names[kind];
+}
+
+const char *
+op_mode_name (OpMode mode)
+{
+  return mode_names[mode];
 }
 
 const char *
@@ -126,10 +140,11 @@ op_disk_free (OpDisk *disk)
 {
   if (disk == NULL)
     return;
-  char *strings[] = {disk->name,      disk->qdev,          disk->drive,   disk->to,
-                     disk->part,      disk->backing_first, disk->backing, disk->backing_format,
-                     disk->node,      disk->file_node,     disk->job,     disk->fold_job,
-                     disk->attach_to, disk->old_node,      disk->export,  disk->socket};
+  char *strings[] = {disk->name,      disk->qdev,          disk->drive,    disk->to,
+                     disk->part,      disk->backing_first, disk->backing,  disk->backing_format,
+                     disk->node,      disk->file_node,     disk->job,      disk->fold_job,
+                     disk->attach_to, disk->old_node,      disk->receiver, disk->header,
+                     disk->to_format, disk->backing_old,   disk->export,   disk->socket};
   for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (strings[i]);
   g_clear_pointer (&disk->before, g_ptr_array_unref);
@@ -193,12 +208,16 @@ op_is_offline (const Op *op)
   return op->vm == NULL;
 }
 
-/* Of kinds that change the chain of a disk. */
+/* Of kinds that change the chain of a disk. The identities of dropped layers are missing only in
+ * what an older version recorded. */
 static gboolean
 has_chain (OpDisk *disk)
 {
-  return disk->before->len > 0 && disk->base >= 0 && (guint)disk->base <= disk->before->len &&
-         disk->node && disk->old_node && disk->job && disk->fold_job;
+  gboolean range =
+      disk->first >= 0 && disk->first <= disk->base && (guint)disk->base <= disk->before->len &&
+      (disk->old_ids->len == 0 || disk->old_ids->len == (guint)(disk->base - disk->first));
+  return disk->before->len > 0 && range && (guint)disk->mode < N_OP_MODES && disk->node &&
+         disk->old_node && disk->job && disk->fold_job;
 }
 
 static gboolean
@@ -217,8 +236,8 @@ gboolean
 op_disk_is_whole (Op *op, OpDisk *disk)
 {
   static gboolean (*const checks[]) (OpDisk *) = {
-      [OP_SNAPSHOT] = has_new_layer,
-      [OP_MOVE] = has_new_layer,
+      [OP_SNAPSHOT] = has_new_layer, [OP_MOVE] = has_new_layer, [OP_PULL] = has_chain,
+      [OP_COMMIT] = has_chain,       [OP_MERGE] = has_chain,    [OP_COPY] = has_new_layer,
       [OP_MAP] = has_export,
   };
   return disk->name != NULL && checks[op->kind](disk);
@@ -244,17 +263,17 @@ op_name_disk (Op *op, OpDisk *disk)
     g_string_truncate (safe, MIN (safe->len, room - strlen (suffix) - 1));
     g_string_append_printf (safe, ".%s", suffix);
   }
-  if (disk->to != NULL) {
-    g_autofree char *dir = g_path_get_dirname (disk->to);
-    disk->part = g_strdup_printf ("%s%s.rc-%s-%u.part", dir, g_str_equal (dir, "/") ? "" : "/",
-                                  op->id, disk->index);
-  }
-  disk->node = our_name (op, safe->str, "ov");
-  disk->file_node = our_name (op, safe->str, "ovf");
   disk->old_node = our_name (op, safe->str, "old");
-  disk->job = our_name (op, safe->str, "stream");
+  disk->job = our_name (op, safe->str, op_mode_name (disk->mode));
   disk->fold_job = our_name (op, safe->str, "fold");
   disk->export = our_name (op, safe->str, "nbd");
+  if (disk->to == NULL)
+    return;
+  g_autofree char *dir = g_path_get_dirname (disk->to);
+  disk->part = g_strdup_printf ("%s%s.rc-%s-%u.part", dir, g_str_equal (dir, "/") ? "" : "/",
+                                op->id, disk->index);
+  disk->node = our_name (op, safe->str, "ov");
+  disk->file_node = our_name (op, safe->str, "ovf");
 }
 
 gboolean
@@ -277,28 +296,52 @@ op_find_disk (Op *op, OpDisk *disk, World *world)
   return NULL;
 }
 
-guint
-op_disk_dropped (OpDisk *disk)
+gboolean
+op_disk_switches (OpDisk *disk)
 {
-  return (guint)disk->base;
+  return disk->mode == MODE_COMMIT_ACTIVE || disk->mode == MODE_MIRROR;
+}
+
+gboolean
+op_switches (Op *op)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    if (op_disk_switches (op_disk (op, i)))
+      return TRUE;
+  return FALSE;
 }
 
 char **
 op_disk_planned_chain (OpDisk *disk)
 {
   g_autoptr (GPtrArray) files = g_ptr_array_new ();
-  if (disk->to != NULL)
+  if (disk->to != NULL && !disk->apart)
     g_ptr_array_add (files, g_strdup (disk->to));
-  for (guint i = (guint)disk->base; i < disk->before->len; i++)
-    g_ptr_array_add (files, g_strdup (((ChainLayer *)disk->before->pdata[i])->file));
+  for (guint i = 0; i < disk->before->len; i++)
+    if (disk->apart || (int)i < disk->first || (int)i >= disk->base)
+      g_ptr_array_add (files, g_strdup (((ChainLayer *)disk->before->pdata[i])->file));
   g_ptr_array_add (files, NULL);
   return (char **)g_ptr_array_free (g_steal_pointer (&files), FALSE);
+}
+
+static const char *
+receiver_format (OpDisk *disk)
+{
+  for (guint i = 0; disk->to == NULL && i < disk->before->len; i++) {
+    ChainLayer *layer = disk->before->pdata[i];
+    if (g_strcmp0 (layer->file, disk->receiver) == 0)
+      return layer->format;
+  }
+  return disk->to_format ? disk->to_format : "qcow2";
 }
 
 OpAbsorbed
 op_disk_absorbed (Op *op, OpDisk *disk)
 {
-  if (op->kind == OP_SNAPSHOT)
+  if (op->kind == OP_SNAPSHOT || disk->apart)
     return (OpAbsorbed){0};
-  return (OpAbsorbed){.count = op_disk_dropped (disk), .file = disk->to, .format = "qcow2"};
+  return (OpAbsorbed){.first = (guint)disk->first,
+                      .count = (guint)(disk->base - disk->first),
+                      .file = disk->receiver,
+                      .format = receiver_format (disk)};
 }

@@ -13,12 +13,26 @@
 typedef enum {
   OP_SNAPSHOT,
   OP_MOVE,
+  OP_PULL,
+  OP_COMMIT,
+  OP_MERGE,
+  OP_COPY,
   OP_MAP,
   OP_QUIESCE, /* freeze the guest's filesystems, and leave them frozen; has no disks */
   N_OP_KINDS,
 } OpKind;
 
 const char *op_kind_name (OpKind kind);
+
+/* How one disk gets its new chain. In one operation each disk may have its own. */
+typedef enum {
+  MODE_NONE,          /* an overlay and no more */
+  MODE_STREAM,        /* block-stream: data is pulled up */
+  MODE_COMMIT,        /* block-commit of inner layers: data is pushed down, the guest stays where it is */
+  MODE_COMMIT_ACTIVE, /* block-commit of the active layer, and a pivot to the layer that received it */
+  MODE_MIRROR,        /* blockdev-mirror into a new file, and a pivot to it */
+  N_OP_MODES,
+} OpMode;
 
 /* The life of an operation. Law, not observation: op_set_state() is the only way. */
 #define OP_STATES(X)                                                                               \
@@ -50,6 +64,8 @@ typedef enum {
   OP_REUSE = 1 << 2,      /* the target exists already */
   OP_NO_UNDO = 1 << 3,    /* on failure leave things for inspection */
   OP_PIVOT_LIVE = 1 << 4, /* no hold around a pivot */
+  OP_SHALLOW = 1 << 5,    /* copy: only the active layer */
+  OP_NO_PIVOT = 1 << 6,   /* copy: leave a point-in-time copy, the guest stays where it is */
   OP_QUIESCED = 1 << 8,   /* the snapshot is taken of frozen filesystems */
   OP_BEST_EFFORT = 1 << 9, /* ... and where the agent cannot freeze them, of others */
 } OpFlags;
@@ -74,13 +90,21 @@ typedef struct {
   char *name;            /* of the disk */
   char *qdev, *drive;    /* how to find it again; nullable */
   GPtrArray *before;     /* ChainLayer*, active first */
-  int base;              /* index into before of the layer to keep; before->len: none (flatten) */
-  char *to;              /* the new active layer, absolute; NULL where there is to be none */
-  char *part;            /* its name while it is made; carries the operation's id */
+  OpMode mode;
+  int first, base;       /* before[first..base) falls out of the chain; base is before->len where
+                            nothing is kept below (flatten) */
+  char *receiver;        /* file that the data goes into */
+  char *header;          /* file whose header gets the name of another backing file; nullable */
+  char *to;              /* the new active layer, absolute; nullable where none is made */
+  gboolean apart;        /* @to does not become part of the chain */
+  char *to_format;       /* its format; NULL: qcow2 */
+  char *part;            /* its name while it is made; carries the operation's id; nullable */
   char *backing_first;   /* backing name written when it is made: the old active layer */
-  char *backing;         /* backing name it has in the end; nullable (flattened) */
+  char *backing_old;     /* backing name that @header has now; nullable */
+  char *backing;         /* backing name that @header has in the end; nullable (flattened) */
   char *backing_format;  /* nullable */
-  char *node, *file_node; /* its node names */
+  char *node;            /* node that the data goes into: of @to, or one of the old chain */
+  char *file_node;       /* node of the file of @to; nullable */
   char *old_node;        /* for the old active layer, should QEMU have to open it again */
   char *job, *fold_job;  /* job ids */
   char *attach_to;       /* root node of the disk when it is a filter; else NULL */
@@ -168,8 +192,11 @@ gboolean op_set_state (Op *op, OpState state);
 
 /* The disk of @op in the world; NULL where it is gone. */
 ChainDisk *op_find_disk (Op *op, OpDisk *disk, World *world);
-/* How many layers of the old chain fall out. */
-guint op_disk_dropped (OpDisk *disk);
+/* The guest's disk goes to another active layer by a job that must be held while it does. */
+gboolean op_disk_switches (OpDisk *disk);
+gboolean op_switches (Op *op);
+/* QEMU's word for what the job of a mode does. */
+const char *op_mode_name (OpMode mode);
 /* Chain that the disk is to have in the end, full. */
 char **op_disk_planned_chain (OpDisk *disk);
 /* Which layers of the old chain are no more in the end, and which layer has their data then. */

@@ -63,14 +63,10 @@ divide_up (guint64 value, guint64 by)
 /* Field by field in the order of the specification; what is not named is zero: no encryption, no
  * internal snapshot, no feature bits, zlib. */
 static void
-put_header (Image *image, guint64 size, const char *backing, const char *backing_format)
+put_header (Image *image, guint64 size)
 {
-  gsize format_length = strlen (backing_format);
-  gsize name_at = HEADER_LENGTH + 8 + ((format_length + 7) & ~(gsize)7) + 8;
   put32 (image, 0, MAGIC);
   put32 (image, 4, 3); /* version */
-  put64 (image, 8, name_at);
-  put32 (image, 16, (guint32)strlen (backing));
   put32 (image, 20, CLUSTER_BITS);
   put64 (image, 24, size);
   put32 (image, 36, (guint32)image->l1_entries);
@@ -79,10 +75,19 @@ put_header (Image *image, guint64 size, const char *backing, const char *backing
   put32 (image, 56, 1); /* clusters of the refcount table */
   put32 (image, 96, 4); /* refcount order: 2^4 bits */
   put32 (image, 100, HEADER_LENGTH);
+  /* The end of extensions is eight zeros. */
+}
+
+static void
+put_backing (Image *image, const char *backing, const char *backing_format)
+{
+  gsize format_length = strlen (backing_format);
+  gsize name_at = HEADER_LENGTH + 8 + ((format_length + 7) & ~(gsize)7) + 8;
+  put64 (image, 8, name_at);
+  put32 (image, 16, (guint32)strlen (backing));
   put32 (image, HEADER_LENGTH, EXT_BACKING_FORMAT);
   put32 (image, HEADER_LENGTH + 4, (guint32)format_length);
   memcpy (image->header + HEADER_LENGTH + 8, backing_format, format_length);
-  /* The end of extensions is eight zeros. */
   memcpy (image->header + name_at, backing, strlen (backing));
 }
 
@@ -127,12 +132,14 @@ overlay_write (const char *path, guint64 size, const char *backing, const char *
   g_autoptr (Image) image = g_new0 (Image, 1);
   image->l1_entries = divide_up (size, (guint64)CLUSTER * (CLUSTER / 8));
   image->clusters = AT_L1 + divide_up (image->l1_entries * 8, CLUSTER);
-  if (strlen (backing) > MAX_BACKING || strlen (backing_format) > MAX_FORMAT)
+  if (backing != NULL && (strlen (backing) > MAX_BACKING || strlen (backing_format) > MAX_FORMAT))
     return fail (error, USAGE, "the name of the backing file '%s' does not fit into a header",
                  backing);
   if (size == 0 || size % 512 != 0 || image->l1_entries > MAX_L1)
     return fail (error, USAGE, "an image of %" G_GUINT64_FORMAT " bytes cannot be made", size);
-  put_header (image, size, backing, backing_format);
+  put_header (image, size);
+  if (backing != NULL)
+    put_backing (image, backing, backing_format);
   put_refcounts (image);
   int fd = open (path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0)

@@ -8,6 +8,8 @@
 #include "src/common/size.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,20 +27,26 @@ typedef struct {
 
 #define SNAPSHOT (1u << OP_SNAPSHOT)
 #define MOVE     (1u << OP_MOVE)
+#define STREAMS  (MOVE | 1u << OP_PULL | 1u << OP_MERGE)
+#define COMMITS  (1u << OP_COMMIT | 1u << OP_MERGE)
+#define COPY     (1u << OP_COPY)
 #define MAP      (1u << OP_MAP)
+#define ALL      (SNAPSHOT | STREAMS | COMMITS | COPY)
 
 static const Need needs[] = {
     {FEATURE_TRANSACTION, "switching disks at one instant", SNAPSHOT | MOVE},
-    {FEATURE_BLOCKDEV_ADD, "opening the new layer", SNAPSHOT | MOVE},
+    {FEATURE_BLOCKDEV_ADD, "opening the new layer", SNAPSHOT | MOVE | COPY},
     {FEATURE_BLOCKDEV_SNAPSHOT, "taking a snapshot", SNAPSHOT | MOVE},
-    {FEATURE_JOB_VERBS, "holding a job before its pivot", SNAPSHOT | MOVE},
-    {FEATURE_QUERY_JOBS, "reading a job's outcome", SNAPSHOT | MOVE},
+    {FEATURE_JOB_VERBS, "holding a job before its pivot", ALL},
+    {FEATURE_QUERY_JOBS, "reading a job's outcome", ALL},
     {FEATURE_NBD_SERVER, "exporting a disk", MAP},
     {FEATURE_BLOCK_EXPORT_ADD, "exporting a disk", MAP},
     {FEATURE_ALLOCATION_DEPTH, "telling which layer answers", MAP},
     {FEATURE_COMMIT_FINALIZE, "taking a snapshot back", SNAPSHOT | MOVE},
-    {FEATURE_HMP, "flushing a layer", SNAPSHOT | MOVE},
-    {FEATURE_STREAM_FINALIZE, "holding a stream before its pivot", MOVE},
+    {FEATURE_COMMIT_FINALIZE, "holding a commit before its pivot", COMMITS},
+    {FEATURE_HMP, "flushing a layer", ALL},
+    {FEATURE_STREAM_FINALIZE, "holding a stream before its pivot", STREAMS},
+    {FEATURE_BLOCKDEV_MIRROR, "copying a disk", COPY},
 };
 
 gboolean
@@ -186,35 +194,69 @@ check_directory (const char *to, GError **error)
   return errnum == EROFS ? recode (error, PERMISSION) : FALSE;
 }
 
+/* The file that backs what is made: an overlay's is the active layer, a copy's what it is to keep.
+ */
+static ChainLayer *
+first_backing (OpDisk *disk)
+{
+  guint i = disk->mode == MODE_MIRROR ? (guint)disk->base : 0;
+  return i < disk->before->len ? disk->before->pdata[i] : NULL;
+}
+
 /* What check_reuse() wants, as a command line. */
 static gboolean
 hint_reusable (OpDisk *disk, GError **error)
 {
-  ChainLayer *active = disk->before->pdata[0];
-  return hint (error, "qemu-img create -f qcow2 -u -b '%s' -F %s '%s' %" G_GUINT64_FORMAT,
-               active->file, active->format, disk->to, active->virtual_size);
+  ChainLayer *active = disk->before->pdata[0], *backing = first_backing (disk);
+  const char *format = disk->to_format ? disk->to_format : "qcow2";
+  if (backing == NULL)
+    return hint (error, "qemu-img create -f %s '%s' %" G_GUINT64_FORMAT, format, disk->to,
+                 active->virtual_size);
+  return hint (error, "qemu-img create -f %s -u -b '%s' -F %s '%s' %" G_GUINT64_FORMAT, format,
+               backing->file, backing->format, disk->to, active->virtual_size);
 }
 
-/* The file that is to be reused must be what we would have made. That it is empty is asked of
- * qemu-img, later. */
+static gboolean
+size_of_raw (const char *file, guint64 *ret_size, GError **error)
+{
+  int fd = open (file, O_RDONLY | O_CLOEXEC);
+  off_t end = fd < 0 ? -1 : lseek (fd, 0, SEEK_END);
+  int errnum = errno;
+  if (fd >= 0)
+    close (fd);
+  *ret_size = (guint64)MAX (end, 0);
+  return end >= 0 || fail_errno (error, errnum, "look at '%s'", file);
+}
+
+static gboolean
+differs (const char *file, const char *wanted)
+{
+  return file == NULL || wanted == NULL ? file != wanted : !path_same_file (file, wanted);
+}
+
+/* The file that is to be reused must be what we would have made. That an overlay is empty is asked
+ * of qemu-img, later. */
 static gboolean
 check_reuse (OpDisk *disk, GError **error)
 {
   g_auto (ImageHeader) header = {0};
-  ChainLayer *active = disk->before->pdata[0];
-  if (!image_header_read (disk->to, &header, error))
+  ChainLayer *active = disk->before->pdata[0], *wanted = first_backing (disk);
+  gboolean raw = g_strcmp0 (disk->to_format, "raw") == 0;
+  if (raw ? !size_of_raw (disk->to, &header.virtual_size, error)
+          : !image_header_read (disk->to, &header, error))
     return prefix (error, "reuse '%s'", disk->to);
   g_autofree char *dir = g_path_get_dirname (disk->to);
   g_autofree char *backing = header.backing ? chain_file_in (dir, header.backing) : NULL;
-  if (!header.is_qcow2)
+  if (!raw && !header.is_qcow2)
     fail (error, REFUSED, "reuse '%s': it is not a qcow2 image", disk->to);
   else if (header.virtual_size != active->virtual_size)
     fail (error, REFUSED,
           "reuse '%s': its size is %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT, disk->to,
           header.virtual_size, active->virtual_size);
-  else if (!path_same_file (backing, active->file))
-    fail (error, REFUSED, "reuse '%s': its backing file is '%s' and not the active image '%s'",
-          disk->to, header.backing ? header.backing : "none", active->file);
+  else if (differs (backing, wanted ? wanted->file : NULL))
+    fail (error, REFUSED, "reuse '%s': its backing file is '%s' and not %s'%s'", disk->to,
+          header.backing ? header.backing : "none", wanted == active ? "the active image " : "",
+          wanted ? wanted->file : "none");
   else if (!file_is_locked (disk->to))
     return TRUE;
   else {
@@ -235,7 +277,7 @@ check_names (Op *op, OpDisk *disk, GError **error)
     if (path_same_file (op_disk (op, i)->to, disk->to))
       return fail (error, REFUSED, "disks '%s' and '%s' have the same target '%s'",
                    op_disk (op, i)->name, disk->name, disk->to);
-  if (strlen (disk->backing_first) > MAX_BACKING ||
+  if ((disk->backing_first && strlen (disk->backing_first) > MAX_BACKING) ||
       (disk->backing && strlen (disk->backing) > MAX_BACKING))
     return fail (error, REFUSED, "disk '%s': the name of its backing file is longer than %d bytes",
                  disk->name, MAX_BACKING);
@@ -264,11 +306,21 @@ plan_check_target (Op *op, OpDisk *disk, World *world, GError **error)
                "name another file, remove it, or use --reuse for an image that was made for this");
 }
 
-/* ---- layers that are to be removed ----------------------------------------------------------- */
+/* ---- layers that others use ------------------------------------------------------------------ */
 
-/* Is @layer the backing file of an image in its directory that is not part of this chain? */
 static gboolean
-check_no_overlay (OpDisk *disk, ChainLayer *layer, GError **error)
+is_in_chain (OpDisk *disk, const char *path)
+{
+  for (guint i = 0; i < disk->before->len; i++)
+    if (path_same_file (path, ((ChainLayer *)disk->before->pdata[i])->file))
+      return TRUE;
+  return FALSE;
+}
+
+/* An image in @layer's directory that is backed by it and not part of this chain. Full, nullable.
+ */
+static char *
+find_overlay (OpDisk *disk, ChainLayer *layer)
 {
   g_autofree char *dir = g_path_get_dirname (layer->file);
   g_autoptr (GDir) entries = g_dir_open (dir, 0, NULL);
@@ -276,37 +328,91 @@ check_no_overlay (OpDisk *disk, ChainLayer *layer, GError **error)
   for (const char *name; entries && (name = g_dir_read_name (entries)) && n < MAX_SCAN; n++) {
     g_autofree char *path = g_build_filename (dir, name, NULL);
     g_auto (ImageHeader) header = {0};
-    gboolean mine = FALSE;
     if (!g_file_test (path, G_FILE_TEST_IS_REGULAR) || !image_header_read (path, &header, NULL) ||
         header.backing == NULL)
       continue;
     g_autofree char *backing = chain_file_in (dir, header.backing);
-    for (int i = 0; i < disk->base; i++)
-      mine |= path_same_file (path, ((ChainLayer *)disk->before->pdata[i])->file);
-    if (!mine && path_same_file (backing, layer->file)) {
-      fail (error, REFUSED, "'%s' cannot be removed: it is the backing file of '%s'", layer->file,
-            path);
-      return hint (error, "leave --delete out to keep the files that fall out of the chain");
-    }
+    if (path_same_file (backing, layer->file) && !is_in_chain (disk, path))
+      return g_steal_pointer (&path);
   }
-  return TRUE;
+  return NULL;
+}
+
+/* Another disk of this VM whose chain has @layer; borrowed, nullable. */
+static const char *
+find_other_disk (OpDisk *disk, ChainLayer *layer, World *world)
+{
+  GPtrArray *disks = world_disks (world);
+  for (guint d = 0; d < disks->len; d++) {
+    ChainDisk *other = disks->pdata[d];
+    for (guint k = 0; !g_str_equal (other->name, disk->name) && k < other->layers->len; k++)
+      if (path_same_file (((ChainLayer *)other->layers->pdata[k])->file, layer->file))
+        return other->name;
+  }
+  return NULL;
+}
+
+static gboolean
+has_open (pid_t pid, FileId file)
+{
+  g_autofree char *dir = g_strdup_printf ("/proc/%d/fd", (int)pid);
+  g_autoptr (GDir) entries = g_dir_open (dir, 0, NULL);
+  for (const char *name; entries && (name = g_dir_read_name (entries));) {
+    g_autofree char *path = g_build_filename (dir, name, NULL);
+    struct stat st;
+    if (stat (path, &st) == 0 && st.st_dev == file.dev && st.st_ino == file.ino)
+      return TRUE;
+  }
+  return FALSE;
+}
+
+/* A process other than @qemu that has @file open; 0: none that we can see. */
+static pid_t
+find_process (const char *file, pid_t qemu)
+{
+  FileId id;
+  gboolean exists;
+  g_autoptr (GDir) processes = g_dir_open ("/proc", 0, NULL);
+  if (!file_identify (file, &id, &exists, NULL) || !exists)
+    return 0;
+  for (const char *name; processes && (name = g_dir_read_name (processes));) {
+    pid_t pid = (pid_t)atoi (name);
+    if (pid > 0 && pid != qemu && pid != getpid () && has_open (pid, id))
+      return pid;
+  }
+  return 0;
+}
+
+gboolean
+plan_check_not_shared (OpDisk *disk, ChainLayer *layer, pid_t qemu, World *world, GError **error)
+{
+  const char *other = find_other_disk (disk, layer, world);
+  if (other != NULL)
+    return fail (error, REFUSED, "disk '%s' uses it too", other);
+  if (layer->file == NULL || layer->file[0] != '/')
+    return TRUE;
+  g_autofree char *overlay = find_overlay (disk, layer);
+  if (overlay != NULL)
+    return fail (error, REFUSED, "it is the backing file of '%s' too", overlay);
+  pid_t pid = find_process (layer->file, qemu);
+  return pid == 0 || fail (error, REFUSED, "process %d has it open too", (int)pid);
 }
 
 gboolean
 plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error)
 {
-  for (int i = 0; (op->flags & OP_DELETE) && i < disk->base; i++) {
+  for (int i = disk->first; (op->flags & OP_DELETE) && i < disk->base; i++) {
     ChainLayer *layer = disk->before->pdata[i];
-    GPtrArray *disks = world_disks (world);
-    for (guint d = 0; d < disks->len; d++) {
-      ChainDisk *other = disks->pdata[d];
-      for (guint k = 0; !g_str_equal (other->name, disk->name) && k < other->layers->len; k++)
-        if (path_same_file (((ChainLayer *)other->layers->pdata[k])->file, layer->file))
-          return fail (error, REFUSED, "'%s' cannot be removed: disk '%s' uses it too", layer->file,
-                       other->name);
-    }
-    if (!check_no_overlay (disk, layer, error))
-      return FALSE;
+    const char *other = find_other_disk (disk, layer, world);
+    if (other != NULL)
+      return fail (error, REFUSED, "'%s' cannot be removed: disk '%s' uses it too", layer->file,
+                   other);
+    g_autofree char *overlay = find_overlay (disk, layer);
+    if (overlay == NULL)
+      continue;
+    fail (error, REFUSED, "'%s' cannot be removed: it is the backing file of '%s'", layer->file,
+          overlay);
+    return hint (error, "leave --delete out to keep the files that fall out of the chain");
   }
   return TRUE;
 }
@@ -321,13 +427,13 @@ plan_check_space (Op *op, GError **error)
 {
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
-    g_autofree char *dir = g_path_get_dirname (disk->to);
+    g_autofree char *dir = g_path_get_dirname (disk->receiver);
     struct stat st, other;
     guint64 needed = 0;
     if (stat (dir, &st) != 0)
       continue;
     for (guint k = 0; k < op->disks->len; k++) {
-      g_autofree char *other_dir = g_path_get_dirname (op_disk (op, k)->to);
+      g_autofree char *other_dir = g_path_get_dirname (op_disk (op, k)->receiver);
       if (op_disk (op, k)->has_needed && stat (other_dir, &other) == 0 && other.st_dev == st.st_dev)
         needed += op_disk (op, k)->needed;
     }
@@ -337,7 +443,7 @@ plan_check_space (Op *op, GError **error)
     g_autofree char *have = format_size (disk->free);
     fail (error, REFUSED, "not enough space in '%s': %s needed, %s free", dir, want, have);
     return hint (error,
-                 "measured: what the layers above the kept base hold; free %" G_GUINT64_FORMAT
+                 "measured: what the merged layers hold; free %" G_GUINT64_FORMAT
                  " bytes more, or choose another target",
                  needed - disk->free);
   }

@@ -6,6 +6,7 @@
 #include "src/common/fs.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 /* QEMU 7.2: mirror-like jobs may start while writes are in flight (upstream da93d5c84e). */
 #define FIRST_SAFE_START 70200u
@@ -69,31 +70,41 @@ choose_base (OpDisk *disk, const RequestDisk *wanted, OpKind kind, GError **erro
   return TRUE;
 }
 
-/* The name that a header gets for @file: the file's own, or relative to @to. */
-static char *
-backing_name (Op *op, const char *to, const char *file)
+char *
+plan_backing_name (Op *op, const char *overlay, const char *file)
 {
   if (file[0] != '/')
     return g_strdup (file);
-  return (op->flags & OP_RELATIVE) ? path_relative (to, file) : g_strdup (file);
+  return (op->flags & OP_RELATIVE) ? path_relative (overlay, file) : g_strdup (file);
 }
 
-static void
-name_backing (Op *op, OpDisk *disk)
+/* A new active layer that is backed by the old one, at first. */
+static gboolean
+plan_overlay_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
 {
   ChainLayer *active = disk->before->pdata[0];
-  disk->backing_first = backing_name (op, disk->to, active->file);
+  if (wanted->format != NULL && !g_str_equal (wanted->format, "qcow2")) {
+    fail (error, REFUSED, "disk '%s': the new layer cannot be '%s'", disk->name, wanted->format);
+    return hint (error, "an overlay is qcow2; 'copy' is the operation that changes formats");
+  }
+  if (!choose_base (disk, wanted, op->kind, error))
+    return FALSE;
+  disk->mode = op->kind == OP_MOVE ? MODE_STREAM : MODE_NONE;
+  disk->receiver = g_strdup (disk->to);
+  disk->header = g_strdup (disk->to);
+  disk->backing_first = plan_backing_name (op, disk->to, active->file);
   if ((guint)disk->base >= disk->before->len)
-    return;
+    return TRUE;
   ChainLayer *base = disk->before->pdata[disk->base];
-  disk->backing = backing_name (op, disk->to, base->file);
+  disk->backing = plan_backing_name (op, disk->to, base->file);
   disk->backing_format = g_strdup (base->format);
+  return TRUE;
 }
 
 static gboolean
 remember_dropped (OpDisk *disk, GError **error)
 {
-  for (guint i = 0; i < op_disk_dropped (disk); i++) {
+  for (int i = disk->first; i < disk->base; i++) {
     FileId id = {0};
     gboolean exists;
     const char *file = ((ChainLayer *)disk->before->pdata[i])->file;
@@ -153,22 +164,24 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
     return add_region_disk (plan, found, wanted, error);
   if (!plan_check_method (wanted, error) || !plan_check_disk (found, plan->journal, op->vm, error))
     return FALSE;
-  if (wanted->format != NULL && !g_str_equal (wanted->format, "qcow2")) {
-    fail (error, REFUSED, "disk '%s': the new layer cannot be '%s'", found->name, wanted->format);
-    return hint (error, "an overlay is qcow2; 'copy' is the operation that changes formats");
-  }
   OpDisk *disk = new_disk (op, found, world);
   disk->on_delete = merge_direction_parse (wanted->on_delete);
-  disk->to = wanted->to ? plan_target (plan->request, wanted, error)
-                        : default_target (op, disk->before->pdata[0]);
+  if (wanted->to != NULL)
+    disk->to = plan_target (plan->request, wanted, error);
+  else if (op->kind == OP_SNAPSHOT)
+    disk->to = default_target (op, disk->before->pdata[0]);
+  if (wanted->to != NULL && disk->to == NULL)
+    return FALSE;
   op->on_record |= op->kind != OP_SNAPSHOT && records_touch (plan->records, disk);
-  if (disk->to == NULL || !choose_base (disk, wanted, op->kind, error))
+  gboolean planned = disk->to == NULL      ? plan_merge_disk (op, disk, wanted, world, error)
+                     : op->kind == OP_COPY ? plan_copy_disk (op, disk, wanted, error)
+                                           : plan_overlay_disk (op, disk, wanted, error);
+  if (!planned)
     return FALSE;
   op_name_disk (op, disk);
-  name_backing (op, disk);
-  return plan_check_target (op, disk, world, error) && remember_dropped (disk, error) &&
-         plan_check_dropped (op, disk, world, error) &&
-         file_free_space (disk->to, &disk->free, error);
+  return (disk->to == NULL || plan_check_target (op, disk, world, error)) &&
+         remember_dropped (disk, error) && plan_check_dropped (op, disk, world, error) &&
+         file_free_space (disk->receiver, &disk->free, error);
 }
 
 /* ---- all disks ------------------------------------------------------------------------------- */
@@ -235,7 +248,7 @@ fill (Plan *plan, const Request *request, GError **error)
     RequestDisk *wanted = request->disks->pdata[i];
     if (wanted->left_out)
       continue;
-    if (request->kind == OP_MOVE && wanted->to == NULL)
+    if ((request->kind == OP_MOVE || request->kind == OP_COPY) && wanted->to == NULL)
       return fail (error, USAGE, "disk '%s': no target is named (to=FILE)", wanted->disk);
     if (!add_disk (plan, wanted, error))
       return FALSE;
@@ -328,6 +341,14 @@ ask (Plan *plan, OpDisk *disk, char **take_argv, ImageDone done)
   image_run ((const char *const *)argv, IMAGE_QUESTION, done, question);
 }
 
+/* It has all its space already. */
+static gboolean
+is_device (const char *file)
+{
+  struct stat st;
+  return file[0] != '/' || (stat (file, &st) == 0 && S_ISBLK (st.st_mode));
+}
+
 static void
 ask_iothread (Plan *plan, OpDisk *disk)
 {
@@ -382,11 +403,14 @@ ask_around (Plan *plan)
   ask_agent_of (plan);
   for (guint i = 0; i < plan->op->disks->len; i++) {
     OpDisk *disk = op_disk (plan->op, i);
-    if (plan->op->kind == OP_MOVE)
-      ask (plan, disk, image_measure_args (disk->before, op_disk_dropped (disk)), on_measured);
+    if (disk->first < disk->base && !is_device (disk->receiver))
+      ask (plan, disk,
+           image_measure_args (disk->before, (guint)disk->first, (guint)disk->base,
+                               disk->to_format ? disk->to_format : "qcow2"),
+           on_measured);
     if (!op_changes_chain (plan->op))
       ask_iothread (plan, disk);
-    if (plan->op->flags & OP_REUSE)
+    if ((plan->op->flags & OP_REUSE) && disk->mode != MODE_MIRROR)
       ask (plan, disk, image_map_args (disk->to), on_mapped);
   }
   return plan->asking > 0;

@@ -30,6 +30,13 @@ gboolean plan_check_method (const RequestDisk *wanted, GError **error);
 char *plan_target (const Request *request, const RequestDisk *wanted, GError **error);
 /* Appends the names (full) of the disks that the request leaves out. */
 gboolean plan_find_left_out (const Request *request, World *world, GPtrArray *ret_names, GError **error);
+/* The name that the header of @overlay gets for @file: the file's own, or relative to @overlay. Full. */
+char *plan_backing_name (Op *op, const char *overlay, const char *file);
+
+/* plan-merge.c: mode, layers and names of one disk; the disk has its chain (and target) already. */
+gboolean plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world,
+                          GError **error);
+gboolean plan_copy_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error);
 
 /* plan-region.c: operations on regions of a disk, which leave its chain as it is. */
 gboolean plan_check_region_disk (const PlanContext *context, Journal *journal, ChainDisk *found,
@@ -51,6 +58,9 @@ gboolean plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GEr
 gboolean plan_check_none_open (Journal *journal, const char *vm, GError **error);
 gboolean plan_check_target (Op *op, OpDisk *disk, World *world, GError **error);
 gboolean plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error);
+/* No other disk of this VM, other process, or image in the same directory uses @layer. */
+gboolean plan_check_not_shared (OpDisk *disk, ChainLayer *layer, pid_t qemu, World *world,
+                                GError **error);
 gboolean plan_check_space (Op *op, GError **error);
 
 /* plan-agent.c: asks the guest agent whether it can freeze. FALSE: it could not be asked, and @callback

@@ -1,17 +1,44 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/request.h"
 
+#define SNAPSHOT (1u << OP_SNAPSHOT)
+#define MOVE     (1u << OP_MOVE)
+#define PULL     (1u << OP_PULL)
+#define COMMIT   (1u << OP_COMMIT)
+#define MERGE    (1u << OP_MERGE)
+#define COPY     (1u << OP_COPY)
+
+/* Which kinds know which option. */
+static const struct {
+  const char *name;
+  gsize offset;
+  guint kinds;
+} options[] = {
+    {"to", G_STRUCT_OFFSET (RequestDisk, to), SNAPSHOT | MOVE | COPY},
+    {"base", G_STRUCT_OFFSET (RequestDisk, base), MOVE | PULL | COMMIT},
+    {"format", G_STRUCT_OFFSET (RequestDisk, format), SNAPSHOT | MOVE | COPY},
+    {"top", G_STRUCT_OFFSET (RequestDisk, top), PULL | COMMIT},
+    {"source", G_STRUCT_OFFSET (RequestDisk, source), MERGE},
+    {"dest", G_STRUCT_OFFSET (RequestDisk, dest), MERGE},
+    {"on-delete", G_STRUCT_OFFSET (RequestDisk, on_delete), SNAPSHOT},
+    {"allow-shared", G_STRUCT_OFFSET (RequestDisk, allow_shared), PULL | COMMIT | MERGE},
+};
+
+static char **
+option_of (RequestDisk *disk, gsize i)
+{
+  return (char **)(void *)((char *)disk + options[i].offset);
+}
+
 static void
 disk_free (gpointer data)
 {
   RequestDisk *disk = data;
   g_free (disk->disk);
-  g_free (disk->to);
-  g_free (disk->base);
-  g_free (disk->format);
+  for (gsize i = 0; i < G_N_ELEMENTS (options); i++)
+    g_free (*option_of (disk, i));
   g_free (disk->method);
   g_free (disk->device);
-  g_free (disk->on_delete);
   g_array_unref (disk->regions);
   g_free (disk);
 }
@@ -44,12 +71,10 @@ request_copy (const Request *request)
   for (guint i = 0; i < request->disks->len; i++) {
     RequestDisk *from = request->disks->pdata[i];
     RequestDisk *to = request_add_disk (copy, from->disk);
-    to->to = g_strdup (from->to);
-    to->base = g_strdup (from->base);
-    to->format = g_strdup (from->format);
+    for (gsize k = 0; k < G_N_ELEMENTS (options); k++)
+      *option_of (to, k) = g_strdup (*option_of (from, k));
     to->method = g_strdup (from->method);
     to->device = g_strdup (from->device);
-    to->on_delete = g_strdup (from->on_delete);
     to->left_out = from->left_out;
     g_array_append_vals (to->regions, from->regions->data, from->regions->len);
   }
@@ -78,18 +103,6 @@ request_add_disk (Request *request, const char *disk)
   g_ptr_array_add (request->disks, added);
   return added;
 }
-
-/* Which kinds know which option. */
-static const struct {
-  const char *name;
-  gsize offset;
-  guint kinds;
-} options[] = {
-    {"to", G_STRUCT_OFFSET (RequestDisk, to), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
-    {"base", G_STRUCT_OFFSET (RequestDisk, base), 1u << OP_MOVE},
-    {"format", G_STRUCT_OFFSET (RequestDisk, format), 1u << OP_SNAPSHOT | 1u << OP_MOVE},
-    {"on-delete", G_STRUCT_OFFSET (RequestDisk, on_delete), 1u << OP_SNAPSHOT},
-};
 
 static RequestDisk *
 find (Request *request, const char *disk)
@@ -133,7 +146,7 @@ request_set_disk_option (Request *request, const char *disk, const char *option,
       fail (error, USAGE, "disk '%s': '%s' is no value of on-delete", disk, value);
       return hint (error, "it can be: forward, backward");
     }
-    char **field = (char **)(void *)((char *)found + options[i].offset);
+    char **field = option_of (found, i);
     g_free (*field);
     *field = g_strdup (value);
     return TRUE;

@@ -6,7 +6,9 @@
 
 typedef struct {
   char *disk;             /* as the caller named it */
-  char *to, *base, *format; /* nullable */
+  char *to, *base, *format; /* nullable, as all that follow */
+  char *top, *source, *dest;
+  char *allow_shared;       /* layer that others may use too */
   char *method, *device;    /* of a snapshot; nullable: "qemu" */
   char *on_delete;          /* how it is merged later: "forward", "backward"; nullable */
   gboolean left_out;        /* not this one, where all others are meant */

@@ -52,10 +52,12 @@ let_guest_go (Runner *runner)
   Op *op = runner->op;
   if (!op->held || runner->lost || runner->client == NULL)
     return;
-  for (guint i = 0; i < op->disks->len && op->decided == DECIDED_NOTHING; i++)
-    qmp_client_execute (runner->client, "job-cancel",
-                        json_make ("id", json_str (op_disk (op, i)->fold_job), NULL), 0, NULL,
-                        NULL);
+  for (guint i = 0; i < op->disks->len && op->decided == DECIDED_NOTHING; i++) {
+    OpDisk *disk = op_disk (op, i);
+    const char *job = op_disk_switches (disk) ? disk->job : disk->fold_job;
+    qmp_client_execute (runner->client, "job-cancel", json_make ("id", json_str (job), NULL), 0,
+                        NULL, NULL);
+  }
   qmp_client_execute (runner->client, "cont", NULL, 0, on_guest_gone,
                       qmp_client_ref (runner->client));
 }
@@ -142,7 +144,7 @@ runner_take_stock (Runner *runner, gboolean moved)
     g_autoptr (GStrvBuilder) left = g_strv_builder_new ();
     g_autoptr (GStrvBuilder) removed = g_strv_builder_new ();
     struct stat st;
-    for (guint k = 0; moved && op->kind == OP_MOVE && k < op_disk_dropped (disk); k++) {
+    for (int k = disk->first; moved && !disk->apart && k < disk->base; k++) {
       ChainLayer *layer = disk->before->pdata[k];
       gboolean there = layer->file && g_file_test (layer->file, G_FILE_TEST_EXISTS);
       g_strv_builder_add (there ? left : removed, layer->file);
@@ -150,7 +152,9 @@ runner_take_stock (Runner *runner, gboolean moved)
     strv_add (op->after, chain_now (runner, disk, moved));
     strv_add (op->left, g_strv_builder_end (left));
     strv_add (op->removed, g_strv_builder_end (removed));
-    if (moved && disk->to != NULL && stat (disk->to, &st) == 0)
+    if (moved && disk->to == NULL)
+      op->bytes += disk->current;
+    else if (moved && stat (disk->to, &st) == 0)
       op->bytes += (guint64)st.st_blocks * 512;
   }
 }

@@ -2,11 +2,15 @@
 /* Performing the asks of one step. A lane per disk; each does one thing at a time. */
 #include "jobs/run-private.h"
 
+#include "src/common/size.h"
+
+#include <errno.h>
 #include <string.h>
 
-#define CALM_EVERY_MS 100
-#define CALM_TRIES    100         /* after 10 s the guest is held all the same: an undo must end */
-#define CALM_RATE     (64u << 20) /* bytes/s that any storage in use is taken to manage */
+#define CALM_EVERY_MS  100
+#define CALM_TRIES     100 /* after 10 s the guest is held all the same, within the budget */
+#define DRAIN_EVERY_MS 5
+#define CALM_RATE      (64u << 20) /* bytes/s that any storage in use is taken to manage */
 
 static void
 go_on (Lane *lane);
@@ -308,10 +312,59 @@ remaining_bytes (Op *op, Json *jobs)
   for (gsize i = 0; i < json_length (jobs); i++)
     for (guint d = 0; d < op->disks->len; d++) {
       Json *job = json_at (jobs, i);
-      if (g_strcmp0 (json_get_str (job, "device"), op_disk (op, d)->fold_job) == 0)
+      const char *id = json_get_str (job, "device");
+      if (g_strcmp0 (id, op_disk (op, d)->fold_job) == 0 ||
+          (op_disk_switches (op_disk (op, d)) && g_strcmp0 (id, op_disk (op, d)->job) == 0))
         sum += (guint64)MAX (json_get_int (job, "len") - json_get_int (job, "offset"), 0);
     }
   return sum;
+}
+
+/* The words for a job of ours that stands for an I/O error; NULL. */
+static const char *
+io_error_of (Op *op, Json *jobs)
+{
+  for (gsize i = 0; i < json_length (jobs); i++) {
+    Json *job = json_at (jobs, i);
+    const char *id = json_get_str (job, "device"), *status = json_get_str (job, "io-status");
+    for (guint d = 0; status && d < op->disks->len; d++)
+      if (g_strcmp0 (id, op_disk (op, d)->job) == 0 && !g_str_equal (status, "ok"))
+        return g_strerror (g_str_equal (status, "nospace") ? ENOSPC : EIO);
+  }
+  return NULL;
+}
+
+/* What is left now decides when the guest is held, and for how long: no longer than the pause
+ * budget, unless this is an undo, which must end. */
+static gboolean
+is_calm (Lane *lane, guint64 remaining)
+{
+  Runner *runner = lane->runner;
+  Op *op = runner->op;
+  runner->remaining = remaining;
+  if (!current (lane)->drained)
+    return remaining <= MAX (op->max_pause_ms * (CALM_RATE / 1000), 1 << 20) ||
+           ++lane->calm_tries > CALM_TRIES;
+  gint64 held_ms = (g_get_monotonic_time () - op->held_us) / 1000;
+  if (remaining == 0 || (runner->in_fold && runner->patience > 1))
+    return TRUE;
+  if (held_ms > (gint64)op->max_pause_ms) {
+    g_autofree char *left = format_size (remaining);
+    fail (&lane->error, TIMED_OUT,
+          "%s remained to be copied when the guest had been held for %" G_GINT64_FORMAT " ms", left,
+          held_ms);
+    hint (&lane->error, "the guest writes faster than the storage takes it; try at a calmer time, "
+                        "or with a longer --max-pause");
+  }
+  return FALSE;
+}
+
+static void
+ask_calm_later (Lane *lane, guint ms)
+{
+  lane->calm = g_timeout_source_new (ms);
+  g_source_set_callback (lane->calm, on_calm_timer, lane, NULL);
+  g_source_attach (lane->calm, g_main_context_get_thread_default ());
 }
 
 static void
@@ -321,18 +374,20 @@ on_block_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
   g_autoptr (Runner) runner = lane->runner;
   if (is_stale (lane))
     return;
-  guint64 budget = MAX (runner->op->max_pause_ms * (CALM_RATE / 1000), 1 << 20);
   if (error != NULL)
     lane_failed (lane, g_error_copy (error));
+  else if (lane->error == NULL && io_error_of (runner->op, ret)) {
+    fail (&lane->error, FAILED, "the job stopped");
+    because (&lane->error, "%s", io_error_of (runner->op, ret));
+    lane_ended (lane);
+  } else if (lane->error != NULL)
+    lane_ended (lane);
+  else if (is_calm (lane, remaining_bytes (runner->op, ret)))
+    next (lane);
   else if (lane->error != NULL)
     lane_ended (lane);
-  else if (remaining_bytes (runner->op, ret) <= budget || ++lane->calm_tries > CALM_TRIES)
-    next (lane);
-  else {
-    lane->calm = g_timeout_source_new (CALM_EVERY_MS);
-    g_source_set_callback (lane->calm, on_calm_timer, lane, NULL);
-    g_source_attach (lane->calm, g_main_context_get_thread_default ());
-  }
+  else
+    ask_calm_later (lane, current (lane)->drained ? DRAIN_EVERY_MS : CALM_EVERY_MS);
 }
 
 static void

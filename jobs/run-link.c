@@ -27,28 +27,44 @@ static const char *const lent[] = {"query-block",
                                    "job-cancel",
                                    NULL};
 
-/* A write of the guest to a new layer failed: what the operation did hurts the guest, so it goes
- * back. Which device is told by node name, or by drive name for -drive guests. */
+/* What the guest writes to now, of this disk. */
+static const char *
+active_node (OpDisk *disk)
+{
+  return disk->to && disk->mode != MODE_MIRROR ? disk->node
+                                               : ((ChainLayer *)disk->before->pdata[0])->node;
+}
+
+static gboolean
+is_on_disk (OpDisk *disk, const char *node, const char *device)
+{
+  return g_strcmp0 (node, active_node (disk)) == 0 ||
+         (disk->attach_to && g_strcmp0 (node, disk->attach_to) == 0) ||
+         (disk->drive && g_strcmp0 (device, disk->drive) == 0);
+}
+
+/* A write of the guest failed while we change its disk: to a new layer, or where our copy took the
+ * space. What the operation did hurts the guest, so it goes back. Which device is told by node
+ * name, or by drive name for -drive guests. */
 static void
 on_io_error (QmpClient *client, const char *name, Json *event, gpointer data)
 {
   Runner *runner = data;
+  Op *op = runner->op;
   Json *d = json_get (event, "data");
-  const char *node = json_get_str (d, "node-name");
-  const char *device = json_get_str (d, "device");
-  if (!runner->op->switched || runner->op->decided != DECIDED_NOTHING ||
+  gboolean ours = op->switched || steps_of (op)->undo_table == NULL;
+  if (!ours || op->decided != DECIDED_NOTHING ||
       g_strcmp0 (json_get_str (d, "operation"), "write") != 0)
     return;
-  for (guint i = 0; i < runner->op->disks->len; i++) {
-    OpDisk *disk = op_disk (runner->op, i);
-    gboolean ours = g_strcmp0 (node, disk->node) == 0 ||
-                    (disk->attach_to && g_strcmp0 (node, disk->attach_to) == 0) ||
-                    (disk->drive && g_strcmp0 (device, disk->drive) == 0);
-    if (!ours)
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    if (!is_on_disk (disk, json_get_str (d, "node-name"), json_get_str (d, "device")))
       continue;
+    const char *reason = json_get_str (d, "reason");
     g_autofree char *why =
-        g_strdup_printf ("the guest's write to '%s' failed: %s", disk->to,
-                         json_get_str (d, "reason") ? json_get_str (d, "reason") : "I/O error");
+        g_strdup_printf ("the guest's write to '%s' failed: %s",
+                         disk->to ? disk->to : ((ChainLayer *)disk->before->pdata[0])->file,
+                         reason ? reason : "I/O error");
     /* Already on the way back: the guest waits for us now, so the storage sets the pace. */
     if (runner->main.back)
       runner_set_bandwidth (runner, 0, NULL);
@@ -88,7 +104,7 @@ watch_fold (Runner *runner)
 }
 
 static OpDisk *
-disk_of_stream (Runner *runner, const char *job)
+disk_of_job (Runner *runner, const char *job)
 {
   for (guint i = 0; i < runner->op->disks->len; i++)
     if (g_strcmp0 (op_disk (runner->op, i)->job, job) == 0)
@@ -103,7 +119,7 @@ on_io_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
   for (gsize i = 0; i < json_length (ret); i++) {
     const char *job = json_get_str (json_at (ret, i), "device");
     const char *status = json_get_str (json_at (ret, i), "io-status");
-    if (runner->ended || runner->main.back || disk_of_stream (runner, job) == NULL)
+    if (runner->ended || runner->main.back || disk_of_job (runner, job) == NULL)
       continue;
     if (g_strcmp0 (status, "nospace") == 0)
       lanes_fail_job (runner, job, g_strerror (ENOSPC));
@@ -112,11 +128,11 @@ on_io_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
   }
 }
 
-/* A stream that meets an error pauses (on-error: stop). Is it that, or did somebody pause it? */
+/* A job that meets an error pauses (on-error: stop). Is it that, or did somebody pause it? */
 static void
 look_at_pause (Runner *runner, const char *job)
 {
-  if (!runner->main.back && disk_of_stream (runner, job) != NULL)
+  if (!runner->main.back && disk_of_job (runner, job) != NULL)
     qmp_client_execute (runner->client, "query-block-jobs", NULL, 0, on_io_status,
                         runner_ref (runner));
 }
@@ -132,7 +148,7 @@ on_progress (const char *job, JobStatus status, guint64 current, guint64 total, 
       disk->total = total;
     }
   }
-  if (status == JOB_PAUSED)
+  if (status == JOB_PAUSED || status == JOB_STANDBY)
     look_at_pause (runner, job);
   watch_fold (runner);
   runner_changed (runner);

@@ -57,6 +57,9 @@ struct _Runner {
 
   Cursor main, fold;
   gboolean in_fold;
+  int turn_at;        /* going back as far as this step, then on again; -1: none */
+  guint patience;     /* how often a patient step was taken back */
+  guint64 remaining;  /* bytes that were left to copy when it was last asked */
   gboolean resumed;   /* steps may have happened already: probe before doing */
   RunDirection recover; /* as asked of runner_recover */
   World *world;       /* the last look; NULL where there was none for this step */
@@ -105,6 +108,7 @@ void runner_stop_timer (Runner *runner);
 /* run-step.c */
 void runner_begin_step (Runner *runner);
 gboolean runner_begin_later (gpointer runner);
+void runner_begin_again (Runner *runner); /* after a pause, in which it may have been cancelled */
 /* What of @step happened, over all disks. */
 Seen runner_probe_all (Runner *runner, const Step *step);
 

@@ -12,7 +12,7 @@ pivot_of (const Step *steps)
   return i;
 }
 
-/* -1: this table has none. */
+/* The step whose undo is a table of its own; -1: none. */
 static int
 snapshot_of (const Step *steps)
 {
@@ -22,34 +22,64 @@ snapshot_of (const Step *steps)
   return -1;
 }
 
+/* A guest that is held waits for nothing but the last few bytes. */
+static gboolean
+may_go_on (Runner *runner)
+{
+  Op *op = runner->op;
+  for (guint i = 0; op->held && op_switches (op) && i < op->disks->len; i++)
+    if (world_job (runner->world, op_disk (op, i)->job) == NULL)
+      return FALSE;
+  return TRUE;
+}
+
+static gboolean
+goes_on (Runner *runner)
+{
+  Op *op = runner->op;
+  const Step *step = runner->main.steps + pivot_of (runner->main.steps);
+  if (op->decided == DECIDED_NOTHING && op->state == OP_UNDOING)
+    return FALSE;
+  if (runner->recover == RUN_ON && op->decided == DECIDED_NOTHING)
+    return may_go_on (runner);
+  if (runner->recover == RUN_BY_RECORD && !step->commits && op->decided == DECIDED_NOTHING)
+    return runner_probe_all (runner, step) == SEEN_YES;
+  return op->decided == DECIDED_NEW;
+}
+
+/* Settle first: jobs in PENDING stop the guest's I/O, and a held guest waits for us. With a
+ * snapshot that is the way back through the fold. A table that holds by itself is entered at its
+ * pivot: on, both layers are equal and it is finalized at once; back, its own steps settle. */
+static void
+settle (Runner *runner, gboolean on)
+{
+  Op *op = runner->op;
+  int snapshot = snapshot_of (runner->main.steps);
+  if (snapshot < 0)
+    return;
+  if (op->decided == DECIDED_OLD) {
+    /* Both layers were equal at the record; the fold can only go on from its pivot. */
+    runner->main.at = snapshot;
+    runner->in_fold = TRUE;
+    runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps)};
+  } else if (!on || op->held) {
+    runner->in_fold = TRUE;
+    runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps) - 1, .back = TRUE};
+  }
+}
+
 /* Where the journal and the world put us. */
 static void
 choose_direction (Runner *runner, World *world)
 {
   Op *op = runner->op;
-  int pivot = pivot_of (runner->main.steps);
-  const Step *step = runner->main.steps + pivot;
-  gboolean on = op->decided == DECIDED_NEW;
-  if (runner->recover == RUN_BY_RECORD && step->kind == STEP_PIVOT && !step->commits &&
-      op->decided == DECIDED_NOTHING && op->state != OP_UNDOING)
-    on = runner_probe_all (runner, step) == SEEN_YES;
-  if (runner->recover == RUN_ON && op->decided != DECIDED_OLD && op->state != OP_UNDOING)
-    on = TRUE;
-  runner->main.at = on && op->decided == DECIDED_NOTHING ? 0 : pivot;
+  gboolean on = goes_on (runner);
+  runner->main.at = on && op->decided == DECIDED_NOTHING ? 0 : pivot_of (runner->main.steps);
   runner->main.back = !on;
   if (on && op->state == OP_STUCK)
     g_clear_error (&op->error);
   op_set_state (op, !on ? OP_UNDOING : op->decided == DECIDED_NEW ? OP_FINISHING : OP_RUNNING);
-  if (op->decided == DECIDED_OLD) {
-    /* Both layers were equal at the record; the fold can only go on from its pivot. */
-    runner->main.at = snapshot_of (runner->main.steps);
-    runner->in_fold = TRUE;
-    runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps)};
-  } else if ((!on || op->held) && snapshot_of (runner->main.steps) >= 0) {
-    /* Settle first: jobs in PENDING stop the guest's I/O, and a held guest waits for us. */
-    runner->in_fold = TRUE;
-    runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps) - 1, .back = TRUE};
-  }
+  settle (runner, on);
   runner_begin_step (runner);
 }
 

@@ -6,6 +6,7 @@
 
 #define UNDO_TRIES 4
 #define FOLD_TRIES 3
+#define PATIENCE   10 /* holds that were too long, before an operation gives up */
 
 static void
 step_done (Runner *runner);
@@ -222,6 +223,29 @@ runner_begin_step (Runner *runner)
 /* ---- the outcome of a step ------------------------------------------------------------------- */
 
 static void
+turn_back (Runner *runner);
+static void
+remember (Runner *runner, GError *take_error);
+
+/* @step was taken back only to be done again. */
+static void
+turn_forward (Runner *runner, const Step *step)
+{
+  Cursor *cursor = runner_cursor (runner);
+  int at = runner->turn_at;
+  runner->turn_at = -1;
+  if (runner->cancelled != NULL && !runner->in_fold) {
+    GError *error = NULL;
+    fail (&error, INTERRUPTED, "%s: %s", step->name, runner->cancelled);
+    remember (runner, error);
+    turn_back (runner);
+    return;
+  }
+  *cursor = (Cursor){.steps = cursor->steps, .at = at};
+  runner_after (runner, step->patient ? 100u << MIN (runner->patience, 6) : 0, runner_begin_later);
+}
+
+static void
 step_done (Runner *runner)
 {
   Cursor *cursor = runner_cursor (runner);
@@ -232,6 +256,10 @@ step_done (Runner *runner)
     op_set_state (runner->op, OP_FINISHING);
   runner->tries = 0;
   cursor->at += cursor->back ? -1 : 1;
+  if (cursor->back && cursor->at < runner->turn_at) {
+    turn_forward (runner, step);
+    return;
+  }
   /* A cancellation that came while nothing could be aborted. */
   if (runner->cancelled != NULL && !runner->in_fold && !cursor->back &&
       runner->op->state == OP_RUNNING) {
@@ -386,10 +414,30 @@ fold_failed (Runner *runner, GError *take_error)
   runner_begin_step (runner);
 }
 
+/* Not a failure yet: the step is taken back and done again at a better moment. */
+static gboolean
+wait_for_better_moment (Runner *runner, const GError *error)
+{
+  const Step *step = runner_step (runner);
+  Cursor *cursor = runner_cursor (runner);
+  gboolean may = step->patient && !cursor->back && runner->cancelled == NULL &&
+                 g_error_matches (error, RECHAIN_ERROR, TIMED_OUT);
+  if (!may || ++runner->patience > PATIENCE)
+    return FALSE;
+  cursor->back = TRUE;
+  runner->turn_at = cursor->at;
+  runner_begin_step (runner);
+  return TRUE;
+}
+
 static void
 step_failed (Runner *runner, GError *take_error)
 {
   const Step *step = runner_step (runner);
+  if (!runner->lost && wait_for_better_moment (runner, take_error)) {
+    g_error_free (take_error);
+    return;
+  }
   prefix (&take_error, "%s", step->name);
   if (runner->lost) {
     if (!runner->in_fold && !runner->main.back && step->kind != STEP_FINISH)
@@ -411,6 +459,19 @@ step_failed (Runner *runner, GError *take_error)
     else
       turn_back (runner);
   }
+}
+
+void
+runner_begin_again (Runner *runner)
+{
+  GError *error = NULL;
+  if (runner->cancelled == NULL || runner->in_fold || runner->main.back ||
+      runner->op->state != OP_RUNNING) {
+    runner_begin_step (runner);
+    return;
+  }
+  fail (&error, INTERRUPTED, "%s", runner->cancelled);
+  step_failed (runner, error);
 }
 
 /* ---- the connection -------------------------------------------------------------------------- */

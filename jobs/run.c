@@ -77,7 +77,7 @@ runner_after (Runner *runner, guint ms, GSourceFunc func)
 gboolean
 runner_begin_later (gpointer data)
 {
-  runner_begin_step (data);
+  runner_begin_again (data);
   return G_SOURCE_REMOVE;
 }
 
@@ -94,6 +94,7 @@ runner_new (Op *op, Journal *journal, const char *state_dir, QmpClient *client,
   runner->features = features;
   runner->state_dir = g_strdup (state_dir);
   runner->main = (Cursor){.steps = steps_of (op)};
+  runner->turn_at = -1;
   runner->lanes = g_ptr_array_new_with_free_func (lane_free);
   if (client != NULL)
     link_attach (runner, client);
@@ -175,11 +176,12 @@ runner_start (Runner *runner, RunnerEnded ended, RunnerChanged changed, gpointer
 void
 runner_cancel (Runner *runner, const char *why)
 {
-  if (runner->ended || runner->cancelled != NULL || runner->in_fold || runner->main.back ||
+  gboolean back = runner->main.back && runner->turn_at < 0;
+  if (runner->ended || runner->cancelled != NULL || runner->in_fold || back ||
       runner->op->state != OP_RUNNING || runner->op->decided != DECIDED_NOTHING)
     return;
   runner->cancelled = g_strdup (why);
-  if (runner->busy > 0)
+  if (runner->busy > 0 && !runner->main.back)
     lanes_abort (runner, INTERRUPTED, why);
 }
 

@@ -12,12 +12,13 @@ const Step *
 steps_of (Op *op)
 {
   static const Step *const live[N_OP_KINDS] = {
-      [OP_SNAPSHOT] = snapshot_steps,
-      [OP_MOVE] = move_steps,
-      [OP_MAP] = map_steps,
-      [OP_QUIESCE] = quiesce_steps,
+      [OP_SNAPSHOT] = snapshot_steps, [OP_MOVE] = move_steps,       [OP_PULL] = merge_steps,
+      [OP_COMMIT] = merge_steps,      [OP_MERGE] = merge_steps,     [OP_COPY] = copy_steps,
+      [OP_MAP] = map_steps,           [OP_QUIESCE] = quiesce_steps,
   };
-  return op_is_offline (op) ? NULL : live[op->kind];
+  if (op_is_offline (op))
+    return NULL;
+  return op->kind == OP_COPY && (op->flags & OP_NO_PIVOT) ? leave_steps : live[op->kind];
 }
 
 guint

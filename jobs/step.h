@@ -57,6 +57,7 @@ struct Ask {
   gboolean silent_program; /* any word of the program on stderr is a failure, whatever its exit code */
   gboolean silent_reply; /* any text in the reply is a failure (human-monitor-command) */
   gboolean calm;     /* wait until what remains of the jobs fits into the pause budget */
+  gboolean drained;  /* with calm: until nothing remains, no longer than the pause budget */
 };
 
 typedef struct Step Step;
@@ -67,6 +68,7 @@ struct Step {
   gboolean once;    /* asked once for all disks; @disk is NULL */
   gboolean looks;   /* its asks are made from a fresh look at the world, also in the normal course */
   gboolean aside;   /* it asks nothing of QEMU or the files: what was seen before it stays true */
+  gboolean patient; /* when it fails for want of time, it is taken back and done again later */
   gboolean commits; /* the commit record is written with the intent of this step */
   OpDecision decides;
   /* Appends to @asks what is to be done. @world is fresh, or NULL when a plan is printed: then the
@@ -85,7 +87,10 @@ struct Step {
 /* The tables. Each ends with a row without a name. */
 extern const Step snapshot_steps[];
 extern const Step move_steps[];
-extern const Step fold_steps[];
+extern const Step merge_steps[]; /* pull, commit, merge */
+extern const Step copy_steps[];
+extern const Step leave_steps[]; /* copy --no-pivot */
+extern const Step fold_steps[];  /* the undo of a snapshot */
 extern const Step map_steps[];
 extern const Step quiesce_steps[];
 

@@ -96,6 +96,16 @@ run_snapshot_create (Cli *cli, GError **error);
 gboolean
 run_move (Cli *cli, GError **error);
 gboolean
+run_pull (Cli *cli, GError **error);
+gboolean
+run_rebase (Cli *cli, GError **error);
+gboolean
+run_commit (Cli *cli, GError **error);
+gboolean
+run_merge (Cli *cli, GError **error);
+gboolean
+run_copy (Cli *cli, GError **error);
+gboolean
 run_job_list (Cli *cli, GError **error);
 gboolean
 run_job_show (Cli *cli, GError **error);

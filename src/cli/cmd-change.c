@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Changing: snapshot create, move. Words become a request; operate() plans and runs it. */
+/* Changing: snapshot create, move, pull, commit, merge, copy. Words become a request; operate()
+ * plans and runs it. */
 #include "src/cli/disks.h"
 #include "src/cli/operate.h"
 #include "src/common/fs.h"
@@ -32,7 +33,8 @@ add_disk (RechainRequest *request, const DiskArg *disk, GError **error)
 static gboolean
 apply_disk_options (Cli *cli, GPtrArray *disks, GError **error)
 {
-  static const OptionId ids[] = {OPT_TO, OPT_BASE, OPT_FORMAT};
+  static const OptionId ids[] = {OPT_TO,     OPT_BASE, OPT_FORMAT,      OPT_TOP,
+                                 OPT_SOURCE, OPT_DEST, OPT_ALLOW_SHARED};
   for (gsize i = 0; i < G_N_ELEMENTS (ids); i++) {
     const Option *option = &options[ids[i]];
     const char *value = args_value (&cli->args, ids[i]);
@@ -93,10 +95,9 @@ set_flags (Cli *cli, RechainRequest *request, GError **error)
     OptionId id;
     RechainFlags flag;
   } table[] = {
-      {OPT_DELETE, RECHAIN_FLAG_DELETE},
-      {OPT_RELATIVE, RECHAIN_FLAG_RELATIVE},
-      {OPT_REUSE, RECHAIN_FLAG_REUSE},
-      {OPT_NO_UNDO, RECHAIN_FLAG_NO_UNDO},
+      {OPT_DELETE, RECHAIN_FLAG_DELETE},   {OPT_RELATIVE, RECHAIN_FLAG_RELATIVE},
+      {OPT_REUSE, RECHAIN_FLAG_REUSE},     {OPT_NO_UNDO, RECHAIN_FLAG_NO_UNDO},
+      {OPT_SHALLOW, RECHAIN_FLAG_SHALLOW}, {OPT_NO_PIVOT, RECHAIN_FLAG_NO_PIVOT},
   };
   RechainFlags flags = RECHAIN_FLAG_NONE;
   for (gsize i = 0; i < G_N_ELEMENTS (table); i++)
@@ -163,18 +164,29 @@ set_how (Cli *cli, RechainRequest *request, GError **error)
 
 /* ---- the commands ---------------------------------------------------------------------------- */
 
+/* @option, with a value that says @what, is named for each disk. */
 static gboolean
-check_targets (GPtrArray *disks, GError **error)
+check_option (GPtrArray *disks, OptionId id, const char *what, GError **error)
 {
+  const char *name = options[id].name;
   for (guint i = 0; i < disks->len; i++) {
     DiskArg *disk = disks->pdata[i];
-    if (disk_arg_get (disk, "to") != NULL)
+    if (disk_arg_get (disk, name) != NULL)
       continue;
-    fail (error, USAGE, "move needs a file for disk '%s' to go to", disk->name);
-    return disks->len == 1 ? hint (error, "add --to FILE")
-                           : hint (error, "write %s,to=FILE", disk->name);
+    fail (error, USAGE, "disk '%s': %s", disk->name, what);
+    return disks->len == 1 ? hint (error, "add --%s %s", name, options[id].value)
+                           : hint (error, "write %s,%s=%s", disk->name, name, options[id].value);
   }
   return TRUE;
+}
+
+static gboolean
+change (Cli *cli, RechainKind kind, GPtrArray *disks, GError **error)
+{
+  g_autoptr (RechainRequest) request = rechain_request_new (kind);
+  rechain_request_set_name (request, args_value (&cli->args, OPT_NAME));
+  return add_disks (request, disks, error) && set_how (cli, request, error) &&
+         operate (cli, cli->words[0], request, error);
 }
 
 gboolean
@@ -182,9 +194,9 @@ run_move (Cli *cli, GError **error)
 {
   static const char *const known[] = {"to", "base", "format", NULL};
   g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
-  g_autoptr (RechainRequest) request = rechain_request_new (RECHAIN_KIND_MOVE);
-  return disks != NULL && check_targets (disks, error) && add_disks (request, disks, error) &&
-         set_how (cli, request, error) && operate (cli, cli->words[0], request, error);
+  return disks != NULL &&
+         check_option (disks, OPT_TO, "move needs a file for it to go to", error) &&
+         change (cli, RECHAIN_KIND_MOVE, disks, error);
 }
 
 gboolean
@@ -192,8 +204,51 @@ run_snapshot_create (Cli *cli, GError **error)
 {
   static const char *const known[] = {"to", "format", NULL};
   g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
-  g_autoptr (RechainRequest) request = rechain_request_new (RECHAIN_KIND_SNAPSHOT);
-  rechain_request_set_name (request, args_value (&cli->args, OPT_NAME));
-  return disks != NULL && add_disks (request, disks, error) && set_how (cli, request, error) &&
-         operate (cli, cli->words[0], request, error);
+  return disks != NULL && change (cli, RECHAIN_KIND_SNAPSHOT, disks, error);
+}
+
+gboolean
+run_pull (Cli *cli, GError **error)
+{
+  static const char *const known[] = {"base", "top", "allow-shared", NULL};
+  g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
+  return disks != NULL && change (cli, RECHAIN_KIND_PULL, disks, error);
+}
+
+gboolean
+run_rebase (Cli *cli, GError **error)
+{
+  static const char *const known[] = {"base", "top", "allow-shared", NULL};
+  g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
+  return disks != NULL &&
+         check_option (disks, OPT_BASE, "rebase needs the layer that is to back it", error) &&
+         change (cli, RECHAIN_KIND_PULL, disks, error);
+}
+
+gboolean
+run_commit (Cli *cli, GError **error)
+{
+  static const char *const known[] = {"top", "base", "allow-shared", NULL};
+  g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
+  return disks != NULL && change (cli, RECHAIN_KIND_COMMIT, disks, error);
+}
+
+gboolean
+run_merge (Cli *cli, GError **error)
+{
+  static const char *const known[] = {"source", "dest", "allow-shared", NULL};
+  g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
+  return disks != NULL &&
+         check_option (disks, OPT_SOURCE, "merge needs the layer that is merged", error) &&
+         check_option (disks, OPT_DEST, "merge needs the layer that receives it", error) &&
+         change (cli, RECHAIN_KIND_MERGE, disks, error);
+}
+
+gboolean
+run_copy (Cli *cli, GError **error)
+{
+  static const char *const known[] = {"to", "format", NULL};
+  g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
+  return disks != NULL && check_option (disks, OPT_TO, "copy needs a file to copy to", error) &&
+         change (cli, RECHAIN_KIND_COPY, disks, error);
 }

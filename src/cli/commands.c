@@ -60,6 +60,49 @@ const Command commands[] = {
      "which is removed afterwards; of an image, with --offline, by qemu-img. The guest runs on, and "
      "what it writes meanwhile may be in the map or not.",
      "rechain map web1 vda --start 1G --length 64M", "0 2 3 4 5 6 7 8"},
+    {"pull", "VM DISK[,base=LAYER][,top=LAYER]...",
+     "forward merge: data of the layers above base is pulled up into top", run_pull, 2, ANY,
+     BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | OPERATION,
+     "Copies what the layers between base and top hold into top, and drops them from the chain. "
+     "Default top is the active layer, default base is none: top holds everything then. The guest "
+     "runs on, on the same active layer. What is cancelled or fails leaves the chain as it was; "
+     "what "
+     "was copied stays in top, where it changes nothing that is read.",
+     "rechain pull web1 vda --base /img/template.qcow2", OPERATION_EXITS},
+
+    {"rebase", "VM DISK,base=LAYER[,top=LAYER]...", "pull, down to a base that must be named",
+     run_rebase, 2, ANY, BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | OPERATION,
+     "The same as pull; --base must be given.",
+     "rechain rebase web1 vda --base /img/template.qcow2", OPERATION_EXITS},
+
+    {"commit", "VM DISK[,top=LAYER][,base=LAYER]...",
+     "backward merge: top is committed down into base", run_commit, 2, ANY,
+     BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | OPERATION,
+     "Copies what top, and the layers between, hold down into base, and drops them from the chain. "
+     "Default top is the active layer, default base the layer under top. Committing the active "
+     "layer "
+     "moves the guest to base: it is held for some milliseconds (--max-pause). The base is changed "
+     "from the beginning: what fails or is cancelled leaves the guest's data as it was, but base "
+     "by "
+     "itself is not what it was before. A base that others use too is refused.",
+     "rechain commit web1 vda --top /img/snap1.qcow2 --base /img/template.qcow2", OPERATION_EXITS},
+
+    {"merge", "VM DISK,source=LAYER,dest=LAYER...",
+     "merge one layer into another, whichever lies above", run_merge, 2, ANY,
+     BIT (SOURCE) | BIT (DEST) | BIT (ALLOW_SHARED) | BIT (XML) | OPERATION,
+     "Where dest lies above source, data is pulled up; where it lies below, it is committed down. "
+     "Layers between the two are merged too. What was backed by source is backed by dest then.",
+     "rechain merge web1 vda --source /img/snap1.qcow2 --dest /img/template.qcow2",
+     OPERATION_EXITS},
+
+    {"copy", "VM DISK,to=FILE[,format=F]...", "mirror a disk to other storage, then pivot to it",
+     run_copy, 2, ANY, BIT (TO) | BIT (FORMAT) | BIT (SHALLOW) | BIT (NO_PIVOT) | OPERATION,
+     "Mirrors each disk into FILE (qcow2 or raw, default: as the active layer), and moves the "
+     "guest "
+     "to it once both are the same: it is held for some milliseconds (--max-pause). With --shallow "
+     "only the active layer is copied, and what backs it is kept. With --no-pivot the guest stays "
+     "where it is, and FILE is a copy of one moment.",
+     "rechain copy web1 vda --to /new/web1.raw --format raw", OPERATION_EXITS},
 
     {"job list", "VM", "jobs of a QEMU, ours and foreign", run_job_list, 1, 1, 0,
      "Prints all block jobs of the VM with their progress, and who started them.",
@@ -146,11 +189,6 @@ const Command commands[] = {
     {"snapshot list", "VM", "recorded snapshots"},
     {"snapshot show", "VM NAME", "one recorded snapshot"},
     {"snapshot delete", "VM NAME", "merge a snapshot and drop its record"},
-    {"pull", "VM DISK", "forward merge"},
-    {"rebase", "VM DISK --base LAYER", "forward merge down to a base"},
-    {"commit", "VM DISK", "backward merge"},
-    {"merge", "VM DISK --source LAYER --dest LAYER", "merge one layer into another"},
-    {"copy", "VM DISK --to FILE", "mirror to other storage"},
     {"quiesce", "VM", "freeze guest filesystems"},
     {"thaw", "VM", "thaw guest filesystems"},
     {"op undo", "OP", "undo a finished operation"},

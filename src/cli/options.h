@@ -28,7 +28,15 @@ typedef enum {
   X (HELP, 'h', "help", NULL, OPTION_GLOBAL, "print help; with a command, its help")               \
   X (TO, 0, "to", "FILE", 0, "the file to create (one disk; as DISK,to=FILE)")                     \
   X (BASE, 0, "base", "LAYER", 0,                                                                  \
-     "layer to keep, or none to flatten (one disk; as DISK,base=LAYER)")                           \
+     "lower layer of the operation, or none (one disk; as DISK,base=LAYER)")                       \
+  X (TOP, 0, "top", "LAYER", 0,                                                                    \
+     "upper layer of the operation; default: the active one (one disk; as DISK,top=LAYER)")        \
+  X (SOURCE, 0, "source", "LAYER", 0, "layer that is merged (one disk; as DISK,source=LAYER)")     \
+  X (DEST, 0, "dest", "LAYER", 0, "layer that receives it (one disk; as DISK,dest=LAYER)")         \
+  X (ALLOW_SHARED, 0, "allow-shared", "LAYER", 0,                                                  \
+     "change this layer although others use it (one disk; as DISK,allow-shared=LAYER)")            \
+  X (SHALLOW, 0, "shallow", NULL, 0, "copy only the active layer; keep what backs it")             \
+  X (NO_PIVOT, 0, "no-pivot", NULL, 0, "leave a copy of one moment; the guest stays where it is")  \
   X (FORMAT, 0, "format", "FORMAT", 0, "image format (one disk; as DISK,format=FORMAT)")           \
   X (NAME, 0, "name", "NAME", 0, "name of the snapshot; default: made from the time")              \
   X (XML, 0, "xml", "FILE", OPTION_NOT_BUILT, "read a libvirt document")                           \

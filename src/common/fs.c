@@ -62,6 +62,13 @@ file_create_new (const char *path, const char *like, FileId *ret_id, GError **er
 }
 
 gboolean
+file_resize (const char *path, guint64 size, GError **error)
+{
+  return truncate (path, (off_t)size) == 0 ||
+         fail_errno (error, errno, "set the size of '%s' to %" G_GUINT64_FORMAT, path, size);
+}
+
+gboolean
 file_rename_new (const char *from, const char *to, GError **error)
 {
   int rc = renameat2 (AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);

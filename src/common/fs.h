@@ -17,6 +17,8 @@ gboolean file_id_equal (FileId a, FileId b);
 /* Creates an empty file that did not exist, with the owner, group and mode of @like (nullable), and
  * says what it is. */
 gboolean file_create_new (const char *path, const char *like, FileId *ret_id, GError **error);
+/* Sets the length of @path; what is new reads as zeros and takes no space. */
+gboolean file_resize (const char *path, guint64 size, GError **error);
 /* Renames without ever replacing: REFUSED where @to exists. The caller syncs the directory. */
 gboolean file_rename_new (const char *from, const char *to, GError **error);
 /* Removes @path if it is @id; absent is fine; something else is REFUSED. Syncs the directory. */

@@ -196,9 +196,12 @@ authoritative_files (Op *op)
   Json *files = json_object_new_object ();
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
-    gboolean on_new = op->switched && op->decided != DECIDED_OLD;
+    gboolean on_new = disk->mode == MODE_COMMIT_ACTIVE || disk->mode == MODE_MIRROR
+                          ? op->decided == DECIDED_NEW
+                          : op->switched && op->decided != DECIDED_OLD;
+    g_auto (GStrv) planned = op_disk_planned_chain (disk);
     json_set (files, disk->name,
-              json_str (on_new ? disk->to : ((ChainLayer *)disk->before->pdata[0])->file));
+              json_str (on_new ? planned[0] : ((ChainLayer *)disk->before->pdata[0])->file));
   }
   return files;
 }
@@ -277,8 +280,8 @@ document_plan (Op *op)
                  json_make ("disk", json_str (disk->name), "chain-before", strings (before),
                             "chain-after", strings (after), "backing", json_str (disk->backing),
                             "backing-format", json_str (disk->backing_format), NULL));
-    json_append (space, json_make ("path", json_str (disk->to), "needed", number (disk->needed),
-                                   "free", number (disk->free), NULL));
+    json_append (space, json_make ("path", json_str (disk->receiver), "needed",
+                                   number (disk->needed), "free", number (disk->free), NULL));
   }
   return json_make ("schema", json_str ("rechain.plan/1"), "kind",
                     json_str (op_kind_name (op->kind)), "operation", json_str (op->id), "vm",

@@ -135,6 +135,12 @@ typedef enum {
  * RechainKind:
  * @RECHAIN_KIND_SNAPSHOT: take a disk-only snapshot (libvirt: virDomainSnapshotCreateXML DISK_ONLY)
  * @RECHAIN_KIND_MOVE: live block move: snapshot into a new file and stream everything above base into it
+ * @RECHAIN_KIND_PULL: data of the layers above base is pulled up into top (libvirt: virDomainBlockPull,
+ *   virDomainBlockRebase; QEMU: block-stream)
+ * @RECHAIN_KIND_COMMIT: top is committed down into base (libvirt: virDomainBlockCommit; QEMU: block-commit)
+ * @RECHAIN_KIND_MERGE: source is merged into dest, whichever lies above
+ * @RECHAIN_KIND_COPY: mirror to a new file, then pivot to it or leave a copy (libvirt: virDomainBlockCopy;
+ *   QEMU: blockdev-mirror)
  * @RECHAIN_KIND_MAP: read an allocation map; rechain_vm_map() does it
  *
  * The kinds of operations.
@@ -142,6 +148,10 @@ typedef enum {
 typedef enum {
   RECHAIN_KIND_SNAPSHOT,
   RECHAIN_KIND_MOVE,
+  RECHAIN_KIND_PULL,
+  RECHAIN_KIND_COMMIT,
+  RECHAIN_KIND_MERGE,
+  RECHAIN_KIND_COPY,
   RECHAIN_KIND_MAP,
 } RechainKind;
 
@@ -168,6 +178,8 @@ typedef enum {
  * @RECHAIN_FLAG_NO_UNDO: on failure leave things for inspection
  * @RECHAIN_FLAG_PIVOT_LIVE: do not stop the guest around a pivot: if QEMU or the host dies in that
  *   instant nobody can tell which layer is newer
+ * @RECHAIN_FLAG_SHALLOW: copy only the active layer, and keep what backs it
+ * @RECHAIN_FLAG_NO_PIVOT: leave a copy of one moment; the guest stays where it is
  *
  * How an operation is done.
  */
@@ -178,6 +190,8 @@ typedef enum { /*< flags >*/
   RECHAIN_FLAG_REUSE = 1 << 2,
   RECHAIN_FLAG_NO_UNDO = 1 << 3,
   RECHAIN_FLAG_PIVOT_LIVE = 1 << 4,
+  RECHAIN_FLAG_SHALLOW = 1 << 5,
+  RECHAIN_FLAG_NO_PIVOT = 1 << 6,
 } RechainFlags;
 
 /* ---- request ------------------------------------------------------------------------------- */
@@ -223,8 +237,10 @@ RECHAIN_API void rechain_request_add_disk (RechainRequest *request, const char *
  * rechain_request_set_disk_option:
  * @request: a request
  * @disk: as it was added
- * @option: "to" (file to create), "base" (layer to keep, or "none"), "format" (of the new layer;
- *   "qcow2")
+ * @option: "to" (file to create), "base" (layer to keep, or "none"; of a commit: the layer that receives),
+ *   "top" (of a pull: the layer that receives; of a commit: the uppermost that is committed), "source" and
+ *   "dest" (of a merge), "allow-shared" (a layer that may be changed although others use it), "format" (of
+ *   the new layer; an overlay is "qcow2")
  * @value: its value
  * @error: return location
  *

@@ -41,6 +41,9 @@ add_disk (Op *op, const char *dir)
   g_ptr_array_add (disk->before, layer (dir, disk->name, "base", NULL));
   disk->to = g_strdup_printf ("%s/%s-new.qcow2", dir, disk->name);
   disk->base = op->kind == OP_MOVE ? 2 : 0;
+  disk->mode = op->kind == OP_MOVE ? MODE_STREAM : MODE_NONE;
+  disk->receiver = g_strdup (disk->to);
+  disk->header = g_strdup (disk->to);
   disk->backing_first = g_strdup (((ChainLayer *)disk->before->pdata[0])->file);
   disk->backing = g_strdup (((ChainLayer *)disk->before->pdata[disk->base])->file);
   disk->backing_format = g_strdup ("qcow2");
@@ -73,7 +76,7 @@ op_make_files (Op *op)
       const char *file = ((ChainLayer *)disk->before->pdata[k])->file;
       assert_true (g_file_set_contents (file, "", 0, NULL));
       assert_true (file_identify (file, &id, &exists, NULL));
-      if (k < op_disk_dropped (disk))
+      if ((int)k >= disk->first && (int)k < disk->base)
         g_ptr_array_add (disk->old_ids, g_memdup2 (&id, sizeof id));
     }
   }

@@ -284,7 +284,7 @@ names_with_every_odd_character_are_created_and_measured (void **state)
     assert_int_equal (layers->len, 2);
     assert_string_equal (((ChainLayer *)layers->pdata[0])->backing, relative);
     assert_string_equal (((ChainLayer *)layers->pdata[1])->file, path);
-    run (image_measure_args (layers, 2), IMAGE_STDERR_FAILS | IMAGE_QUESTION, &measured);
+    run (image_measure_args (layers, 0, 2, "qcow2"), IMAGE_STDERR_FAILS | IMAGE_QUESTION, &measured);
     if (measured.error != NULL)
       fail_test ("%s: %s", names[i], rechain_error_get_cause (measured.error));
   }
@@ -296,7 +296,7 @@ measure (GPtrArray *layers, guint n)
 {
   g_auto (Answer) answer = {0};
   guint64 required = 0, full = 0;
-  run (image_measure_args (layers, n), IMAGE_STDERR_FAILS | IMAGE_QUESTION, &answer);
+  run (image_measure_args (layers, 0, n, "qcow2"), IMAGE_STDERR_FAILS | IMAGE_QUESTION, &answer);
   if (answer.error != NULL)
     fail_test ("%s", rechain_error_get_cause (answer.error));
   assert_true (image_measure_parse (answer.out, &required, &full, NULL));

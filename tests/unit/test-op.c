@@ -204,6 +204,7 @@ full_op (void)
   disk->attach_to = g_strdup ("throttle0");
   disk->cache = json_make ("cache", json_make ("direct", json_flag (TRUE), NULL), NULL);
   g_ptr_array_add (disk->old_ids, g_memdup2 (&id, sizeof id));
+  g_ptr_array_add (disk->old_ids, g_memdup2 (&id, sizeof id)); /* of both dropped layers */
   g_ptr_array_add (op->left, g_strsplit ("/img/a,/img/b", ",", -1));
   g_ptr_array_add (op->left, g_strsplit ("", ",", -1));
   g_ptr_array_add (op->after, g_strsplit ("/img/n", ",", -1));

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Merge: layers fall out of a chain, and what they hold goes up (stream) or down (commit). One
+ * table for pull, commit and merge, since each disk of an operation may go its own way.
+ *
+ * Streams and inner commits leave the guest on its active layer; they wait in PENDING while the
+ * layer that received the data is flushed. An active commit moves the guest to another layer: it is
+ * held, and when the commit record is written both layers are the same (design, "The two-phase
+ * pivot"). All disks change their chains behind one commit record. */
+#include "jobs/blocks-hold.h"
+#include "jobs/blocks-job.h"
+
+static void
+start_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  start_jobs_held (op, world, start_job, asks);
+}
+
+static Seen
+is_started (Op *op, OpDisk *disk, World *world)
+{
+  return world_job (world, disk->job) ? SEEN_YES : SEEN_NO;
+}
+
+static void
+end_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    end_own_job (op, op_disk (op, i), world, asks);
+  release_guest (op, NULL, world, asks);
+}
+
+/* QEMU flushes what a mirror-like job wrote before it stands in PENDING. */
+static void
+flush_unless_held (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (!op_disk_switches (disk))
+    flush_receiver (op, disk, world, asks);
+}
+
+static gboolean
+deletes (Op *op)
+{
+  return (op->flags & OP_DELETE) != 0;
+}
+
+/* One disk alone is copied as of one moment without being held. */
+static gboolean
+holds (Op *op)
+{
+  return op_switches (op) && op_holds (op) &&
+         ((op->flags & OP_NO_PIVOT) == 0 || op->disks->len > 1);
+}
+
+static void
+complete (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ChainJob *job = world ? world_job (world, disk->job) : NULL;
+  if (!op_disk_switches (disk))
+    return;
+  if (job == NULL || g_strcmp0 (job->status, "pending") != 0)
+    ask_qmp (asks, "job-complete", json_make ("id", json_str (disk->job), NULL));
+  ask_wait (asks, disk->job, JOB_PENDING);
+}
+
+/* A soft cancel at READY ends a mirror with an exact copy of this moment (qemu-reference, 1.3). */
+static void
+end_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (world != NULL && world_job (world, disk->job) == NULL)
+    return;
+  Ask *ask = ask_qmp (asks, "block-job-cancel", json_make ("device", json_str (disk->job), NULL));
+  ask->job = disk->job;
+  ask->wanted = JOB_CONCLUDED;
+  record_and_dismiss (disk->job, asks);
+}
+
+static Seen
+is_kept (Op *op, OpDisk *disk, World *world)
+{
+  return op->decided == DECIDED_NEW ? SEEN_YES : SEEN_NO;
+}
+
+/* clang-format off */
+#define JOB_STEPS                                                                                  \
+  {.name = "start",                                                                                \
+   .says = "start the jobs",                                                                       \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .once = TRUE,                                                                                   \
+   .looks = TRUE,                                                                                  \
+   .ask = start_all,                                                                               \
+   .probe = is_started,                                                                            \
+   .undo = end_all,                                                                                \
+   .undo_says = "cancel the jobs, continue the guest"},                                            \
+  {.name = "copy",                                                                                 \
+   .says = "copy what the layers hold",                                                            \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .ask = wait_for_copy,                                                                           \
+   .probe = is_copied,                                                                             \
+   .undo = end_own_job,                                                                            \
+   .undo_says = "cancel the job"},                                                                 \
+  {.name = "flush",                                                                                \
+   .says = "make the copied data durable before any header names it",                              \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .ask = flush_unless_held},                                                                      \
+  {.name = "hold",                                                                                 \
+   .says = "stop the guest for a moment",                                                          \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .once = TRUE,                                                                                   \
+   .looks = TRUE,                                                                                  \
+   .patient = TRUE,                                                                                \
+   .applies = holds,                                                                               \
+   .ask = hold_guest,                                                                              \
+   .probe = guest_is_held,                                                                         \
+   .undo = release_guest,                                                                          \
+   .undo_says = "continue the guest"}
+
+#define PIVOT_STEPS                                                                                \
+  {.name = "complete",                                                                             \
+   .says = "bring both layers to the same contents",                                               \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .applies = op_switches,                                                                          \
+   .ask = complete,                                                                                \
+   .undo = end_own_job,                                                                            \
+   .undo_says = "cancel the job"},                                                                 \
+  {.name = "pivot",                                                                                \
+   .says = "change the chains, all or none",                                                       \
+   .kind = STEP_PIVOT,                                                                             \
+   .commits = TRUE,                                                                                \
+   .decides = DECIDED_NEW,                                                                         \
+   .ask = finalize_job,                                                                            \
+   .probe = is_on_new_chain,                                                                       \
+   .undo = put_chain_back,                                                                         \
+   .undo_says = "put the old layers back",                                                         \
+   .verify = chain_is_new}
+
+#define RELEASE_STEP                                                                               \
+  {.name = "release",                                                                              \
+   .says = "continue the guest",                                                                   \
+   .kind = STEP_FINISH,                                                                            \
+   .once = TRUE,                                                                                   \
+   .looks = TRUE,                                                                                  \
+   .applies = holds,                                                                               \
+   .ask = release_guest}
+
+#define END_STEPS                                                                                  \
+  RELEASE_STEP,                                                                                    \
+  {.name = "settle",                                                                               \
+   .says = "flush again and read the headers back",                                                \
+   .kind = STEP_FINISH,                                                                            \
+   .ask = flush_receiver,                                                                          \
+   .verify = chain_is_new},                                                                        \
+  FOLLOW_STEP,                                                                                     \
+  {.name = "detach",                                                                               \
+   .says = "close the nodes of the dropped layers",                                                \
+   .kind = STEP_FINISH,                                                                            \
+   .looks = TRUE,                                                                                  \
+   .ask = drop_nodes,                                                                              \
+   .verify = nodes_are_dropped},                                                                   \
+  {.name = "remove",                                                                               \
+   .says = "remove the files of the dropped layers",                                               \
+   .kind = STEP_FINISH,                                                                            \
+   .applies = deletes,                                                                             \
+   .ask = drop_files}
+
+const Step merge_steps[] = {
+  JOB_STEPS,
+  PIVOT_STEPS,
+  END_STEPS,
+  {0},
+};
+
+const Step copy_steps[] = {
+  MAKE_STEP,
+  ATTACH_STEP,
+  JOB_STEPS,
+  PIVOT_STEPS,
+  END_STEPS,
+  {0},
+};
+
+const Step leave_steps[] = {
+  MAKE_STEP,
+  ATTACH_STEP,
+  JOB_STEPS,
+  {.name = "leave",
+   .says = "end the mirror with a copy of this moment",
+   .kind = STEP_UNDOABLE,
+   .ask = end_copy,
+   .undo = end_own_job,
+   .undo_says = "cancel the job"},
+  {.name = "keep",
+   .says = "record that the copy is whole",
+   .kind = STEP_PIVOT,
+   .commits = TRUE,
+   .decides = DECIDED_NEW,
+   .probe = is_kept},
+  RELEASE_STEP,
+  {.name = "detach",
+   .says = "close the copy",
+   .kind = STEP_FINISH,
+   .looks = TRUE,
+   .ask = detach_layer},
+  {0},
+};
+/* clang-format on */
