@@ -9,8 +9,8 @@
 
 #define MAX_NAME 200 /* bytes; it becomes part of file names */
 
-static gboolean
-check_name (const char *name, GError **error)
+gboolean
+plan_check_name (const char *name, GError **error)
 {
   gboolean odd = name[0] == '\0' || strchr (name, '/') != NULL || strlen (name) > MAX_NAME;
   for (const char *c = name; *c != '\0'; c++)
@@ -46,7 +46,7 @@ plan_name_snapshot (Op *op, const Request *request, GPtrArray *records, GError *
 {
   op->name = request->name ? g_strdup (request->name) : made_name (records);
   op->description = g_strdup (request->description);
-  if (!check_name (op->name, error))
+  if (!plan_check_name (op->name, error))
     return FALSE;
   if (op->kind != OP_SNAPSHOT || !is_taken (records, op->name))
     return TRUE;

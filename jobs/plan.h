@@ -24,6 +24,7 @@ void plan_make (const PlanContext *context, const Request *request, PlanReady ca
 Json *plan_steps_to_json (Op *op);
 
 /* plan-snapshot.c: what only snapshots have. @records: those on record for the VM. */
+gboolean plan_check_name (const char *name, GError **error);
 gboolean plan_name_snapshot (Op *op, const Request *request, GPtrArray *records, GError **error);
 gboolean plan_check_method (const RequestDisk *wanted, GError **error);
 /* The target that was asked for, full; resolved where the request is bound to directories. */

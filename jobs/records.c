@@ -60,6 +60,30 @@ record_add_disk (Record *record, const char *disk)
   return added;
 }
 
+static FileId
+id_of (const char *file)
+{
+  FileId id = {0};
+  gboolean exists;
+  if (file != NULL && file[0] == '/')
+    file_identify (file, &id, &exists, NULL);
+  return id;
+}
+
+void
+record_set_layers (RecordDisk *disk, const ChainLayer *upper, const ChainLayer *lower,
+                   MergeDirection on_delete)
+{
+  disk->old_file = g_strdup (lower->file);
+  disk->old_format = g_strdup (lower->format);
+  disk->old_id = id_of (lower->file);
+  disk->new_file = g_strdup (upper->file);
+  disk->new_format = g_strdup (upper->format);
+  disk->new_id = id_of (upper->file);
+  if (on_delete != MERGE_UNSAID)
+    disk->on_delete = on_delete;
+}
+
 RecordDisk *
 record_disk (const Record *record, guint i)
 {
@@ -304,32 +328,30 @@ records_drop (Journal *journal, const char *vm, const char *name, GError **error
          journal_commit (journal, drop_record (journal, record->id), "drop a snapshot", error);
 }
 
+gboolean
+records_edit (Journal *journal, const char *vm, const char *name, const char *disk,
+              MergeDirection direction, const char *description, GError **error)
+{
+  g_autoptr (Record) record = records_load (journal, vm, name, error);
+  if (record == NULL)
+    return FALSE;
+  if (disk != NULL && record_find_disk (record, disk) == NULL)
+    return fail (error, NOT_FOUND, "snapshot '%s' has no disk '%s'", name, disk);
+  if (!begin (journal, error))
+    return FALSE;
+  gboolean ok =
+      journal_sql (journal,
+                   "UPDATE snapshot_disks SET on_delete = ifnull (?1, on_delete)"
+                   " WHERE snapshot = ?2 AND disk = ifnull (?3, disk)",
+                   NULL, NULL, "sss", merge_direction_name (direction), record->id, disk) &&
+      journal_sql (journal,
+                   "UPDATE snapshots SET description = ifnull (?, description)"
+                   " WHERE id = ?",
+                   NULL, NULL, "ss", description, record->id);
+  return journal_commit (journal, ok, "change a snapshot", error);
+}
+
 /* ---- acts of steps --------------------------------------------------------------------------- */
-
-static FileId
-id_of (const char *file)
-{
-  FileId id = {0};
-  gboolean exists;
-  if (file != NULL && file[0] == '/')
-    file_identify (file, &id, &exists, NULL);
-  return id;
-}
-
-static void
-take_over_disk (Record *record, OpDisk *disk)
-{
-  ChainLayer *old = disk->before->pdata[0];
-  RecordDisk *added = record_add_disk (record, disk->name);
-  if (disk->on_delete != MERGE_UNSAID)
-    added->on_delete = disk->on_delete;
-  added->old_file = g_strdup (old->file);
-  added->old_format = g_strdup (old->format);
-  added->old_id = id_of (old->file);
-  added->new_file = g_strdup (disk->to);
-  added->new_format = g_strdup ("qcow2");
-  added->new_id = id_of (disk->to);
-}
 
 gboolean
 records_add (Journal *journal, Op *op, GError **error)
@@ -350,8 +372,12 @@ records_add (Journal *journal, Op *op, GError **error)
   record->parent = current ? g_strdup (current->name) : NULL;
   record->created_us = op->started_us;
   record->running = op->was_running;
-  for (guint i = 0; i < op->disks->len; i++)
-    take_over_disk (record, op_disk (op, i));
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    ChainLayer overlay = {.file = disk->to, .format = (char *)"qcow2"};
+    record_set_layers (record_add_disk (record, disk->name), &overlay, disk->before->pdata[0],
+                       disk->on_delete);
+  }
   return begin (journal, error) &&
          journal_commit (journal, write_record (journal, record), "record a snapshot", error);
 }

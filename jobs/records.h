@@ -32,6 +32,9 @@ Record *record_new (const char *vm, const char *name); /* with an id of its own 
 void record_free (Record *record);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Record, record_free)
 RecordDisk *record_add_disk (Record *record, const char *disk);
+/* The boundary between two layers of a chain, and what the files are now. MERGE_UNSAID: backward. */
+void record_set_layers (RecordDisk *disk, const ChainLayer *upper, const ChainLayer *lower,
+                        MergeDirection on_delete);
 RecordDisk *record_disk (const Record *record, guint i);
 RecordDisk *record_find_disk (const Record *record, const char *disk); /* nullable */
 
@@ -52,6 +55,11 @@ gboolean records_touch (GPtrArray *records, const OpDisk *disk);
 gboolean records_store (Journal *journal, Record *record, GError **error);
 /* Drops it; its children get its parent. NOT_FOUND. */
 gboolean records_drop (Journal *journal, const char *vm, const char *name, GError **error);
+
+/* What may change without the chain: @direction of @disk (NULL: of all) unless it is unsaid, and the
+ * description unless it is NULL. NOT_FOUND. */
+gboolean records_edit (Journal *journal, const char *vm, const char *name, const char *disk,
+                       MergeDirection direction, const char *description, GError **error);
 
 /* Acts of steps (AskRecord); doing one again is harmless. */
 gboolean records_add (Journal *journal, Op *op, GError **error);    /* the snapshot that @op took */

@@ -94,6 +94,14 @@ run_map (Cli *cli, GError **error);
 gboolean
 run_snapshot_create (Cli *cli, GError **error);
 gboolean
+run_snapshot_list (Cli *cli, GError **error);
+gboolean
+run_snapshot_show (Cli *cli, GError **error);
+gboolean
+run_snapshot_edit (Cli *cli, GError **error);
+gboolean
+run_snapshot_delete (Cli *cli, GError **error);
+gboolean
 run_move (Cli *cli, GError **error);
 gboolean
 run_pull (Cli *cli, GError **error);

@@ -3,7 +3,9 @@
  * plans and runs it. */
 #include "src/cli/disks.h"
 #include "src/cli/operate.h"
+#include "src/cli/show.h"
 #include "src/common/fs.h"
+#include "src/common/xml.h"
 
 #include <string.h>
 
@@ -33,8 +35,8 @@ add_disk (RechainRequest *request, const DiskArg *disk, GError **error)
 static gboolean
 apply_disk_options (Cli *cli, GPtrArray *disks, GError **error)
 {
-  static const OptionId ids[] = {OPT_TO,     OPT_BASE, OPT_FORMAT,      OPT_TOP,
-                                 OPT_SOURCE, OPT_DEST, OPT_ALLOW_SHARED};
+  static const OptionId ids[] = {OPT_TO,     OPT_BASE, OPT_FORMAT,       OPT_TOP,
+                                 OPT_SOURCE, OPT_DEST, OPT_ALLOW_SHARED, OPT_ON_DELETE};
   for (gsize i = 0; i < G_N_ELEMENTS (ids); i++) {
     const Option *option = &options[ids[i]];
     const char *value = args_value (&cli->args, ids[i]);
@@ -199,13 +201,77 @@ run_move (Cli *cli, GError **error)
          change (cli, RECHAIN_KIND_MOVE, disks, error);
 }
 
+/* ---- snapshot create ------------------------------------------------------------------------- */
+
+/* Full: the document of --xml. */
+static char *
+read_document (Cli *cli, gsize *ret_length, GError **error)
+{
+  if (cli->n_words == 1)
+    return xml_slurp (args_value (&cli->args, OPT_XML), ret_length, error);
+  fail (error, USAGE, "--xml names the disks itself: '%s' is an argument too many", cli->words[1]);
+  return NULL;
+}
+
+/* What the document says, within the directories that the configuration allows. */
+static RechainRequest *
+request_from_document (Cli *cli, GError **error)
+{
+  gsize length = 0;
+  Config *config = cli_config (cli, error);
+  g_autofree char *text = config ? read_document (cli, &length, error) : NULL;
+  if (text == NULL)
+    return NULL;
+  RechainRequest *request =
+      rechain_request_new_from_xml (text, length, args_value (&cli->args, OPT_XML), error);
+  if (request != NULL)
+    rechain_request_set_allowed (request, (const char *const *)config->allow);
+  return request;
+}
+
+static RechainRequest *
+request_from_words (Cli *cli, GError **error)
+{
+  static const char *const known[] = {"to", "format", "on-delete", NULL};
+  g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
+  g_autoptr (RechainRequest) request = rechain_request_new (RECHAIN_KIND_SNAPSHOT);
+  return disks != NULL && add_disks (request, disks, error) ? g_steal_pointer (&request) : NULL;
+}
+
+static gboolean
+redefine (Cli *cli, GError **error)
+{
+  const char *origin = args_value (&cli->args, OPT_XML);
+  gsize length = 0;
+  if (origin == NULL) {
+    fail (error, USAGE, "--redefine needs the snapshot as a document");
+    return hint (error, "add --xml FILE, as 'snapshot show --xml' printed it");
+  }
+  g_autofree char *text = read_document (cli, &length, error);
+  g_autoptr (RechainVm) vm = text ? cli_look (cli, cli->words[0], error) : NULL;
+  g_autofree char *document =
+      vm ? rechain_vm_import_snapshot (vm, text, length, origin, error) : NULL;
+  return document != NULL && out_either (cli, document, show_snapshot, error);
+}
+
 gboolean
 run_snapshot_create (Cli *cli, GError **error)
 {
-  static const char *const known[] = {"to", "format", NULL};
-  g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
-  return disks != NULL && change (cli, RECHAIN_KIND_SNAPSHOT, disks, error);
+  if (args_has (&cli->args, OPT_REDEFINE))
+    return redefine (cli, error);
+  g_autoptr (RechainRequest) request = args_has (&cli->args, OPT_XML)
+                                           ? request_from_document (cli, error)
+                                           : request_from_words (cli, error);
+  if (request == NULL)
+    return FALSE;
+  if (args_has (&cli->args, OPT_NAME))
+    rechain_request_set_name (request, args_value (&cli->args, OPT_NAME));
+  if (args_has (&cli->args, OPT_DESCRIPTION))
+    rechain_request_set_description (request, args_value (&cli->args, OPT_DESCRIPTION));
+  return set_how (cli, request, error) && operate (cli, cli->words[0], request, error);
 }
+
+/* ---- merges ---------------------------------------------------------------------------------- */
 
 gboolean
 run_pull (Cli *cli, GError **error)

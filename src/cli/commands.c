@@ -32,15 +32,40 @@ const Command commands[] = {
      "of an image, unless it is qcow2; name it with --format.",
      "rechain chain web1 vda -o dot | dot -Tsvg > chain.svg", "0 3 4 5 6"},
 
-    {"snapshot create", "VM [DISK[,to=FILE][,format=F]...]",
+    {"snapshot create", "VM [DISK[,to=FILE][,on-delete=HOW][,format=F]...]",
      "disk-only snapshot of one, several or all writable disks", run_snapshot_create, 1, ANY,
-     BIT (NAME) | BIT (TO) | BIT (FORMAT) | BIT (XML) | OPERATION,
+     BIT (NAME) | BIT (DESCRIPTION) | BIT (TO) | BIT (FORMAT) | BIT (ON_DELETE) | BIT (XML) |
+         BIT (REDEFINE) | OPERATION,
      "Puts a new overlay over the active layer of each disk, at one instant for all of them. "
      "Without "
      "DISK, all writable disks are taken. Without to=, the overlay lies beside the active image, "
      "named "
-     "after it and NAME. A comma inside a name is doubled.",
+     "after it and NAME. A comma inside a name is doubled. The snapshot is put on record, with how "
+     "each disk is to be merged one day (on-delete: forward pulls the old layer up, backward, the "
+     "default, commits the new one down). --xml FILE reads a <domainsnapshot> instead; with "
+     "--redefine it is only recorded, if the chain is as it says.",
      "rechain snapshot create web1 vda vdb,to=/new/b.qcow2 --name before-upgrade", OPERATION_EXITS},
+    {"snapshot list", "VM", "snapshots on record, as a tree", run_snapshot_list, 1, 1, 0,
+     "Prints each snapshot with its disks, whether its layers still lie over each other, and how "
+     "many bytes merging it would copy at most in each direction. The current one, which the next "
+     "snapshot has as its parent, is marked with a star.",
+     "rechain snapshot list web1", "0 3 5 6"},
+    {"snapshot show", "VM NAME", "one snapshot on record; does it still match the chain?",
+     run_snapshot_show, 2, 2, BIT (AS_XML),
+     "Prints the record: per disk the layer that became active, and the read-only one under it to "
+     "take backups from. Exits with 10 where the chain is another one. With --xml it is printed as "
+     "a <domainsnapshot>, without asking the VM.",
+     "rechain snapshot show web1 before-upgrade", "0 3 5 6 10"},
+    {"snapshot edit", "VM NAME [DISK,on-delete=HOW...]", "change how a snapshot is to be merged",
+     run_snapshot_edit, 2, ANY, BIT (DIRECTION) | BIT (DESCRIPTION),
+     "Changes the record: the direction of single disks or, with --direction, of all, and the "
+     "description. The VM is not asked.",
+     "rechain snapshot edit web1 before-upgrade vda,on-delete=forward", "0 2 3 5"},
+    {"snapshot delete", "VM NAME", "drop the record of a snapshot", run_snapshot_delete, 2, 2,
+     BIT (METADATA_ONLY),
+     "Drops the record and leaves all layers as they are; snapshots above it get its parent. "
+     "Without --metadata-only it is refused: merging is not built in this version.",
+     "rechain snapshot delete web1 before-upgrade --metadata-only", "0 3 4 5"},
 
     {"move", "VM DISK[,to=FILE][,base=LAYER]...", "live block move: continue a disk in a new file",
      run_move, 2, ANY, BIT (TO) | BIT (BASE) | BIT (FORMAT) | OPERATION,
@@ -186,9 +211,6 @@ const Command commands[] = {
      "Prints all commands, or everything about one.", "rechain help move", "0 2"},
 
     /* Of the contract, not built yet. */
-    {"snapshot list", "VM", "recorded snapshots"},
-    {"snapshot show", "VM NAME", "one recorded snapshot"},
-    {"snapshot delete", "VM NAME", "merge a snapshot and drop its record"},
     {"quiesce", "VM", "freeze guest filesystems"},
     {"thaw", "VM", "thaw guest filesystems"},
     {"op undo", "OP", "undo a finished operation"},

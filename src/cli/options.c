@@ -62,6 +62,15 @@ option_by_name (const char *name, gsize length)
   return NULL;
 }
 
+/* 'snapshot show' says with --xml how to print, all others from where to read. */
+static const Option *
+option_here (const Args *args, const Option *option)
+{
+  gboolean shows = args->words->len >= 2 && strcmp (args->words->pdata[0], "snapshot") == 0 &&
+                   strcmp (args->words->pdata[1], "show") == 0;
+  return shows && option == &options[OPT_XML] ? &options[OPT_AS_XML] : option;
+}
+
 static const Option *
 option_by_letter (char letter)
 {
@@ -112,6 +121,7 @@ read_long (Args *args, const char *text, const char *next, gboolean *ret_used_ne
   const Option *option = option_by_name (text, length);
   if (option == NULL)
     return unknown_option (text, length, error);
+  option = option_here (args, option);
   if (text[length] == '=')
     return set_option (args, option, text + length + 1, error);
   *ret_used_next = option->value != NULL && next != NULL;

@@ -39,7 +39,14 @@ typedef enum {
   X (NO_PIVOT, 0, "no-pivot", NULL, 0, "leave a copy of one moment; the guest stays where it is")  \
   X (FORMAT, 0, "format", "FORMAT", 0, "image format (one disk; as DISK,format=FORMAT)")           \
   X (NAME, 0, "name", "NAME", 0, "name of the snapshot; default: made from the time")              \
-  X (XML, 0, "xml", "FILE", OPTION_NOT_BUILT, "read a libvirt document")                           \
+  X (XML, 0, "xml", "FILE", 0, "read what is wanted from a document; - is standard input")         \
+  X (AS_XML, 0, "xml", NULL, 0, "print it as a document that --xml FILE reads")                    \
+  X (REDEFINE, 0, "redefine", NULL, 0, "only record the snapshot of --xml, which was taken before") \
+  X (DESCRIPTION, 0, "description", "TEXT", 0, "what the record says of the snapshot")             \
+  X (ON_DELETE, 0, "on-delete", "HOW", 0,                                                          \
+     "how it is merged one day: forward or backward (one disk; as DISK,on-delete=HOW)")            \
+  X (DIRECTION, 0, "direction", "HOW", 0, "forward or backward, for all disks")                    \
+  X (METADATA_ONLY, 0, "metadata-only", NULL, 0, "drop the record and leave the layers alone")     \
   X (OFFLINE, 0, "offline", NULL, 0, "read an image that no process has open; there is no VM")     \
   X (START, 0, "start", "SIZE", 0, "from this byte of the disk on")                                \
   X (LENGTH, 0, "length", "SIZE", 0, "so many bytes; default: to the end of the disk")             \

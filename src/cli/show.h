@@ -33,3 +33,8 @@ void
 show_volumes (Cli *cli, Json *list, GString *out);
 void
 show_storage (Cli *cli, Json *storage, GString *out);
+/* As a tree, each with its disks. */
+void
+show_snapshots (Cli *cli, Json *document, GString *out);
+void
+show_snapshot (Cli *cli, Json *snapshot, GString *out);

@@ -231,10 +231,13 @@ disk_result (Op *op, guint i, const char *authoritative)
   g_auto (GStrv) before = chain_files (disk->before);
   g_auto (GStrv) headers = chain_on_disk (disk, authoritative);
   char **after = headers ? headers : strv_at (op->after, i);
+  gboolean taken = op->kind == OP_SNAPSHOT && op->state == OP_DONE;
   return json_make ("disk", json_str (disk->name), "chain",
                     strings (after && *after ? after : before), "chain-before", strings (before),
                     "removed", strings (strv_at (op->removed, i)), "left",
-                    strings (strv_at (op->left, i)), "target", json_str (disk->to), NULL);
+                    strings (strv_at (op->left, i)), "target", json_str (disk->to), "active-source",
+                    taken ? json_str (disk->to) : NULL, "read-only-source",
+                    taken ? json_str (((ChainLayer *)disk->before->pdata[0])->file) : NULL, NULL);
 }
 
 static Json *

@@ -240,7 +240,8 @@ RECHAIN_API void rechain_request_add_disk (RechainRequest *request, const char *
  * @option: "to" (file to create), "base" (layer to keep, or "none"; of a commit: the layer that receives),
  *   "top" (of a pull: the layer that receives; of a commit: the uppermost that is committed), "source" and
  *   "dest" (of a merge), "allow-shared" (a layer that may be changed although others use it), "format" (of
- *   the new layer; an overlay is "qcow2")
+ *   the new layer; an overlay is "qcow2"), "on-delete" (of a snapshot: "forward" or "backward", how it is to
+ *   be merged one day)
  * @value: its value
  * @error: return location
  *
@@ -269,6 +270,35 @@ RECHAIN_API gboolean rechain_request_add_region (RechainRequest *request, const 
  * @name: (nullable): name of the snapshot; %NULL: made from the time
  */
 RECHAIN_API void rechain_request_set_name (RechainRequest *request, const char *name);
+/**
+ * rechain_request_new_from_xml:
+ * @xml: (array length=length) (element-type guint8): a document <domainsnapshot>, UTF-8
+ * @length: its length in bytes, at most 1 MiB
+ * @origin: what messages call it, for instance its file name
+ * @error: return location: %RECHAIN_ERROR_USAGE with file and line where it does not fit the schema;
+ *   %RECHAIN_ERROR_REFUSED for kinds of snapshots that rechain does not make
+ *
+ * A request for the snapshot that the document describes. Writable disks that it does not name are
+ * taken too, unless it says snapshot='no' (libvirt: virDomainSnapshotCreateXML with
+ * VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY).
+ *
+ * Returns: (transfer full): the request
+ */
+RECHAIN_API RechainRequest *rechain_request_new_from_xml (const char *xml, gsize length,
+                                                          const char *origin, GError **error);
+/**
+ * rechain_request_set_description:
+ * @request: a request
+ * @description: (nullable): what the record of the snapshot says of it
+ */
+RECHAIN_API void rechain_request_set_description (RechainRequest *request, const char *description);
+/**
+ * rechain_request_set_allowed:
+ * @request: a request
+ * @directories: (nullable) (array zero-terminated=1): absolute paths; files that the request names must
+ *   lie in them, symlinks resolved, or the plan fails with %RECHAIN_ERROR_PERMISSION. %NULL: anywhere
+ */
+RECHAIN_API void rechain_request_set_allowed (RechainRequest *request, const char *const *directories);
 /**
  * rechain_request_set_bandwidth:
  * @request: a request
@@ -627,6 +657,79 @@ RECHAIN_API gboolean rechain_vm_wait_job_finish (RechainVm *vm, GAsyncResult *re
  */
 RECHAIN_API gboolean rechain_vm_wait_job (RechainVm *vm, const char *job, GCancellable *cancellable,
                                           GError **error);
+
+/* ---- snapshots on record ------------------------------------------------------------------- */
+
+/**
+ * rechain_vm_list_snapshots:
+ * @vm: a VM; where it was looked at, each record is held against its chains
+ * @error: return location: %RECHAIN_ERROR_FAILED, %RECHAIN_ERROR_PERMISSION
+ *
+ * Returns: (transfer full): the document rechain.snapshot-list/1, oldest first
+ */
+RECHAIN_API char *rechain_vm_list_snapshots (RechainVm *vm, GError **error);
+/**
+ * rechain_vm_show_snapshot:
+ * @vm: a VM; where it was looked at, the record is held against its chains
+ * @name: of the snapshot
+ * @ret_matches: (out) (optional): whether all its disks still have its two layers, one over the other
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND
+ *
+ * Returns: (transfer full): the document rechain.snapshot/1
+ */
+RECHAIN_API char *rechain_vm_show_snapshot (RechainVm *vm, const char *name, gboolean *ret_matches,
+                                            GError **error);
+/**
+ * rechain_vm_export_snapshot:
+ * @vm: a VM
+ * @name: of the snapshot
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND; %RECHAIN_ERROR_FAILED where a file name cannot be
+ *   written as XML
+ *
+ * Returns: (transfer full): the record as <domainsnapshot>; its <source> is the layer that became active,
+ *   its <backingStore> the read-only one to take backups from (libvirt: virDomainSnapshotGetXMLDesc)
+ */
+RECHAIN_API char *rechain_vm_export_snapshot (RechainVm *vm, const char *name, GError **error);
+/**
+ * rechain_vm_import_snapshot:
+ * @vm: a VM that was looked at
+ * @xml: (array length=length) (element-type guint8): a document <domainsnapshot>
+ * @length: its length in bytes
+ * @origin: what messages call it
+ * @error: return location: %RECHAIN_ERROR_USAGE; %RECHAIN_ERROR_NOT_FOUND and %RECHAIN_ERROR_REFUSED where
+ *   the chains are not as it says
+ *
+ * Only records it; a record of that name is replaced (libvirt: VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE).
+ *
+ * Returns: (transfer full): the document rechain.snapshot/1
+ */
+RECHAIN_API char *rechain_vm_import_snapshot (RechainVm *vm, const char *xml, gsize length,
+                                              const char *origin, GError **error);
+/**
+ * rechain_vm_edit_snapshot:
+ * @vm: a VM
+ * @name: of the snapshot
+ * @disk: (nullable): which disk @direction is for; %NULL: all of them
+ * @direction: (nullable): "forward" or "backward": how it is merged when the snapshot is deleted
+ * @description: (nullable): a new description
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_USAGE
+ *
+ * Returns: %TRUE when it is recorded
+ */
+RECHAIN_API gboolean rechain_vm_edit_snapshot (RechainVm *vm, const char *name, const char *disk,
+                                               const char *direction, const char *description,
+                                               GError **error);
+/**
+ * rechain_vm_forget_snapshot:
+ * @vm: a VM
+ * @name: of the snapshot
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND
+ *
+ * Drops the record and leaves all layers as they are (libvirt: VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY).
+ *
+ * Returns: %TRUE when it is off the record
+ */
+RECHAIN_API gboolean rechain_vm_forget_snapshot (RechainVm *vm, const char *name, GError **error);
 
 /**
  * rechain_chain_read_offline:

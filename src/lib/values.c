@@ -121,6 +121,20 @@ rechain_request_set_name (RechainRequest *request, const char *name)
 }
 
 void
+rechain_request_set_description (RechainRequest *request, const char *description)
+{
+  g_free (request->description);
+  request->description = g_strdup (description);
+}
+
+void
+rechain_request_set_allowed (RechainRequest *request, const char *const *directories)
+{
+  g_strfreev (request->allow);
+  request->allow = g_strdupv ((char **)directories);
+}
+
+void
 rechain_request_set_bandwidth (RechainRequest *request, guint64 bytes_per_second)
 {
   request->bandwidth = bytes_per_second;

@@ -12,7 +12,7 @@ from harness import ROOT
 from harness import rechain as program
 
 UNBUILT = ["pull VM DISK", "rebase VM DISK --base x", "commit VM DISK --top y", "merge VM DISK --source a --dest b",
-           "copy VM DISK --to f --shallow", "snapshot list VM", "snapshot delete VM x --direction forward",
+           "copy VM DISK --to f --shallow",
            "quiesce VM", "thaw VM", "op undo 7f", "allocate VM DISK --offset 0 --length 1",
            "vol create v --capacity 1G", "vol clone a b", "doctor"]
 OPERATIONS = ["move /no/x.qmp vda --to /n", "snapshot create /no/x.qmp vda"]
