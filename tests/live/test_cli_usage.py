@@ -214,8 +214,15 @@ def test_an_option_that_is_not_built_says_so(run, line, option):
     assert "is not built in this version" in run(*words(line), *words(option), rc=4).err
 
 
-def test_xml_is_not_built(run):
-    assert "'--xml' is not built" in run("snapshot", "create", "/a", "--xml", "x", rc=4).err
+def test_a_document_is_read_before_any_vm(run, tmp_path):
+    assert "'/no/x.xml'" in run("snapshot", "create", "/no/x.qmp", "--xml", "/no/x.xml", rc=3).err
+    bad = tmp_path / "bad.xml"
+    bad.write_text("<domainsnapshot>\n<disks>\n<disk/></disks></domainsnapshot>")
+    done = run("snapshot", "create", "/no/x.qmp", "--xml", str(bad), rc=2)
+    assert f"{bad}:3: <disk> lacks the attribute 'name'" in done.err
+    assert valid("error", run("snapshot", "create", "/no/x.qmp", "--xml", str(bad), "-o", "json", rc=2).err)
+    done = run("snapshot", "create", "/no/x.qmp", "vda", "--xml", str(bad), rc=2)
+    assert "names the disks itself" in done.err
 
 
 # ---- nobody there ----
