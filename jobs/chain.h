@@ -99,7 +99,8 @@ const char *world_node_child (World *world, const char *node, const char *role);
 /* How many parents (nodes, devices, exports, jobs) hold @node; the monitor's own reference is not
  * counted. A job, or an export, may count more than once. */
 guint world_node_parents (World *world, const char *node);
-/* How @node is opened, as blockdev-add options {"cache": {"direct","no-flush"}, "detect-zeroes"}; full. */
+/* How @node is opened, as blockdev-add options {"cache": {"direct","no-flush"}, "detect-zeroes"}, without
+ * what is QEMU's default; full. */
 Json *world_node_cache (World *world, const char *node);
 /* Node names that begin with @prefix: char*, full array of owned strings. */
 GPtrArray *world_nodes_with_prefix (World *world, const char *prefix);

@@ -41,6 +41,8 @@ typedef struct {
 
 struct _Journal {
   sqlite3 *db;
+  GHashTable
+      *statements; /* const char *sql -> sqlite3_stmt*, prepared earlier and not in use now */
   char *state_dir;
   GPtrArray *lines; /* Line*, not yet durable */
   int lock_fd;      /* of the operation we own, -1 */
@@ -66,15 +68,41 @@ journal_failed (Journal *journal, const char *what, GError **error)
                "look for free space and permissions there; nothing is done without the journal");
 }
 
-/* ---- statements: prepared, bound, stepped, finalized in one place -----------------------------
+/* ---- statements: prepared once, bound, stepped and reset in one place --------------------------
  */
+
+static void
+statement_free (gpointer statement)
+{
+  sqlite3_finalize (statement);
+}
+
+/* Full; NULL where it cannot be prepared. */
+static sqlite3_stmt *
+take_statement (Journal *journal, const char *sql)
+{
+  gpointer key, statement = NULL;
+  if (!g_hash_table_steal_extended (journal->statements, sql, &key, &statement))
+    sqlite3_prepare_v2 (journal->db, sql, -1, (sqlite3_stmt **)&statement, NULL);
+  return statement;
+}
+
+/* Takes @statement. Its error, if it had one, is the result. */
+static int
+put_statement (Journal *journal, sqlite3_stmt *statement)
+{
+  int rc = sqlite3_reset (statement);
+  sqlite3_clear_bindings (statement);
+  g_hash_table_replace (journal->statements, (gpointer)sqlite3_sql (statement), statement);
+  return rc;
+}
 
 gboolean
 journal_sql (Journal *journal, const char *sql, RowFunc on_row, gpointer data, const char *types,
              ...)
 {
-  sqlite3_stmt *statement = NULL;
-  if (sqlite3_prepare_v2 (journal->db, sql, -1, &statement, NULL) != SQLITE_OK)
+  sqlite3_stmt *statement = take_statement (journal, sql);
+  if (statement == NULL)
     return FALSE;
   va_list args;
   va_start (args, types);
@@ -93,7 +121,7 @@ journal_sql (Journal *journal, const char *sql, RowFunc on_row, gpointer data, c
     if (rc == SQLITE_ROW && on_row != NULL && !on_row (statement, data))
       break;
   }
-  int final = sqlite3_finalize (statement);
+  int final = put_statement (journal, statement);
   return (rc == SQLITE_DONE || rc == SQLITE_ROW) && final == SQLITE_OK;
 }
 
@@ -118,6 +146,7 @@ journal_close (Journal *journal)
 {
   if (journal == NULL)
     return;
+  g_hash_table_unref (journal->statements);
   sqlite3_close (journal->db);
   if (journal->lock_fd >= 0)
     close (journal->lock_fd);
@@ -132,6 +161,7 @@ open_database (const char *state_dir, int flags, GError **error)
   g_autoptr (Journal) journal = g_new0 (Journal, 1);
   journal->lock_fd = -1;
   journal->state_dir = g_strdup (state_dir);
+  journal->statements = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, statement_free);
   journal->lines = g_ptr_array_new_with_free_func (line_free);
   g_autofree char *path = g_build_filename (state_dir, "journal.db", NULL);
   if (sqlite3_open_v2 (path, &journal->db, flags, NULL) != SQLITE_OK ||

@@ -122,7 +122,12 @@ write_out (int fd, const Image *image, const char *path, GError **error)
       write_at (fd, AT_REFCOUNT_TABLE, &image->refcount_table, sizeof image->refcount_table) &&
       write_at (fd, AT_REFCOUNT_BLOCK, image->refcounts,
                 image->clusters * sizeof *image->refcounts);
-  return ok ? TRUE : fail_errno (error, errno, "write '%s'", path);
+  if (!ok)
+    return fail_errno (error, errno, "write '%s'", path);
+  /* Begins to write it out. The file is synced later, with those of other disks: each of these then
+   * finds most of its work done. */
+  sync_file_range (fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+  return TRUE;
 }
 
 gboolean

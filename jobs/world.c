@@ -194,10 +194,12 @@ world_node_cache (World *world, const char *name)
   const char *zeroes = node ? json_get_str (node->info, "detect_zeroes") : NULL;
   /* "unmap" would need the discard option of that node, which QEMU does not tell. */
   gboolean on = zeroes != NULL && !g_str_equal (zeroes, "off");
-  return json_make ("cache",
-                    json_make ("direct", json_flag (json_get_bool (cache, "direct")), "no-flush",
-                               json_flag (json_get_bool (cache, "no-flush")), NULL),
-                    "detect-zeroes", json_str (on ? "on" : "off"), NULL);
+  gboolean direct = json_get_bool (cache, "direct"), no_flush = json_get_bool (cache, "no-flush");
+  Json *modes = NULL;
+  if (direct || no_flush)
+    modes = json_make ("direct", direct ? json_flag (TRUE) : NULL, "no-flush",
+                       no_flush ? json_flag (TRUE) : NULL, NULL);
+  return json_make ("cache", modes, "detect-zeroes", on ? json_str ("on") : NULL, NULL);
 }
 
 guint

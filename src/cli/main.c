@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <locale.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,15 @@ guard_descriptors (void)
   for (int fd = 0; fd < (int)G_N_ELEMENTS (modes); fd++)
     if (fcntl (fd, F_GETFD) < 0 && open ("/dev/null", modes[fd]) != fd)
       _exit (1);
+}
+
+/* What QEMU tells becomes some 10000 small objects, and goes again, several times. The heap is not
+ * given back and asked for anew each time: that took a tenth of the CPU time of a snapshot. */
+static void
+keep_heap (void)
+{
+  mallopt (M_TRIM_THRESHOLD, 8 << 20);
+  mallopt (M_TOP_PAD, 1 << 20);
 }
 
 /* -v shows what is remarkable, -vv everything; on stderr, since stdout is for data. */
@@ -49,6 +59,7 @@ static void
 prepare_process (Cli *cli)
 {
   guard_descriptors ();
+  keep_heap ();
   signal (SIGPIPE, SIG_IGN);
   setlocale (LC_CTYPE, "");
   g_log_writer_default_set_use_stderr (TRUE);

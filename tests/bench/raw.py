@@ -15,11 +15,8 @@ def create_overlay(path, backing, size):
 
 def add_overlay(qmp, node, path):
     """The file and the format node, with the options that rechain gives them."""
-    cache = {"direct": False, "no-flush": False}
-    file = {"driver": "file", "node-name": f"{node}-file", "filename": path, "auto-read-only": True,
-            "discard": "unmap", "cache": cache}
-    qmp.execute("blockdev-add", driver="qcow2", node_name=node, file=file, backing=None, discard="unmap",
-                detect_zeroes="off", cache=cache)
+    file = {"driver": "file", "node-name": f"{node}-file", "filename": path, "auto-read-only": True}
+    qmp.execute("blockdev-add", driver="qcow2", node_name=node, file=file, backing=None, discard="unmap")
 
 
 def snapshot(qmp, pairs):
