@@ -3,6 +3,7 @@
  * yet? That it says so promises nothing: what counts is what happens when it is asked to. */
 #include "jobs/plan.h"
 
+#include "jobs/freeze.h"
 #include "qmp/agent.h"
 
 typedef struct {
@@ -76,6 +77,19 @@ on_status (QmpAgent *agent, Json *ret, const GError *error, gpointer data)
     probe_ended (probe, probe->op->kind == OP_QUIESCE ? NULL : already_frozen ());
   else
     qmp_agent_execute (agent, "guest-info", NULL, 0, on_info, probe);
+}
+
+gboolean
+plan_check_freezable (Op *op, GError **error)
+{
+  gboolean can = !freezes_guest (op);
+  for (const Step *step = steps_of (op); step->name != NULL; step++)
+    can |= step->ask == freeze_guest;
+  if (can)
+    return TRUE;
+  fail (error, USAGE, "'%s' takes no snapshot that frozen filesystems would be of use for",
+        op_kind_name (op->kind));
+  return hint (error, "leave --quiesce out");
 }
 
 gboolean

@@ -237,7 +237,7 @@ fill (Plan *plan, const Request *request, GError **error)
     g_propagate_error (error, unreadable);
     return FALSE;
   }
-  if (!plan_check_vm (&plan->context, request, error) ||
+  if (!plan_check_vm (&plan->context, request, error) || !plan_check_freezable (op, error) ||
       !plan_name_snapshot (op, request, plan->records, error))
     return FALSE;
   if (request->kind == OP_QUIESCE)

@@ -64,7 +64,9 @@ gboolean plan_check_not_shared (OpDisk *disk, ChainLayer *layer, pid_t qemu, Wor
                                 GError **error);
 gboolean plan_check_space (Op *op, GError **error);
 
-/* plan-agent.c: asks the guest agent whether it can freeze. FALSE: it could not be asked, and @callback
+/* plan-agent.c: USAGE where a freeze is wanted and the table has none. */
+gboolean plan_check_freezable (Op *op, GError **error);
+/* Asks the guest agent whether it can freeze. FALSE: it could not be asked, and @callback
  * does not come. Sets op->was_frozen. */
 typedef void (*PlanChecked) (const GError *error, gpointer data);
 gboolean plan_check_agent (Op *op, World *world, PlanChecked callback, gpointer data, GError **error);

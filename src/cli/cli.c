@@ -129,6 +129,15 @@ cli_address (Cli *cli, const char *vm, GError **error)
   return known->qmp;
 }
 
+const char *
+cli_agent (Cli *cli, const char *vm, GError **error)
+{
+  const char *named = args_value (&cli->args, OPT_AGENT);
+  Config *config = named ? NULL : cli_config (cli, error);
+  ConfigVm *known = config ? config_vm (config, vm) : NULL;
+  return named ? named : known ? known->agent : NULL;
+}
+
 RechainVm *
 cli_vm (Cli *cli, const char *vm, GError **error)
 {

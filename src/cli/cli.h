@@ -77,6 +77,10 @@ cli_controller (Cli *cli);
 /* Borrowed: the monitor address that @vm stands for. */
 const char *
 cli_address (Cli *cli, const char *vm, GError **error);
+/* Borrowed: address of the guest agent of @vm, from --agent or the configuration; NULL without an error
+ * where none is known. */
+const char *
+cli_agent (Cli *cli, const char *vm, GError **error);
 /* Full: the VM, not connected yet. */
 RechainVm *
 cli_vm (Cli *cli, const char *vm, GError **error);
@@ -113,6 +117,10 @@ gboolean
 run_merge (Cli *cli, GError **error);
 gboolean
 run_copy (Cli *cli, GError **error);
+gboolean
+run_quiesce (Cli *cli, GError **error);
+gboolean
+run_thaw (Cli *cli, GError **error);
 gboolean
 run_job_list (Cli *cli, GError **error);
 gboolean

@@ -97,9 +97,14 @@ set_flags (Cli *cli, RechainRequest *request, GError **error)
     OptionId id;
     RechainFlags flag;
   } table[] = {
-      {OPT_DELETE, RECHAIN_FLAG_DELETE},   {OPT_RELATIVE, RECHAIN_FLAG_RELATIVE},
-      {OPT_REUSE, RECHAIN_FLAG_REUSE},     {OPT_NO_UNDO, RECHAIN_FLAG_NO_UNDO},
-      {OPT_SHALLOW, RECHAIN_FLAG_SHALLOW}, {OPT_NO_PIVOT, RECHAIN_FLAG_NO_PIVOT},
+      {OPT_DELETE, RECHAIN_FLAG_DELETE},
+      {OPT_RELATIVE, RECHAIN_FLAG_RELATIVE},
+      {OPT_REUSE, RECHAIN_FLAG_REUSE},
+      {OPT_NO_UNDO, RECHAIN_FLAG_NO_UNDO},
+      {OPT_SHALLOW, RECHAIN_FLAG_SHALLOW},
+      {OPT_NO_PIVOT, RECHAIN_FLAG_NO_PIVOT},
+      {OPT_QUIESCE, RECHAIN_FLAG_QUIESCED},
+      {OPT_QUIESCE_BEST_EFFORT, RECHAIN_FLAG_QUIESCED | RECHAIN_FLAG_BEST_EFFORT},
   };
   RechainFlags flags = RECHAIN_FLAG_NONE;
   for (gsize i = 0; i < G_N_ELEMENTS (table); i++)
@@ -157,11 +162,23 @@ set_duration (Cli *cli, RechainRequest *request, OptionId id,
 }
 
 static gboolean
+set_agent (Cli *cli, RechainRequest *request, GError **error)
+{
+  GError *problem = NULL;
+  rechain_request_set_agent (request, cli_agent (cli, cli->words[0], &problem));
+  if (problem != NULL)
+    g_propagate_error (error, problem);
+  return problem == NULL;
+}
+
+static gboolean
 set_how (Cli *cli, RechainRequest *request, GError **error)
 {
   return set_flags (cli, request, error) && set_bandwidth (cli, request, error) &&
          set_duration (cli, request, OPT_TIMEOUT, rechain_request_set_timeout, error) &&
-         set_duration (cli, request, OPT_MAX_PAUSE, rechain_request_set_max_pause, error);
+         set_duration (cli, request, OPT_MAX_PAUSE, rechain_request_set_max_pause, error) &&
+         set_duration (cli, request, OPT_MAX_FREEZE, rechain_request_set_max_freeze, error) &&
+         set_agent (cli, request, error);
 }
 
 /* ---- the commands ---------------------------------------------------------------------------- */

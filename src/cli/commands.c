@@ -10,8 +10,9 @@
 /* What every operation takes. */
 #define OPERATION                                                                                  \
   (BIT (DRY_RUN) | BIT (BANDWIDTH) | BIT (TIMEOUT) | BIT (MAX_PAUSE) | BIT (PIVOT) |               \
-   BIT (DELETE) | BIT (NO_UNDO) | BIT (REUSE) | BIT (RELATIVE) | BIT (QUIESCE) | BIT (AGENT) |     \
-   BIT (YES))
+   BIT (DELETE) | BIT (NO_UNDO) | BIT (REUSE) | BIT (RELATIVE) | BIT (YES))
+/* What those take that begin with a snapshot. */
+#define FREEZE          (BIT (QUIESCE) | BIT (QUIESCE_BEST_EFFORT) | BIT (MAX_FREEZE) | BIT (AGENT))
 #define OPERATION_EXITS "0 1 2 3 4 5 6 7 8 130"
 #define ANY             G_MAXUINT
 
@@ -35,7 +36,7 @@ const Command commands[] = {
     {"snapshot create", "VM [DISK[,to=FILE][,on-delete=HOW][,format=F]...]",
      "disk-only snapshot of one, several or all writable disks", run_snapshot_create, 1, ANY,
      BIT (NAME) | BIT (DESCRIPTION) | BIT (TO) | BIT (FORMAT) | BIT (ON_DELETE) | BIT (XML) |
-         BIT (REDEFINE) | OPERATION,
+         BIT (REDEFINE) | OPERATION | FREEZE,
      "Puts a new overlay over the active layer of each disk, at one instant for all of them. "
      "Without "
      "DISK, all writable disks are taken. Without to=, the overlay lies beside the active image, "
@@ -68,7 +69,7 @@ const Command commands[] = {
      "rechain snapshot delete web1 before-upgrade --metadata-only", "0 3 4 5"},
 
     {"move", "VM DISK[,to=FILE][,base=LAYER]...", "live block move: continue a disk in a new file",
-     run_move, 2, ANY, BIT (TO) | BIT (BASE) | BIT (FORMAT) | OPERATION,
+     run_move, 2, ANY, BIT (TO) | BIT (BASE) | BIT (FORMAT) | OPERATION | FREEZE,
      "Snapshots each disk into FILE, pulls everything above the base into it and drops the rest of "
      "the chain. Default base is the layer under the active one, so that a shared template stays; "
      "base=none flattens. The guest runs on. What fails or is cancelled before the pivot is taken "
@@ -82,7 +83,8 @@ const Command commands[] = {
      "most of it, small for zeros, a dot for what no layer has), the totals of each layer, and all "
      "extents. The map of a running disk is read through a read-only NBD export on a private "
      "socket, "
-     "which is removed afterwards; of an image, with --offline, by qemu-img. The guest runs on, and "
+     "which is removed afterwards; of an image, with --offline, by qemu-img. The guest runs on, "
+     "and "
      "what it writes meanwhile may be in the map or not.",
      "rechain map web1 vda --start 1G --length 64M", "0 2 3 4 5 6 7 8"},
     {"pull", "VM DISK[,base=LAYER][,top=LAYER]...",
@@ -128,6 +130,22 @@ const Command commands[] = {
      "only the active layer is copied, and what backs it is kept. With --no-pivot the guest stays "
      "where it is, and FILE is a copy of one moment.",
      "rechain copy web1 vda --to /new/web1.raw --format raw", OPERATION_EXITS},
+
+    {"quiesce", "VM", "freeze the guest's filesystems, and leave them frozen", run_quiesce, 1, 1,
+     BIT (AGENT) | BIT (MAX_FREEZE),
+     "Asks the guest agent to write everything out and to freeze the guest's filesystems, and "
+     "prints "
+     "how many it froze. They stay frozen, and the guest's writes stand still, until 'rechain "
+     "thaw': "
+     "take your snapshots in between. Should rechain die before it has the agent's answer, "
+     "'rechain "
+     "recover' thaws them.",
+     "rechain quiesce web1 --agent /run/qemu/web1.qga", "0 2 3 4 6 7 8"},
+    {"thaw", "VM", "thaw the guest's filesystems", run_thaw, 1, 1, BIT (AGENT),
+     "Asks the guest agent to thaw the guest's filesystems, whoever froze them, and prints how "
+     "many it "
+     "thawed. The monitor is not needed. Where nothing is frozen, nothing happens.",
+     "rechain thaw web1", "0 1 2 3 6"},
 
     {"job list", "VM", "jobs of a QEMU, ours and foreign", run_job_list, 1, 1, 0,
      "Prints all block jobs of the VM with their progress, and who started them.",
@@ -211,8 +229,6 @@ const Command commands[] = {
      "Prints all commands, or everything about one.", "rechain help move", "0 2"},
 
     /* Of the contract, not built yet. */
-    {"quiesce", "VM", "freeze guest filesystems"},
-    {"thaw", "VM", "thaw guest filesystems"},
     {"op undo", "OP", "undo a finished operation"},
     {"allocate", "VM DISK", "allocate a region"},
     {"vol create", "VOL", "a new volume"},

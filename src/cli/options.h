@@ -66,8 +66,13 @@ typedef enum {
   X (NO_UNDO, 0, "no-undo", NULL, 0, "on failure leave everything as it is, for inspection")       \
   X (REUSE, 0, "reuse", NULL, 0, "the target file exists already")                                 \
   X (RELATIVE, 0, "relative", NULL, 0, "write relative backing names")                             \
-  X (QUIESCE, 0, "quiesce", NULL, OPTION_NOT_BUILT, "freeze guest filesystems meanwhile")          \
-  X (AGENT, 0, "agent", "ADDRESS", OPTION_NOT_BUILT, "socket of the guest agent")                  \
+  X (QUIESCE, 0, "quiesce", NULL, 0,                                                               \
+     "freeze the guest's filesystems around the snapshot; refused where its agent cannot")         \
+  X (QUIESCE_BEST_EFFORT, 0, "quiesce-best-effort", NULL, 0,                                       \
+     "the same, but where the agent cannot, the snapshot is taken without it")                     \
+  X (MAX_FREEZE, 0, "max-freeze", "DURATION", 0,                                                   \
+     "longest freeze; then the guest is thawed and everything taken back (default 10s)")           \
+  X (AGENT, 0, "agent", "ADDRESS", 0, "socket of the guest agent, if not configured")              \
   X (YES, 'y', "yes", NULL, 0, "answer yes to every question")                                     \
   X (COMPLETION, 0, "completion", NULL, OPTION_HIDDEN, "print the bash completion")
 

@@ -85,10 +85,17 @@ amounts (Json *operation)
   g_autoptr (GPtrArray) parts = g_ptr_array_new_with_free_func (g_free);
   guint64 bytes = (guint64)MAX (json_get_int (operation, "bytes"), 0);
   double pause = json_get_real (operation, "pause-ms");
+  double freeze = json_get_real (operation, "freeze-ms");
+  gint64 filesystems = json_get_int (operation, "filesystems");
   if (bytes > 0)
     g_ptr_array_add (parts, format_size (bytes));
   if (pause > 0)
     g_ptr_array_add (parts, g_strdup_printf ("guest stopped for %.1f ms", pause));
+  if (freeze > 0 && filesystems > 0)
+    g_ptr_array_add (parts, g_strdup_printf ("%" G_GINT64_FORMAT " filesystem%s frozen for %.1f ms",
+                                             filesystems, filesystems == 1 ? "" : "s", freeze));
+  else if (freeze > 0)
+    g_ptr_array_add (parts, g_strdup_printf ("guest frozen for %.1f ms", freeze));
   g_ptr_array_add (parts, NULL);
   g_autofree char *text = g_strjoinv (", ", (char **)parts->pdata);
   return *text ? g_strconcat (": ", text, NULL) : g_strdup ("");
@@ -284,6 +291,15 @@ qmp_lines (GString *out, Json *qmp)
 }
 
 static void
+agent_lines (GString *out, Json *asked)
+{
+  for (gsize i = 0; i < json_length (asked); i++) {
+    g_autofree char *line = json_line (json_at (asked, i));
+    text_line (out, "     agent> %s", line);
+  }
+}
+
+static void
 step_lines (Json *step, gsize number, GString *out)
 {
   Json *local = json_get (step, "local");
@@ -294,6 +310,7 @@ step_lines (Json *step, gsize number, GString *out)
     text_line (out, "     - %s", or_empty (json_object_get_string (json_at (local, i))));
   argv_lines (out, json_get (step, "argv"));
   qmp_lines (out, json_get (step, "qmp"));
+  agent_lines (out, json_get (step, "agent"));
   if (*undo != 0)
     text_line (out, "     undo: %s", undo);
 }

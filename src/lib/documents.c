@@ -266,9 +266,10 @@ document_operation (Op *op)
                     "state", json_str (op_state_name (op->state)), "vm", json_str (op->vm), "disks",
                     disks, "bytes", number (op->bytes), "seconds", json_real (seconds, 3),
                     "pause-ms", json_real ((double)op->pause_us / 1000, 1), "freeze-ms",
-                    json_int (0), "authoritative", authoritative ? authoritative : json_null (),
-                    "started", json_str (started), "ended", json_str (ended), "error",
-                    error_json (op->error), NULL);
+                    json_real ((double)op->freeze_us / 1000, 1), "filesystems",
+                    op->filesystems >= 0 ? json_int (op->filesystems) : NULL, "authoritative",
+                    authoritative ? authoritative : json_null (), "started", json_str (started),
+                    "ended", json_str (ended), "error", error_json (op->error), NULL);
 }
 
 Json *

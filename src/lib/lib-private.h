@@ -41,6 +41,8 @@ void rechain_operation_recover_async (RechainOperation *operation, RechainDirect
                                       gpointer user_data);
 
 /* What an operation of the kind map has read; borrowed, NULL before it is done. */
+/* Borrowed; the runner's while it runs. */
+Op *rechain_operation_get_op (RechainOperation *operation);
 Map *rechain_operation_get_map (RechainOperation *operation);
 
 /* documents.c; all full */

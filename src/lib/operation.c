@@ -483,6 +483,12 @@ rechain_operation_to_json (RechainOperation *operation)
   return print_document (document_operation (op_of (operation)));
 }
 
+Op *
+rechain_operation_get_op (RechainOperation *operation)
+{
+  return op_of (operation);
+}
+
 Map *
 rechain_operation_get_map (RechainOperation *operation)
 {

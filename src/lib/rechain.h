@@ -142,6 +142,7 @@ typedef enum {
  * @RECHAIN_KIND_COPY: mirror to a new file, then pivot to it or leave a copy (libvirt: virDomainBlockCopy;
  *   QEMU: blockdev-mirror)
  * @RECHAIN_KIND_MAP: read an allocation map; rechain_vm_map() does it
+ * @RECHAIN_KIND_QUIESCE: freeze the guest's filesystems and leave them frozen; rechain_vm_quiesce() does it
  *
  * The kinds of operations.
  */
@@ -153,6 +154,7 @@ typedef enum {
   RECHAIN_KIND_MERGE,
   RECHAIN_KIND_COPY,
   RECHAIN_KIND_MAP,
+  RECHAIN_KIND_QUIESCE,
 } RechainKind;
 
 /**
@@ -180,6 +182,9 @@ typedef enum {
  *   instant nobody can tell which layer is newer
  * @RECHAIN_FLAG_SHALLOW: copy only the active layer, and keep what backs it
  * @RECHAIN_FLAG_NO_PIVOT: leave a copy of one moment; the guest stays where it is
+ * @RECHAIN_FLAG_QUIESCED: freeze the guest's filesystems around the snapshot (libvirt:
+ *   VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE); refused where the guest agent cannot
+ * @RECHAIN_FLAG_BEST_EFFORT: with #RECHAIN_FLAG_QUIESCED: where the agent cannot, go on without a freeze
  *
  * How an operation is done.
  */
@@ -192,6 +197,8 @@ typedef enum { /*< flags >*/
   RECHAIN_FLAG_PIVOT_LIVE = 1 << 4,
   RECHAIN_FLAG_SHALLOW = 1 << 5,
   RECHAIN_FLAG_NO_PIVOT = 1 << 6,
+  RECHAIN_FLAG_QUIESCED = 1 << 8,
+  RECHAIN_FLAG_BEST_EFFORT = 1 << 9,
 } RechainFlags;
 
 /* ---- request ------------------------------------------------------------------------------- */
@@ -317,6 +324,19 @@ RECHAIN_API void rechain_request_set_timeout (RechainRequest *request, guint64 m
  * @ms: longest time the guest may be stopped around a pivot, milliseconds; default 500
  */
 RECHAIN_API void rechain_request_set_max_pause (RechainRequest *request, guint64 ms);
+/**
+ * rechain_request_set_agent:
+ * @request: a request
+ * @agent: (nullable): address of the VM's guest agent, as in rechain_vm_new()
+ */
+RECHAIN_API void rechain_request_set_agent (RechainRequest *request, const char *agent);
+/**
+ * rechain_request_set_max_freeze:
+ * @request: a request
+ * @ms: longest time from asking for a freeze to asking for the thaw, milliseconds; default 10000. After
+ *   that the guest is thawed, and the operation undone
+ */
+RECHAIN_API void rechain_request_set_max_freeze (RechainRequest *request, guint64 ms);
 /**
  * rechain_request_set_flags:
  * @request: a request
@@ -730,6 +750,80 @@ RECHAIN_API gboolean rechain_vm_edit_snapshot (RechainVm *vm, const char *name, 
  * Returns: %TRUE when it is off the record
  */
 RECHAIN_API gboolean rechain_vm_forget_snapshot (RechainVm *vm, const char *name, GError **error);
+
+/**
+ * rechain_vm_quiesce_async:
+ * @vm: a VM
+ * @agent: address of its guest agent, as in rechain_vm_new()
+ * @max_freeze_ms: longest time that the agent may need, milliseconds; 0 = 10 seconds
+ * @cancellable: (nullable): cancels; the guest is thawed
+ * @callback: called when the guest is frozen, or could not be
+ * @user_data: data of @callback
+ *
+ * Freezes the guest's filesystems (qemu-ga: guest-fsfreeze-freeze). They stay frozen, and the guest's
+ * writes stand still, until rechain_vm_thaw(). It is an operation of the journal: where the process dies
+ * before it is done, recovery thaws the guest.
+ */
+RECHAIN_API void rechain_vm_quiesce_async (RechainVm *vm, const char *agent, guint64 max_freeze_ms,
+                                           GCancellable *cancellable, GAsyncReadyCallback callback,
+                                           gpointer user_data);
+/**
+ * rechain_vm_quiesce_finish:
+ * @vm: a VM
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_UNREACHABLE (monitor or agent), %RECHAIN_ERROR_REFUSED where the
+ *   guest is stopped, the agent does not offer it, or an operation is open; %RECHAIN_ERROR_UNDONE with the
+ *   agent's own words where it failed, %RECHAIN_ERROR_STUCK where the guest may still be frozen
+ *
+ * Returns: (transfer full): the document rechain.quiesce/1: {"schema","vm","agent","state":"frozen",
+ *   "filesystems","changed" (false where they were frozen already),"operation"}
+ */
+RECHAIN_API char *rechain_vm_quiesce_finish (RechainVm *vm, GAsyncResult *result, GError **error);
+/**
+ * rechain_vm_quiesce:
+ * @vm: a VM
+ * @agent: address of its guest agent
+ * @max_freeze_ms: longest time that the agent may need, milliseconds; 0 = 10 seconds
+ * @cancellable: (nullable): cancels; the guest is thawed
+ * @error: return location
+ *
+ * Returns: (transfer full): the document rechain.quiesce/1
+ */
+RECHAIN_API char *rechain_vm_quiesce (RechainVm *vm, const char *agent, guint64 max_freeze_ms,
+                                      GCancellable *cancellable, GError **error);
+/**
+ * rechain_vm_thaw_async:
+ * @vm: a VM
+ * @agent: address of its guest agent, as in rechain_vm_new()
+ * @cancellable: (nullable): ends the waiting
+ * @callback: called with the agent's answer
+ * @user_data: data of @callback
+ *
+ * Thaws the guest's filesystems, whoever froze them (qemu-ga: guest-fsfreeze-thaw). Asks the agent only:
+ * no monitor is needed. Harmless where nothing is frozen.
+ */
+RECHAIN_API void rechain_vm_thaw_async (RechainVm *vm, const char *agent, GCancellable *cancellable,
+                                        GAsyncReadyCallback callback, gpointer user_data);
+/**
+ * rechain_vm_thaw_finish:
+ * @vm: a VM
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_UNREACHABLE, %RECHAIN_ERROR_FAILED with the agent's own words
+ *
+ * Returns: (transfer full): the document rechain.quiesce/1 with "state":"thawed"
+ */
+RECHAIN_API char *rechain_vm_thaw_finish (RechainVm *vm, GAsyncResult *result, GError **error);
+/**
+ * rechain_vm_thaw:
+ * @vm: a VM
+ * @agent: address of its guest agent
+ * @cancellable: (nullable): ends the waiting
+ * @error: return location
+ *
+ * Returns: (transfer full): the document rechain.quiesce/1 with "state":"thawed"
+ */
+RECHAIN_API char *rechain_vm_thaw (RechainVm *vm, const char *agent, GCancellable *cancellable,
+                                   GError **error);
 
 /**
  * rechain_chain_read_offline:

@@ -15,6 +15,9 @@ G_STATIC_ASSERT ((int)RECHAIN_STATE_STUCK == (int)OP_STUCK);
 G_STATIC_ASSERT ((int)RECHAIN_STATE_UNDOING == (int)OP_UNDOING);
 G_STATIC_ASSERT ((int)RECHAIN_KIND_MOVE == (int)OP_MOVE);
 G_STATIC_ASSERT ((int)RECHAIN_KIND_MAP == (int)OP_MAP);
+G_STATIC_ASSERT ((int)RECHAIN_KIND_QUIESCE == (int)OP_QUIESCE);
+G_STATIC_ASSERT ((int)RECHAIN_FLAG_QUIESCED == (int)OP_QUIESCED);
+G_STATIC_ASSERT ((int)RECHAIN_FLAG_BEST_EFFORT == (int)OP_BEST_EFFORT);
 G_STATIC_ASSERT ((int)RECHAIN_KIND_COPY == (int)OP_COPY);
 G_STATIC_ASSERT ((int)RECHAIN_FLAG_NO_PIVOT == (int)OP_NO_PIVOT);
 G_STATIC_ASSERT ((int)RECHAIN_FLAG_PIVOT_LIVE == (int)OP_PIVOT_LIVE);
@@ -150,6 +153,19 @@ void
 rechain_request_set_max_pause (RechainRequest *request, guint64 ms)
 {
   request->max_pause_ms = ms;
+}
+
+void
+rechain_request_set_agent (RechainRequest *request, const char *agent)
+{
+  g_free (request->agent);
+  request->agent = agent ? rechain_vm_normalize_address (agent) : NULL;
+}
+
+void
+rechain_request_set_max_freeze (RechainRequest *request, guint64 ms)
+{
+  request->max_freeze_ms = ms;
 }
 
 void
