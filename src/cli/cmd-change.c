@@ -5,6 +5,7 @@
 #include "src/cli/operate.h"
 #include "src/cli/show.h"
 #include "src/common/fs.h"
+#include "src/common/merge-xml.h"
 #include "src/common/xml.h"
 
 #include <string.h>
@@ -316,12 +317,26 @@ run_commit (Cli *cli, GError **error)
   return disks != NULL && change (cli, RECHAIN_KIND_COMMIT, disks, error);
 }
 
+/* Source and destination from a document, for the one disk that is named. */
+static gboolean
+merge_from_document (Cli *cli, GPtrArray *disks, GError **error)
+{
+  const char *file = args_value (&cli->args, OPT_XML);
+  if (file == NULL)
+    return TRUE;
+  if (disks->len != 1)
+    return fail (error, USAGE, "option '--xml' goes with exactly one disk");
+  g_autoptr (MergeXml) merge = merge_from_xml (file, error);
+  return merge != NULL && disk_arg_set (disks->pdata[0], "source", merge->source, error) &&
+         disk_arg_set (disks->pdata[0], "dest", merge->dest, error);
+}
+
 gboolean
 run_merge (Cli *cli, GError **error)
 {
   static const char *const known[] = {"source", "dest", "allow-shared", NULL};
   g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
-  return disks != NULL &&
+  return disks != NULL && merge_from_document (cli, disks, error) &&
          check_option (disks, OPT_SOURCE, "merge needs the layer that is merged", error) &&
          check_option (disks, OPT_DEST, "merge needs the layer that receives it", error) &&
          change (cli, RECHAIN_KIND_MERGE, disks, error);

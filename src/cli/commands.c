@@ -114,11 +114,13 @@ const Command commands[] = {
      "itself is not what it was before. A base that others use too is refused.",
      "rechain commit web1 vda --top /img/snap1.qcow2 --base /img/template.qcow2", OPERATION_EXITS},
 
-    {"merge", "VM DISK,source=LAYER,dest=LAYER...",
+    {"merge", "VM DISK,source=LAYER,dest=LAYER... | VM DISK --xml FILE",
      "merge one layer into another, whichever lies above", run_merge, 2, ANY,
      BIT (SOURCE) | BIT (DEST) | BIT (ALLOW_SHARED) | BIT (XML) | OPERATION,
      "Where dest lies above source, data is pulled up; where it lies below, it is committed down. "
-     "Layers between the two are merged too. What was backed by source is backed by dest then.",
+     "Layers between the two are merged too. What was backed by source is backed by dest then. "
+     "With "
+     "--xml the two come from <merge><source>FILE</source><dest>FILE</dest></merge>.",
      "rechain merge web1 vda --source /img/snap1.qcow2 --dest /img/template.qcow2",
      OPERATION_EXITS},
 

@@ -1,7 +1,6 @@
 """pull, commit, merge: every pair of layers of a chain, and a guest that writes meanwhile."""
 
 import os
-import shutil
 
 import pytest
 
@@ -75,7 +74,8 @@ def test_any_layer_merges_into_any_other(make_chain, make_vm, rechain, length, s
     (["commit", "vda", "--top", "two.qcow2"], [0, 2, 3]),
     (["commit", "vda", "--top", "two.qcow2", "--base", "base.qcow2"], [0, 3]),
 ])
-def test_a_guest_that_writes_loses_nothing(make_chain, make_vm, rechain, style, words, left):
+def test_a_guest_that_writes_loses_nothing(make_chain, make_vm, rechain, version, words, left):
+    style = ("blockdev", "drive")[(len(words) + len(left) + len(version)) % 2]
     chain = make_chain(("base", "one", "two", "current"), size=48 * MiB)
     vm = make_vm(chain, style=style, guest=True)
     vm.guest.wait_flushed(20)
@@ -88,3 +88,16 @@ def test_a_guest_that_writes_loses_nothing(make_chain, make_vm, rechain, style, 
     assert vm.guest.verify() > 0 and vm.guest.errors == 0
     vm.kill()
     vm.check(image=left[0])
+
+
+def test_a_document_can_say_what_is_merged(make_chain, make_vm, rechain, style):
+    chain = make_chain(("template", "intermediate", "current"), size=SIZE)
+    vm = make_vm(chain, style=style)
+    document = os.path.join(chain.dir, "merge.xml")
+    with open(document, "w") as file:
+        file.write(f"<merge><source>{chain.layers[1]}</source><dest>{chain.base}</dest></merge>")
+    change(rechain, vm, "merge", "vda", "--xml", document)
+    settled(vm, rechain, [chain.active, chain.base], [chain.layers[1]])
+    with open(document, "w") as file:
+        file.write("<merge><source>a</source></merge>")
+    assert "merge.xml" in rechain.run("merge", vm.qmp_path, "vda", "--xml", document).expect(2).err
