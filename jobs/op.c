@@ -6,8 +6,9 @@
 #define MAX_ID 31 /* QEMU's limit for node names and job ids */
 
 static const char *const kind_names[] = {
-    [OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move", [OP_PULL] = "pull", [OP_COMMIT] = "commit",
-    [OP_MERGE] = "merge",       [OP_COPY] = "copy", [OP_MAP] = "map",   [OP_QUIESCE] = "quiesce",
+    [OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move",       [OP_PULL] = "pull",
+    [OP_COMMIT] = "commit",     [OP_MERGE] = "merge",     [OP_COPY] = "copy",
+    [OP_MAP] = "map",           [OP_QUIESCE] = "quiesce", [OP_SNAPSHOT_DELETE] = "snapshot-delete",
 };
 
 /* Of six characters at most: they end the names of jobs. */
@@ -236,9 +237,9 @@ gboolean
 op_disk_is_whole (Op *op, OpDisk *disk)
 {
   static gboolean (*const checks[]) (OpDisk *) = {
-      [OP_SNAPSHOT] = has_new_layer, [OP_MOVE] = has_new_layer, [OP_PULL] = has_chain,
-      [OP_COMMIT] = has_chain,       [OP_MERGE] = has_chain,    [OP_COPY] = has_new_layer,
-      [OP_MAP] = has_export,
+      [OP_SNAPSHOT] = has_new_layer, [OP_MOVE] = has_new_layer,        [OP_PULL] = has_chain,
+      [OP_COMMIT] = has_chain,       [OP_MERGE] = has_chain,           [OP_COPY] = has_new_layer,
+      [OP_MAP] = has_export,         [OP_SNAPSHOT_DELETE] = has_chain,
   };
   return disk->name != NULL && checks[op->kind](disk);
 }

@@ -19,6 +19,7 @@ typedef enum {
   OP_COPY,
   OP_MAP,
   OP_QUIESCE, /* freeze the guest's filesystems, and leave them frozen; has no disks */
+  OP_SNAPSHOT_DELETE, /* merge each disk of a snapshot on record, in its direction */
   N_OP_KINDS,
 } OpKind;
 

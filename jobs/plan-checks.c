@@ -27,8 +27,8 @@ typedef struct {
 
 #define SNAPSHOT (1u << OP_SNAPSHOT)
 #define MOVE     (1u << OP_MOVE)
-#define STREAMS  (MOVE | 1u << OP_PULL | 1u << OP_MERGE)
-#define COMMITS  (1u << OP_COMMIT | 1u << OP_MERGE)
+#define STREAMS  (MOVE | 1u << OP_PULL | 1u << OP_MERGE | 1u << OP_SNAPSHOT_DELETE)
+#define COMMITS  (1u << OP_COMMIT | 1u << OP_MERGE | 1u << OP_SNAPSHOT_DELETE)
 #define COPY     (1u << OP_COPY)
 #define MAP      (1u << OP_MAP)
 #define ALL      (SNAPSHOT | STREAMS | COMMITS | COPY)

@@ -44,6 +44,8 @@ made_name (GPtrArray *records)
 gboolean
 plan_name_snapshot (Op *op, const Request *request, GPtrArray *records, GError **error)
 {
+  if (op->kind == OP_SNAPSHOT_DELETE && request->name == NULL)
+    return fail (error, USAGE, "no snapshot is named");
   op->name = request->name ? g_strdup (request->name) : made_name (records);
   op->description = g_strdup (request->description);
   if (!plan_check_name (op->name, error))
@@ -90,4 +92,38 @@ plan_find_left_out (const Request *request, World *world, GPtrArray *ret_names, 
       g_ptr_array_add (ret_names, g_strdup (found->name));
   }
   return TRUE;
+}
+
+/* ---- deleting -------------------------------------------------------------------------------- */
+
+/* Forward the old layer is pulled up into the new one, backward the new one is committed into it.
+ */
+static void
+add_merge (Request *merges, const RecordDisk *disk, MergeDirection direction)
+{
+  gboolean forward = (direction ? direction : disk->on_delete) == MERGE_FORWARD;
+  RequestDisk *wanted = request_add_disk (merges, disk->disk);
+  wanted->source = g_strdup (forward ? disk->old_file : disk->new_file);
+  wanted->dest = g_strdup (forward ? disk->new_file : disk->old_file);
+}
+
+Request *
+plan_deletion (const Request *request, GPtrArray *records, World *world, GError **error)
+{
+  Record *record = records_find (records, request->name, error);
+  Request *merges = record ? request_new (OP_MERGE) : NULL;
+  for (guint i = 0; merges != NULL && i < record->disks->len; i++) {
+    RecordDisk *disk = record_disk (record, i);
+    ChainDisk *now;
+    g_autofree char *why = NULL;
+    if (record_disk_match (disk, world, &now, &why) >= 0) {
+      add_merge (merges, disk, request->direction);
+      continue;
+    }
+    fail (error, REFUSED, "the record of snapshot '%s' does not match disk '%s': %s", record->name,
+          disk->disk, why);
+    hint (error, "'snapshot delete --metadata-only' drops the record and leaves the layers alone");
+    g_clear_pointer (&merges, request_free);
+  }
+  return merges;
 }

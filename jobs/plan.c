@@ -211,6 +211,17 @@ add_all (Plan *plan, GError **error)
 }
 
 static gboolean
+add_deletion (Plan *plan, GError **error)
+{
+  Request *merges = plan_deletion (plan->request, plan->records, plan->context.world, error);
+  gboolean ok = merges != NULL;
+  for (guint i = 0; ok && i < merges->disks->len; i++)
+    ok = add_disk (plan, merges->disks->pdata[i], error);
+  request_free (merges);
+  return ok;
+}
+
+static gboolean
 fill (Plan *plan, const Request *request, GError **error)
 {
   Op *op = plan->op;
@@ -242,6 +253,8 @@ fill (Plan *plan, const Request *request, GError **error)
     return FALSE;
   if (request->kind == OP_QUIESCE)
     return plan_check_none_open (plan->journal, op->vm, error);
+  if (request->kind == OP_SNAPSHOT_DELETE)
+    return add_deletion (plan, error);
   if (request->disks->len == 0 && request->kind != OP_SNAPSHOT)
     return fail (error, USAGE, "no disk is named");
   for (guint i = 0; i < request->disks->len; i++) {

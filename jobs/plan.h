@@ -27,6 +27,9 @@ Json *plan_steps_to_json (Op *op);
 gboolean plan_check_name (const char *name, GError **error);
 gboolean plan_name_snapshot (Op *op, const Request *request, GPtrArray *records, GError **error);
 gboolean plan_check_method (const RequestDisk *wanted, GError **error);
+/* The merges that deleting the snapshot is, as a request, full: REFUSED where its record does not match
+ * the chains, NOT_FOUND where there is none. */
+Request *plan_deletion (const Request *request, GPtrArray *records, World *world, GError **error);
 /* The target that was asked for, full; resolved where the request is bound to directories. */
 char *plan_target (const Request *request, const RequestDisk *wanted, GError **error);
 /* Appends the names (full) of the disks that the request leaves out. */

@@ -195,18 +195,22 @@ fail_unknown (GPtrArray *records, const char *name, GError **error)
 }
 
 Record *
+records_find (GPtrArray *records, const char *name, GError **error)
+{
+  Record *found = find (records, name);
+  if (found == NULL)
+    fail_unknown (records, name, error);
+  return found;
+}
+
+Record *
 records_load (Journal *journal, const char *vm, const char *name, GError **error)
 {
   g_autoptr (GPtrArray) records = records_list (journal, vm, error);
-  Record *found = records ? find (records, name) : NULL;
-  if (found != NULL) {
-    g_ptr_array_set_free_func (records, NULL);
-    for (guint i = 0; i < records->len; i++)
-      if (records->pdata[i] != found)
-        record_free (records->pdata[i]);
-  } else if (records != NULL)
-    fail_unknown (records, name, error);
-  return found;
+  Record *found = records ? records_find (records, name, error) : NULL;
+  guint at;
+  return found && g_ptr_array_find (records, found, &at) ? g_ptr_array_steal_index (records, at)
+                                                         : NULL;
 }
 
 Record *

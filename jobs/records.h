@@ -46,6 +46,8 @@ GPtrArray *records_list (Journal *journal, const char *vm, GError **error);
 Record *records_load (Journal *journal, const char *vm, const char *name, GError **error);
 /* The one that the next snapshot has as its parent: the youngest. Borrowed, nullable. */
 Record *records_current (GPtrArray *records);
+/* Borrowed; NULL with NOT_FOUND, listing the names. */
+Record *records_find (GPtrArray *records, const char *name, GError **error);
 /* Does a record of @vm name a layer of this disk's chain before the operation? */
 gboolean records_touch (GPtrArray *records, const OpDisk *disk);
 

@@ -60,6 +60,7 @@ request_copy (const Request *request)
   Request *copy = request_new (request->kind);
   copy->name = g_strdup (request->name);
   copy->description = g_strdup (request->description);
+  copy->direction = request->direction;
   copy->all_others = request->all_others;
   copy->allow = g_strdupv (request->allow);
   copy->agent = g_strdup (request->agent);

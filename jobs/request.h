@@ -20,6 +20,7 @@ struct _RechainRequest {
   OpKind kind;
   char *name;             /* of the snapshot; nullable */
   char *description;      /* of the snapshot; nullable */
+  MergeDirection direction; /* in which a snapshot is deleted; unsaid: as it is on record, disk by disk */
   gboolean all_others;    /* also the writable disks that are not named */
   char **allow;           /* directories outside which no file may be named; NULL: anywhere */
   char *agent;            /* address of the guest agent; nullable */

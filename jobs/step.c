@@ -12,9 +12,15 @@ const Step *
 steps_of (Op *op)
 {
   static const Step *const live[N_OP_KINDS] = {
-      [OP_SNAPSHOT] = snapshot_steps, [OP_MOVE] = move_steps,       [OP_PULL] = merge_steps,
-      [OP_COMMIT] = merge_steps,      [OP_MERGE] = merge_steps,     [OP_COPY] = copy_steps,
-      [OP_MAP] = map_steps,           [OP_QUIESCE] = quiesce_steps,
+      [OP_SNAPSHOT] = snapshot_steps,
+      [OP_MOVE] = move_steps,
+      [OP_PULL] = merge_steps,
+      [OP_COMMIT] = merge_steps,
+      [OP_MERGE] = merge_steps,
+      [OP_COPY] = copy_steps,
+      [OP_MAP] = map_steps,
+      [OP_QUIESCE] = quiesce_steps,
+      [OP_SNAPSHOT_DELETE] = merge_steps,
   };
   if (op_is_offline (op))
     return NULL;

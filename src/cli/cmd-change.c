@@ -172,7 +172,7 @@ set_agent (Cli *cli, RechainRequest *request, GError **error)
   return problem == NULL;
 }
 
-static gboolean
+gboolean
 set_how (Cli *cli, RechainRequest *request, GError **error)
 {
   return set_flags (cli, request, error) && set_bandwidth (cli, request, error) &&

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Snapshots on record: list, show, edit, delete. Taking them is in cmd-change.c. */
 #include "src/cli/disks.h"
+#include "src/cli/operate.h"
 #include "src/cli/show.h"
 
 /* Full. A VM that is off is listed as well: what is on record needs no QEMU. */
@@ -91,13 +92,9 @@ run_snapshot_edit (Cli *cli, GError **error)
   return document != NULL && out_either (cli, document, show_snapshot, error);
 }
 
-gboolean
-run_snapshot_delete (Cli *cli, GError **error)
+static gboolean
+forget (Cli *cli, GError **error)
 {
-  if (!args_has (&cli->args, OPT_METADATA_ONLY)) {
-    fail (error, REFUSED, "merging a snapshot is not built in this version");
-    return hint (error, "--metadata-only drops its record and leaves the layers alone");
-  }
   g_autoptr (RechainVm) vm = cli_vm (cli, cli->words[0], error);
   if (vm == NULL)
     return FALSE;
@@ -106,4 +103,15 @@ run_snapshot_delete (Cli *cli, GError **error)
     return FALSE;
   note (cli, "snapshot '%s' is off the record; its layers stay as they are", cli->words[1]);
   return cli->output != OUTPUT_JSON || out_document (cli, document, error);
+}
+
+gboolean
+run_snapshot_delete (Cli *cli, GError **error)
+{
+  if (args_has (&cli->args, OPT_METADATA_ONLY))
+    return forget (cli, error);
+  g_autoptr (RechainRequest) request = rechain_request_new (RECHAIN_KIND_SNAPSHOT_DELETE);
+  rechain_request_set_name (request, cli->words[1]);
+  return rechain_request_set_direction (request, args_value (&cli->args, OPT_DIRECTION), error) &&
+         set_how (cli, request, error) && operate (cli, cli->words[0], request, error);
 }

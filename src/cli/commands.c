@@ -62,11 +62,15 @@ const Command commands[] = {
      "Changes the record: the direction of single disks or, with --direction, of all, and the "
      "description. The VM is not asked.",
      "rechain snapshot edit web1 before-upgrade vda,on-delete=forward", "0 2 3 5"},
-    {"snapshot delete", "VM NAME", "drop the record of a snapshot", run_snapshot_delete, 2, 2,
-     BIT (METADATA_ONLY),
-     "Drops the record and leaves all layers as they are; snapshots above it get its parent. "
-     "Without --metadata-only it is refused: merging is not built in this version.",
-     "rechain snapshot delete web1 before-upgrade --metadata-only", "0 3 4 5"},
+    {"snapshot delete", "VM NAME", "merge the disks of a snapshot and drop its record",
+     run_snapshot_delete, 2, 2, BIT (DIRECTION) | BIT (METADATA_ONLY) | OPERATION,
+     "Merges each disk in its recorded direction, or all in that of --direction: forward the old "
+     "layer is pulled up into the new one, backward the new one is committed down into the old. "
+     "All "
+     "disks are one operation. It works for snapshots in the middle of a chain as well; those "
+     "above "
+     "get its parent. --metadata-only drops the record and leaves the layers alone.",
+     "rechain snapshot delete web1 before-upgrade --direction backward", OPERATION_EXITS},
 
     {"move", "VM DISK[,to=FILE][,base=LAYER]...", "live block move: continue a disk in a new file",
      run_move, 2, ANY, BIT (TO) | BIT (BASE) | BIT (FORMAT) | OPERATION | FREEZE,

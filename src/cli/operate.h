@@ -7,6 +7,9 @@
 
 gboolean
 operate (Cli *cli, const char *vm, RechainRequest *request, GError **error);
+/* What the options say that every operation takes. (cmd-change.c) */
+gboolean
+set_how (Cli *cli, RechainRequest *request, GError **error);
 /* The exit code that the state in a document rechain.operation/1 stands for. */
 int
 exit_code_of_state (Json *operation);

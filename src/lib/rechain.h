@@ -143,6 +143,8 @@ typedef enum {
  *   QEMU: blockdev-mirror)
  * @RECHAIN_KIND_MAP: read an allocation map; rechain_vm_map() does it
  * @RECHAIN_KIND_QUIESCE: freeze the guest's filesystems and leave them frozen; rechain_vm_quiesce() does it
+ * @RECHAIN_KIND_SNAPSHOT_DELETE: merge each disk of a snapshot on record in its direction, and drop the
+ *   record (libvirt: virDomainSnapshotDelete)
  *
  * The kinds of operations.
  */
@@ -155,6 +157,7 @@ typedef enum {
   RECHAIN_KIND_COPY,
   RECHAIN_KIND_MAP,
   RECHAIN_KIND_QUIESCE,
+  RECHAIN_KIND_SNAPSHOT_DELETE,
 } RechainKind;
 
 /**
@@ -299,6 +302,17 @@ RECHAIN_API RechainRequest *rechain_request_new_from_xml (const char *xml, gsize
  * @description: (nullable): what the record of the snapshot says of it
  */
 RECHAIN_API void rechain_request_set_description (RechainRequest *request, const char *description);
+/**
+ * rechain_request_set_direction:
+ * @request: a request
+ * @direction: (nullable): "forward" or "backward": in which a snapshot is deleted; %NULL: as it is on
+ *   record, disk by disk
+ * @error: return location
+ *
+ * Returns: %FALSE with %RECHAIN_ERROR_USAGE for another word
+ */
+RECHAIN_API gboolean rechain_request_set_direction (RechainRequest *request, const char *direction,
+                                                    GError **error);
 /**
  * rechain_request_set_allowed:
  * @request: a request

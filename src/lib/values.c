@@ -18,6 +18,7 @@ G_STATIC_ASSERT ((int)RECHAIN_KIND_MAP == (int)OP_MAP);
 G_STATIC_ASSERT ((int)RECHAIN_KIND_QUIESCE == (int)OP_QUIESCE);
 G_STATIC_ASSERT ((int)RECHAIN_FLAG_QUIESCED == (int)OP_QUIESCED);
 G_STATIC_ASSERT ((int)RECHAIN_FLAG_BEST_EFFORT == (int)OP_BEST_EFFORT);
+G_STATIC_ASSERT ((int)RECHAIN_KIND_SNAPSHOT_DELETE == (int)OP_SNAPSHOT_DELETE);
 G_STATIC_ASSERT ((int)RECHAIN_KIND_COPY == (int)OP_COPY);
 G_STATIC_ASSERT ((int)RECHAIN_FLAG_NO_PIVOT == (int)OP_NO_PIVOT);
 G_STATIC_ASSERT ((int)RECHAIN_FLAG_PIVOT_LIVE == (int)OP_PIVOT_LIVE);
@@ -128,6 +129,16 @@ rechain_request_set_description (RechainRequest *request, const char *descriptio
 {
   g_free (request->description);
   request->description = g_strdup (description);
+}
+
+gboolean
+rechain_request_set_direction (RechainRequest *request, const char *direction, GError **error)
+{
+  request->direction = merge_direction_parse (direction);
+  if (direction == NULL || request->direction != MERGE_UNSAID)
+    return TRUE;
+  fail (error, USAGE, "'%s' is no direction", direction);
+  return hint (error, "it can be: forward, backward");
 }
 
 void

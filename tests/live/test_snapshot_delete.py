@@ -1,0 +1,176 @@
+"""snapshot delete: each disk merged in its direction, all in one operation, records kept right."""
+
+import os
+
+import pytest
+
+from harness import images
+from harness.images import MiB
+from harness.proxy import PASS, Proxy, refuse
+from harness.qemu import leftovers
+from harness.scene import assert_chain, change, change_of, digest, graph, valid
+
+
+def take(rechain, vm, name, *words):
+    return change(rechain, vm, "snapshot create", *words, "--name", name)
+
+
+def delete(rechain, vm, name, *options):
+    return change(rechain, vm, "snapshot delete", name, *options)
+
+
+def names(rechain, vm):
+    snapshots = valid(rechain.run("snapshot", "list", vm.qmp_path, json=True).expect(0).json)["snapshots"]
+    assert all(s["matches"] for s in snapshots), snapshots
+    return [(s["name"], s.get("parent")) for s in snapshots]
+
+
+def test_the_seed_case(make_vm, rechain, workdir):
+    """old_vda goes forward into new_vda and new_vdb backward into old_vdb, in one deletion, while the guest writes."""
+    chains = {id: images.make_chain(os.path.join(workdir, id), names=[f"template_{id}", f"old_{id}"], size=16 * MiB)
+              for id in ("vda", "vdb")}
+    vm = make_vm(list(chains.values()), dir=workdir, guest=True)
+    new = {id: os.path.join(workdir, f"new_{id}") for id in chains}
+    take(rechain, vm, "tmpsnap", f"vda,to={new['vda']},on-delete=forward", f"vdb,to={new['vdb']},on-delete=backward")
+    vm.guest.wait_flushed(100)
+    operation = delete(rechain, vm, "tmpsnap")
+    assert operation["kind"] == "snapshot-delete" and operation["name"] == "tmpsnap"
+    assert change_of(operation, "vda")["chain"] == [new["vda"], chains["vda"].base]
+    assert change_of(operation, "vdb")["chain"] == chains["vdb"].layers
+    assert_chain(vm, [new["vda"], chains["vda"].base], "vda")
+    assert_chain(vm, chains["vdb"].layers, "vdb")
+    assert names(rechain, vm) == []
+    vm.guest.wait_flushed(200)
+    assert vm.guest.verify() > 0 and vm.guest.errors == 0
+    leftovers(vm, rechain.state_dir, [workdir])
+    vm.kill()
+    vm.check(image=new["vda"])
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_one_of_three_stacked_snapshots(make_chain, make_vm, rechain, workdir, which, direction):
+    """The guest reads the same, the other snapshots show what they showed, and each has the right parent."""
+    chain = make_chain(size=8 * MiB)
+    vm = make_vm(chain)
+    files, shown, snapshots = [chain.active], {}, ["one", "two", "three"]
+    for i, name in enumerate(snapshots):
+        files.insert(0, os.path.join(workdir, f"{name}.qcow2"))
+        take(rechain, vm, name, f"vda,to={files[0]}")
+        vm.guest_write(i * MiB, MiB + 4096, 0x10 + i)
+        vm.flush()
+    chain_before, gone = files + [chain.base], snapshots[which]
+    with_data = contents(vm, files)
+    delete(rechain, vm, gone, "--direction", direction)
+    upper = 2 - which
+    dropped = chain_before[upper + 1] if direction == "forward" else chain_before[upper]
+    survivors = [file for file in chain_before if file != dropped]
+    assert_chain(vm, survivors)
+    left = [name for name in snapshots if name != gone]
+    assert names(rechain, vm) == [(left[0], None), (left[1], left[0])]
+    vm.stop()
+    after = {file: view(file) for file in survivors[:-1]}
+    assert after[survivors[0]] == with_data[chain_before[0]]
+    for file in set(after) & set(files) - {chain_before[upper], chain_before[upper + 1]}:
+        assert after[file] == with_data[file], f"{file} shows something else"
+    kept = chain_before[upper] if direction == "forward" else chain_before[upper + 1]
+    assert after[kept] == with_data[chain_before[upper]]
+    for file in survivors:
+        images.check_image(file)
+
+
+def view(file):
+    with images.raw_view(file) as raw:
+        return digest(raw)
+
+
+def contents(vm, files):
+    """What each layer shows now, with what lies under it; the active one is still open."""
+    import shutil
+    import tempfile
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(files[0])) as dir:
+        seen = {}
+        for file in files:
+            copy = os.path.join(dir, os.path.basename(file))
+            shutil.copy(file, copy)
+            seen[file] = view(copy)
+        return seen
+
+
+def test_layers_that_fell_out_are_removed_if_asked(make_vm, rechain, workdir):
+    chains = {id: images.make_chain(os.path.join(workdir, id), names=["t", "old"], size=4 * MiB) for id in ("vda", "vdb")}
+    vm = make_vm(list(chains.values()), dir=workdir)
+    take(rechain, vm, "one", f"vda,to={workdir}/a,on-delete=forward", f"vdb,to={workdir}/b")
+    operation = delete(rechain, vm, "one", "--delete")
+    assert change_of(operation, "vda")["removed"] == [chains["vda"].active]
+    assert change_of(operation, "vdb")["removed"] == [f"{workdir}/b"]
+    assert os.path.exists(f"{workdir}/a") and os.path.exists(chains["vdb"].active)
+
+
+def test_a_deletion_that_fails_is_undone_and_stays_on_record(make_vm, rechain, workdir):
+    chains = {id: images.make_chain(os.path.join(workdir, id), size=4 * MiB) for id in ("vda", "vdb")}
+    vm = make_vm(list(chains.values()), dir=workdir)
+    refusing = []
+    with Proxy(vm.qmp_path, lambda m: refusing[-1](m) if refusing else PASS) as proxy:
+        rechain.run("snapshot", "create", proxy.path, "vda,on-delete=forward", "vdb", "--name", "one").expect(0)
+        before = vm.chain("vda"), vm.chain("vdb")
+        for word in ("block-stream", "block-commit", "job-finalize"):
+            refusing.append(refuse(word))
+            rechain.run("snapshot", "delete", proxy.path, "one").expect(7)
+            record = valid(rechain.run("snapshot", "show", proxy.path, "one", json=True).expect(0).json)
+            assert [d["on-delete"] for d in record["disks"]] == ["forward", "backward"]
+            assert (vm.chain("vda"), vm.chain("vdb")) == before and not vm.jobs()
+        refusing.append(lambda m: PASS)
+        rechain.run("snapshot", "delete", proxy.path, "one").expect(0)
+
+
+def test_what_does_not_match_is_not_merged(make_chain, make_vm, rechain, workdir):
+    chain = make_chain(["template", "middle", "current1"], size=4 * MiB)
+    vm = make_vm(chain)
+    take(rechain, vm, "one", f"vda,to={workdir}/one")
+    node = vm.block()["inserted"]["node-name"]
+    vm.qmp.execute("block-stream", {"job-id": "theirs", "device": node, "auto-dismiss": False})
+    while vm.jobs()["theirs"]["status"] != "concluded":
+        pass
+    vm.qmp.execute("job-dismiss", {"id": "theirs"})
+    before = graph(vm)
+    result = rechain.run("snapshot", "delete", vm.qmp_path, "one").expect(4)
+    assert "does not match disk 'vda'" in result.err and "--metadata-only" in result.err
+    assert graph(vm) == before
+    rechain.run("snapshot", "delete", vm.qmp_path, "none").expect(3)
+    rechain.run("snapshot", "delete", vm.qmp_path, "one", "--direction", "up").expect(2)
+    rechain.run("snapshot", "delete", vm.qmp_path, "one", "--metadata-only").expect(0)
+
+
+def test_merges_by_other_commands_take_the_records_along(make_chain, make_vm, rechain, workdir):
+    """commit, pull, merge and copy; each leaves records that match, and drops those without a boundary."""
+    chain = make_chain(size=4 * MiB)
+    vm = make_vm(chain)
+    one, two, three, four = (os.path.join(workdir, f"{n}.qcow2") for n in ("one", "two", "three", "four"))
+    for name, file in (("one", one), ("two", two), ("three", three), ("four", four)):
+        take(rechain, vm, name, f"vda,to={file}")
+    change(rechain, vm, "commit", "vda", "--top", two, "--base", one)
+    assert vm.chain() == [four, three, one] + chain.layers
+    assert names(rechain, vm) == [("one", None), ("three", "one"), ("four", "three")]
+    change(rechain, vm, "merge", "vda", "--source", three, "--dest", four)
+    assert names(rechain, vm) == [("one", None), ("three", "one")]
+    change(rechain, vm, "copy", "vda", "--to", f"{workdir}/copy.qcow2", "--shallow")
+    assert vm.chain() == [f"{workdir}/copy.qcow2", one] + chain.layers
+    assert names(rechain, vm) == [("one", None), ("three", "one")]
+    change(rechain, vm, "pull", "vda", "--base", chain.active)
+    assert names(rechain, vm) == [("one", None)]
+    os.unlink(one)      # kept by the pull, and still an overlay of what is to be changed
+    delete(rechain, vm, "one")
+    assert vm.chain() == chain.layers and names(rechain, vm) == []
+
+
+def test_the_plan_says_what_each_disk_does(make_vm, rechain, workdir):
+    chains = {id: images.make_chain(os.path.join(workdir, id), size=4 * MiB) for id in ("vda", "vdb")}
+    vm = make_vm(list(chains.values()), dir=workdir)
+    take(rechain, vm, "one", "vda,on-delete=forward", "vdb")
+    before = graph(vm)
+    plan = valid(rechain.run("snapshot", "delete", vm.qmp_path, "one", "--dry-run", json=True).expect(0).json)
+    asked = [q["execute"] for s in plan["steps"] for q in s["qmp"]]
+    assert plan["kind"] == "snapshot-delete" and "block-stream" in asked and "block-commit" in asked
+    assert "records" in [s["step"] for s in plan["steps"]] and graph(vm) == before
+    assert names(rechain, vm) == [("one", None)]
