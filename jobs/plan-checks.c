@@ -366,18 +366,21 @@ has_open (pid_t pid, FileId file)
   return FALSE;
 }
 
-/* A process other than @qemu that has @file open; 0: none that we can see. */
+/* A process that has @file open; 0: none that we can see. @qemu is not meant, nor who has the
+ * active layer open: that is QEMU too, behind a monitor that somebody passes on. */
 static pid_t
-find_process (const char *file, pid_t qemu)
+find_process (const char *file, const char *active, pid_t qemu)
 {
-  FileId id;
-  gboolean exists;
+  FileId id, active_id;
+  gboolean exists, has_active;
   g_autoptr (GDir) processes = g_dir_open ("/proc", 0, NULL);
-  if (!file_identify (file, &id, &exists, NULL) || !exists)
+  if (!file_identify (file, &id, &exists, NULL) || !exists ||
+      !file_identify (active, &active_id, &has_active, NULL))
     return 0;
   for (const char *name; processes && (name = g_dir_read_name (processes));) {
     pid_t pid = (pid_t)atoi (name);
-    if (pid > 0 && pid != qemu && pid != getpid () && has_open (pid, id))
+    if (pid > 0 && pid != qemu && pid != getpid () && has_open (pid, id) &&
+        !(has_active && has_open (pid, active_id)))
       return pid;
   }
   return 0;
@@ -394,7 +397,7 @@ plan_check_not_shared (OpDisk *disk, ChainLayer *layer, pid_t qemu, World *world
   g_autofree char *overlay = find_overlay (disk, layer);
   if (overlay != NULL)
     return fail (error, REFUSED, "it is the backing file of '%s' too", overlay);
-  pid_t pid = find_process (layer->file, qemu);
+  pid_t pid = find_process (layer->file, ((ChainLayer *)disk->before->pdata[0])->file, qemu);
   return pid == 0 || fail (error, REFUSED, "process %d has it open too", (int)pid);
 }
 
