@@ -209,9 +209,3 @@ nbd_link_align (NbdLink *link)
   gint64 least = nbd_get_block_size (link->nbd, LIBNBD_SIZE_MINIMUM);
   return (guint)CLAMP (least, 1, 65536);
 }
-
-void
-nbd_link_wake (NbdLink *link)
-{
-  g_main_context_wakeup (g_source_get_context (link->source));
-}

@@ -28,5 +28,3 @@ guint64 nbd_link_size (NbdLink *link);  /* bytes */
 guint nbd_link_align (NbdLink *link);   /* requests must begin and end at multiples of it, bytes */
 /* libnbd's own words for the last call that failed. */
 gboolean nbd_link_fail (GError **error, const char *what);
-/* To be called after nbd_aio_...() calls that were not made from turn(). */
-void nbd_link_wake (NbdLink *link);

@@ -9,6 +9,7 @@ static const char *const kind_names[] = {
     [OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move",       [OP_PULL] = "pull",
     [OP_COMMIT] = "commit",     [OP_MERGE] = "merge",     [OP_COPY] = "copy",
     [OP_MAP] = "map",           [OP_QUIESCE] = "quiesce", [OP_SNAPSHOT_DELETE] = "snapshot-delete",
+    [OP_ALLOCATE] = "allocate",
 };
 
 /* Of six characters at most: they end the names of jobs. */
@@ -230,7 +231,13 @@ has_new_layer (OpDisk *disk)
 static gboolean
 has_export (OpDisk *disk)
 {
-  return has_chain (disk) && disk->export && disk->socket;
+  return disk->before->len > 0 && disk->export && disk->socket;
+}
+
+static gboolean
+has_filter (OpDisk *disk)
+{
+  return has_export (disk) && disk->node && disk->regions->len > 0 && disk->old_ids->len > 0;
 }
 
 gboolean
@@ -239,7 +246,7 @@ op_disk_is_whole (Op *op, OpDisk *disk)
   static gboolean (*const checks[]) (OpDisk *) = {
       [OP_SNAPSHOT] = has_new_layer, [OP_MOVE] = has_new_layer,        [OP_PULL] = has_chain,
       [OP_COMMIT] = has_chain,       [OP_MERGE] = has_chain,           [OP_COPY] = has_new_layer,
-      [OP_MAP] = has_export,         [OP_SNAPSHOT_DELETE] = has_chain,
+      [OP_ALLOCATE] = has_filter,    [OP_MAP] = has_export,         [OP_SNAPSHOT_DELETE] = has_chain,
   };
   return disk->name != NULL && checks[op->kind](disk);
 }
@@ -268,6 +275,8 @@ op_name_disk (Op *op, OpDisk *disk)
   disk->job = our_name (op, safe->str, op_mode_name (disk->mode));
   disk->fold_job = our_name (op, safe->str, "fold");
   disk->export = our_name (op, safe->str, "nbd");
+  if (op->kind == OP_ALLOCATE)
+    disk->node = our_name (op, safe->str, "cor");
   if (disk->to == NULL)
     return;
   g_autofree char *dir = g_path_get_dirname (disk->to);
@@ -280,7 +289,7 @@ op_name_disk (Op *op, OpDisk *disk)
 gboolean
 op_changes_chain (const Op *op)
 {
-  return op->kind != OP_MAP;
+  return op->kind != OP_MAP && op->kind != OP_ALLOCATE;
 }
 
 ChainDisk *

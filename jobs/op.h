@@ -18,6 +18,7 @@ typedef enum {
   OP_MERGE,
   OP_COPY,
   OP_MAP,
+  OP_ALLOCATE,
   OP_QUIESCE, /* freeze the guest's filesystems, and leave them frozen; has no disks */
   OP_SNAPSHOT_DELETE, /* merge each disk of a snapshot on record, in its direction */
   N_OP_KINDS,

@@ -32,6 +32,7 @@ typedef struct {
 #define COPY     (1u << OP_COPY)
 #define MAP      (1u << OP_MAP)
 #define ALL      (SNAPSHOT | STREAMS | COMMITS | COPY)
+#define ALLOCATE (1u << OP_ALLOCATE)
 
 static const Need needs[] = {
     {FEATURE_TRANSACTION, "switching disks at one instant", SNAPSHOT | MOVE},
@@ -39,12 +40,12 @@ static const Need needs[] = {
     {FEATURE_BLOCKDEV_SNAPSHOT, "taking a snapshot", SNAPSHOT | MOVE},
     {FEATURE_JOB_VERBS, "holding a job before its pivot", ALL},
     {FEATURE_QUERY_JOBS, "reading a job's outcome", ALL},
-    {FEATURE_NBD_SERVER, "exporting a disk", MAP},
-    {FEATURE_BLOCK_EXPORT_ADD, "exporting a disk", MAP},
-    {FEATURE_ALLOCATION_DEPTH, "telling which layer answers", MAP},
+    {FEATURE_NBD_SERVER, "exporting a disk", MAP | ALLOCATE},
+    {FEATURE_BLOCK_EXPORT_ADD, "exporting a disk", MAP | ALLOCATE},
+    {FEATURE_ALLOCATION_DEPTH, "telling which layer answers", MAP | ALLOCATE},
     {FEATURE_COMMIT_FINALIZE, "taking a snapshot back", SNAPSHOT | MOVE},
     {FEATURE_COMMIT_FINALIZE, "holding a commit before its pivot", COMMITS},
-    {FEATURE_HMP, "flushing a layer", ALL},
+    {FEATURE_HMP, "flushing a layer", ALL | ALLOCATE},
     {FEATURE_STREAM_FINALIZE, "holding a stream before its pivot", STREAMS},
     {FEATURE_BLOCKDEV_MIRROR, "copying a disk", COPY},
 };
@@ -430,6 +431,8 @@ plan_check_space (Op *op, GError **error)
 {
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
+    if (disk->receiver == NULL) /* nothing is written */
+      continue;
     g_autofree char *dir = g_path_get_dirname (disk->receiver);
     struct stat st, other;
     guint64 needed = 0;

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Preflight of operations on regions of a disk, which leave its chain as it is: map. */
+/* Preflight of operations on regions of a disk, which leave its chain as it is: map, allocate. */
 #include "jobs/plan.h"
 
 #include "jobs/export.h"
+#include "src/common/fs.h"
 
 #include <string.h>
 
 /* QEMU's NBD server runs in IOThreads without harm since then (upstream f816310d0c, 7075d23511,
  * 9c707525cb); 7.2 can abort the guest. */
 #define FIRST_SAFE_EXPORT 90000u
+#define SECTOR            512u
 
 /* ---- the disk -------------------------------------------------------------------------------- */
 
@@ -41,13 +43,108 @@ check_has_chain (ChainDisk *disk, GError **error)
 }
 
 gboolean
-plan_check_region_disk (const PlanContext *context, Journal *journal, ChainDisk *found,
+plan_check_region_disk (const PlanContext *context, OpKind kind, Journal *journal, ChainDisk *found,
                         GError **error)
 {
+  if (kind == OP_ALLOCATE) /* it writes, and so has the conditions of all that do */
+    return plan_check_disk (found, journal, qmp_client_get_name (context->client), error);
   return check_has_chain (found, error) &&
          plan_check_not_taken (journal, qmp_client_get_name (context->client), found->name,
                                error) &&
          check_no_pivot (found, error);
+}
+
+/* ---- regions --------------------------------------------------------------------------------- */
+
+static int
+compare_starts (gconstpointer a, gconstpointer b)
+{
+  guint64 x = ((const Region *)a)->start, y = ((const Region *)b)->start;
+  return x < y ? -1 : x > y;
+}
+
+/* Sorted, and what touches is one. */
+static void
+merge_regions (GArray *regions)
+{
+  guint n = 0;
+  g_array_sort (regions, compare_starts);
+  for (guint i = 1; i < regions->len; i++) {
+    Region *last = &g_array_index (regions, Region, n);
+    Region *next = &g_array_index (regions, Region, i);
+    guint64 end = next->start + next->length;
+    if (next->start <= last->start + last->length)
+      last->length = MAX (last->start + last->length, end) - last->start;
+    else
+      g_array_index (regions, Region, ++n) = *next;
+  }
+  if (regions->len > 0)
+    g_array_set_size (regions, n + 1);
+}
+
+/* Sectors: what every command and filesystem takes. */
+static Region
+widen (Region region, guint64 size)
+{
+  guint64 end = MIN ((region.start + region.length + SECTOR - 1) / SECTOR * SECTOR, size);
+  region.start = region.start / SECTOR * SECTOR;
+  region.length = end - region.start;
+  return region;
+}
+
+/* ---- allocate -------------------------------------------------------------------------------- */
+
+static gboolean
+is_plain (const char *name)
+{
+  return name == NULL || strpbrk (name, " \t\n\"'\\") == NULL;
+}
+
+static gboolean
+check_allocation (OpDisk *disk, gboolean full, GError **error)
+{
+  ChainLayer *active = disk->before->pdata[0];
+  gboolean raw = g_strcmp0 (active->format, "raw") == 0;
+  if (!raw && g_strcmp0 (active->format, "qcow2") != 0) {
+    fail (error, REFUSED, "disk '%s': regions of a '%s' image cannot be allocated", disk->name,
+          active->format);
+    return hint (error, "qcow2 and raw images can");
+  }
+  if (!full || raw)
+    return TRUE;
+  if (g_strcmp0 (json_get_str (disk->cache, "detect-zeroes"), "off") != 0)
+    return fail (error, REFUSED,
+                 "disk '%s': its detect-zeroes option makes QEMU drop the zeros that are to be "
+                 "written",
+                 disk->name);
+  if (is_plain (disk->qdev) && is_plain (disk->drive) && (disk->qdev || disk->drive))
+    return TRUE;
+  return fail (error, REFUSED, "disk '%s': the monitor has no name for its device", disk->name);
+}
+
+static gboolean
+add_allocation (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
+{
+  FileId id;
+  gboolean exists;
+  gboolean full = g_strcmp0 (wanted->fill, "full") == 0;
+  const char *file = ((ChainLayer *)disk->before->pdata[0])->file;
+  disk->details = json_make ("fill", json_str (full ? "full" : "backing"), NULL);
+  if (disk->regions->len == 0) {
+    Region whole = {.length = ((ChainLayer *)disk->before->pdata[0])->virtual_size};
+    g_array_append_val (disk->regions, whole);
+  }
+  if (!check_allocation (disk, full, error) || !file_identify (file, &id, &exists, error))
+    return FALSE;
+  g_ptr_array_add (disk->old_ids, g_memdup2 (&id, sizeof id));
+  disk->receiver = g_strdup (file);
+  if (!file_free_space (file, &disk->free, error))
+    return FALSE;
+  if (op->kind == OP_ALLOCATE && disk->before->len > 1) { /* the filter is counted too */
+    guint first = 0;
+    g_array_prepend_val (disk->depths, first);
+  }
+  return TRUE;
 }
 
 gboolean
@@ -60,14 +157,17 @@ plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, ChainDisk *f
     Region region = g_array_index (wanted->regions, Region, i);
     if (!region_clip (&region, size, error))
       return prefix (error, "disk '%s': region %u", disk->name, i + 1);
+    if (op->kind == OP_ALLOCATE)
+      region = widen (region, size);
     g_array_append_val (disk->regions, region);
   }
+  merge_regions (disk->regions);
   disk->depths = world_depths (context->world, found);
   if (disk->depths == NULL)
     return fail (error, REFUSED, "disk '%s': QEMU's count of its layers cannot be told",
                  disk->name);
   export_name (op, disk);
-  return TRUE;
+  return op->kind != OP_ALLOCATE || add_allocation (op, disk, wanted, error);
 }
 
 /* ---- IOThreads ------------------------------------------------------------------------------- */
@@ -135,9 +235,13 @@ device_path (OpDisk *disk)
 }
 
 gboolean
-plan_ask_iothread (const PlanContext *context, OpDisk *disk, PlanAnswer told, gpointer data)
+plan_ask_iothread (const PlanContext *context, OpKind kind, OpDisk *disk, PlanAnswer told,
+                   gpointer data)
 {
-  if (qmp_client_get_version (context->client) >= FIRST_SAFE_EXPORT)
+  gboolean exports = disk->before->len > 1 ||
+                     g_strcmp0 (((ChainLayer *)disk->before->pdata[0])->format, "raw") != 0;
+  if (qmp_client_get_version (context->client) >= FIRST_SAFE_EXPORT ||
+      (kind == OP_ALLOCATE && !exports))
     return FALSE;
   Question *question = g_new0 (Question, 1);
   *question = (Question){.client = qmp_client_ref (context->client),

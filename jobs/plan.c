@@ -134,7 +134,7 @@ new_disk (Op *op, ChainDisk *found, World *world)
 static gboolean
 add_region_disk (Plan *plan, ChainDisk *found, const RequestDisk *wanted, GError **error)
 {
-  if (!plan_check_region_disk (&plan->context, plan->journal, found, error))
+  if (!plan_check_region_disk (&plan->context, plan->op->kind, plan->journal, found, error))
     return FALSE;
   OpDisk *disk = new_disk (plan->op, found, plan->context.world);
   op_name_disk (plan->op, disk);
@@ -367,7 +367,7 @@ ask_iothread (Plan *plan, OpDisk *disk)
 {
   Question *question = g_new0 (Question, 1);
   *question = (Question){.plan = plan, .disk = disk};
-  if (plan_ask_iothread (&plan->context, disk, on_iothread, question))
+  if (plan_ask_iothread (&plan->context, plan->op->kind, disk, on_iothread, question))
     plan->asking++;
   else
     g_free (question);

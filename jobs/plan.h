@@ -43,13 +43,13 @@ gboolean plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World
 gboolean plan_copy_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error);
 
 /* plan-region.c: operations on regions of a disk, which leave its chain as it is. */
-gboolean plan_check_region_disk (const PlanContext *context, Journal *journal, ChainDisk *found,
-                                 GError **error);
+gboolean plan_check_region_disk (const PlanContext *context, OpKind kind, Journal *journal,
+                                 ChainDisk *found, GError **error);
 gboolean plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, ChainDisk *found,
                            const RequestDisk *wanted, GError **error);
 /* May @disk's node be exported by this QEMU? FALSE: that is known already, and @answer never comes. */
 typedef void (*PlanAnswer) (GError *take_error, gpointer data);
-gboolean plan_ask_iothread (const PlanContext *context, OpDisk *disk, PlanAnswer answer,
+gboolean plan_ask_iothread (const PlanContext *context, OpKind kind, OpDisk *disk, PlanAnswer answer,
                             gpointer data);
 
 /* plan-checks.c: each is a refusal with reason and cure. */

@@ -7,6 +7,7 @@
 #define COMMIT   (1u << OP_COMMIT)
 #define MERGE    (1u << OP_MERGE)
 #define COPY     (1u << OP_COPY)
+#define ALLOCATE (1u << OP_ALLOCATE)
 
 /* Which kinds know which option. */
 static const struct {
@@ -20,6 +21,7 @@ static const struct {
     {"top", G_STRUCT_OFFSET (RequestDisk, top), PULL | COMMIT},
     {"source", G_STRUCT_OFFSET (RequestDisk, source), MERGE},
     {"dest", G_STRUCT_OFFSET (RequestDisk, dest), MERGE},
+    {"fill", G_STRUCT_OFFSET (RequestDisk, fill), ALLOCATE},
     {"on-delete", G_STRUCT_OFFSET (RequestDisk, on_delete), SNAPSHOT},
     {"allow-shared", G_STRUCT_OFFSET (RequestDisk, allow_shared), PULL | COMMIT | MERGE},
 };
@@ -122,7 +124,7 @@ request_add_region (Request *request, const char *disk, guint64 start, guint64 l
   Region region = {.start = start, .length = length};
   if (found == NULL)
     return fail (error, USAGE, "disk '%s' is not part of the request", disk);
-  if (request->kind != OP_MAP)
+  if (request->kind != OP_MAP && request->kind != OP_ALLOCATE)
     return fail (error, USAGE, "disk '%s': '%s' has no regions", disk,
                  op_kind_name (request->kind));
   if (start > G_MAXINT64 || length > G_MAXINT64)
@@ -146,6 +148,11 @@ request_set_disk_option (Request *request, const char *disk, const char *option,
     if (g_str_equal (option, "on-delete") && merge_direction_parse (value) == MERGE_UNSAID) {
       fail (error, USAGE, "disk '%s': '%s' is no value of on-delete", disk, value);
       return hint (error, "it can be: forward, backward");
+    }
+    if (g_str_equal (option, "fill") && !g_str_equal (value, "backing") &&
+        !g_str_equal (value, "full")) {
+      fail (error, USAGE, "disk '%s': '%s' is no value of fill", disk, value);
+      return hint (error, "it can be: backing, full");
     }
     char **field = option_of (found, i);
     g_free (*field);

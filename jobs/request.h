@@ -12,6 +12,7 @@ typedef struct {
   char *method, *device;    /* of a snapshot; nullable: "qemu" */
   char *on_delete;          /* how it is merged later: "forward", "backward"; nullable */
   gboolean left_out;        /* not this one, where all others are meant */
+  char *fill;               /* of an allocation: "backing", "full"; nullable: "backing" */
   GArray *regions;        /* Region: of a map or an allocation; empty: the whole disk */
 } RequestDisk;
 

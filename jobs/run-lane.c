@@ -262,7 +262,8 @@ static void
 work (Lane *lane)
 {
   Runner *runner = runner_ref (lane->runner);
-  WorkHost host = {.done = on_worked, .changed = on_work_changed, .data = lane};
+  WorkHost host = {.done = on_worked, .changed = on_work_changed, .data = lane,
+                   .client = runner->client};
   lane->work = current (lane)->work (runner->op, lane->disk, &host);
 }
 

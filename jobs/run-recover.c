@@ -42,7 +42,8 @@ goes_on (Runner *runner)
     return FALSE;
   if (runner->recover == RUN_ON && op->decided == DECIDED_NOTHING)
     return may_go_on (runner);
-  if (runner->recover == RUN_BY_RECORD && !step->commits && op->decided == DECIDED_NOTHING)
+  if (runner->recover == RUN_BY_RECORD && step->kind == STEP_PIVOT && !step->commits &&
+      op->decided == DECIDED_NOTHING)
     return runner_probe_all (runner, step) == SEEN_YES;
   return op->decided == DECIDED_NEW;
 }

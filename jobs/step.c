@@ -19,6 +19,7 @@ steps_of (Op *op)
       [OP_MERGE] = merge_steps,
       [OP_COPY] = copy_steps,
       [OP_MAP] = map_steps,
+      [OP_ALLOCATE] = allocate_steps,
       [OP_QUIESCE] = quiesce_steps,
       [OP_SNAPSHOT_DELETE] = merge_steps,
   };

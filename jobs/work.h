@@ -7,11 +7,12 @@
 
 typedef struct _Work Work;
 
-/* Who waits for it. Both come from the main loop, never from inside the call that started it. */
+/* Who waits for it. Calls come from the main loop, never from inside the call that started it. */
 typedef struct {
   void (*done) (const GError *error, gpointer data); /* exactly once; @error NULL: done */
   void (*changed) (gpointer data);                   /* disk->current, disk->total changed */
   gpointer data;
+  QmpClient *client;                                 /* borrowed; NULL: offline */
 } WorkHost;
 
 typedef Work *(*WorkStart) (Op *op, OpDisk *disk, const WorkHost *host);

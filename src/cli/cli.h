@@ -96,6 +96,8 @@ run_chain (Cli *cli, GError **error);
 gboolean
 run_map (Cli *cli, GError **error);
 gboolean
+run_allocate (Cli *cli, GError **error);
+gboolean
 run_snapshot_create (Cli *cli, GError **error);
 gboolean
 run_snapshot_list (Cli *cli, GError **error);

@@ -137,6 +137,18 @@ const Command commands[] = {
      "where it is, and FILE is a copy of one moment.",
      "rechain copy web1 vda --to /new/web1.raw --format raw", OPERATION_EXITS},
 
+    {"allocate", "VM DISK [--offset SIZE --length SIZE]...",
+     "give regions of the active layer their own data", run_allocate, 2, 2,
+     BIT (OFFSET) | BIT (LENGTH) | BIT (REGIONS) | BIT (FILL) | BIT (DRY_RUN) | BIT (BANDWIDTH) |
+         BIT (TIMEOUT) | BIT (MAX_PAUSE) | BIT (NO_UNDO),
+     "Copies what backing layers hold in the regions (default: the whole disk) into the active "
+     "layer, "
+     "so that it no longer depends on them there; zeros stay unallocated. With --fill full they are "
+     "allocated as well. The guest reads the same and runs on; for zeros of a qcow2 image it is "
+     "held "
+     "for moments, each shorter than --max-pause. What is allocated when it is cancelled stays so.",
+     "rechain allocate web1 vda --offset 0 --length 10G --bandwidth 100M", OPERATION_EXITS},
+
     {"quiesce", "VM", "freeze the guest's filesystems, and leave them frozen", run_quiesce, 1, 1,
      BIT (AGENT) | BIT (MAX_FREEZE),
      "Asks the guest agent to write everything out and to freeze the guest's filesystems, and "
@@ -236,7 +248,6 @@ const Command commands[] = {
 
     /* Of the contract, not built yet. */
     {"op undo", "OP", "undo a finished operation"},
-    {"allocate", "VM DISK", "allocate a region"},
     {"vol create", "VOL", "a new volume"},
     {"vol clone", "SRC DST", "a new volume with the contents of another"},
     {"vol copy", "SRC DST", "copy a volume"},

@@ -109,7 +109,9 @@ set_option (Args *args, const Option *option, const char *value, GError **error)
   }
   if (*value == 0)
     return fail (error, USAGE, "the value of option '--%s' is empty", option->name);
+  Given given = {.id = id, .value = value};
   args->values[id] = value;
+  g_array_append_val (args->given, given);
   return TRUE;
 }
 
@@ -163,7 +165,8 @@ read_word (Args *args, char *word, GError **error)
 gboolean
 args_parse (Args *args, int argc, char **argv, GError **error)
 {
-  *args = (Args){.words = g_ptr_array_new ()};
+  *args = (Args){.words = g_ptr_array_new (),
+                 .given = g_array_new (FALSE, FALSE, sizeof (Given))};
   g_autoptr (GError) first = NULL;
   gboolean only_words = FALSE;
   for (int i = 1; i < argc; i++) {
@@ -190,6 +193,7 @@ void
 args_clear (Args *args)
 {
   g_clear_pointer (&args->words, g_ptr_array_unref);
+  g_clear_pointer (&args->given, g_array_unref);
 }
 
 gboolean

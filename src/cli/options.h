@@ -49,7 +49,12 @@ typedef enum {
   X (METADATA_ONLY, 0, "metadata-only", NULL, 0, "drop the record and leave the layers alone")     \
   X (OFFLINE, 0, "offline", NULL, 0, "read an image that no process has open; there is no VM")     \
   X (START, 0, "start", "SIZE", 0, "from this byte of the disk on")                                \
-  X (LENGTH, 0, "length", "SIZE", 0, "so many bytes; default: to the end of the disk")             \
+  X (LENGTH, 0, "length", "SIZE", 0, "so many bytes from there on")                                \
+  X (OFFSET, 0, "offset", "SIZE", 0, "a region begins at this byte; can be repeated")              \
+  X (FILL, 0, "fill", "WHAT", 0,                                                                   \
+     "backing (default: copy what backing layers hold) or full (zeros too)")                       \
+  X (REGIONS, 0, "regions", "FILE", 0,                                                             \
+     "regions as JSON: a list of {start, length}, or a map; - is stdin")                           \
   X (FOREIGN, 0, "foreign", NULL, 0, "also where the job is not one of rechain's")                 \
   X (OP, 0, "op", "OP", 0, "only this operation")                                                  \
   X (UNDO, 0, "undo", NULL, 0, "back; refused where the pivot took effect")                        \
@@ -98,6 +103,12 @@ extern const Option options[N_OPTIONS];
 
 /* One command line, taken apart. Strings are borrowed from argv. */
 typedef struct {
+  OptionId id;
+  const char *value;
+} Given;
+
+typedef struct {
+  GArray *given;                 /* Given: all options with values, in their order */
   const char *values[N_OPTIONS]; /* the last one given */
   guint counts[N_OPTIONS];
   GPtrArray *words; /* char*: what is no option */

@@ -142,6 +142,7 @@ typedef enum {
  * @RECHAIN_KIND_COPY: mirror to a new file, then pivot to it or leave a copy (libvirt: virDomainBlockCopy;
  *   QEMU: blockdev-mirror)
  * @RECHAIN_KIND_MAP: read an allocation map; rechain_vm_map() does it
+ * @RECHAIN_KIND_ALLOCATE: give regions of the active layer their own data (QEMU: copy-on-read)
  * @RECHAIN_KIND_QUIESCE: freeze the guest's filesystems and leave them frozen; rechain_vm_quiesce() does it
  * @RECHAIN_KIND_SNAPSHOT_DELETE: merge each disk of a snapshot on record in its direction, and drop the
  *   record (libvirt: virDomainSnapshotDelete)
@@ -156,6 +157,7 @@ typedef enum {
   RECHAIN_KIND_MERGE,
   RECHAIN_KIND_COPY,
   RECHAIN_KIND_MAP,
+  RECHAIN_KIND_ALLOCATE,
   RECHAIN_KIND_QUIESCE,
   RECHAIN_KIND_SNAPSHOT_DELETE,
 } RechainKind;

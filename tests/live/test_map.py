@@ -10,7 +10,7 @@ from harness import images
 from harness.images import MiB
 from harness.proxy import PASS, Proxy, on, refuse
 from harness.qemu import Disk, leftovers
-from harness.scene import graph, valid
+from harness.scene import assert_no_exports, graph, valid
 
 SIZE = 24 * MiB
 
@@ -90,7 +90,7 @@ def test_a_map_is_what_qemu_img_shows(make_vm, rechain, workdir, depth, base):
         assert_totals(live[disk.id])
     assert graph(vm) == before
     leftovers(vm, rechain.state_dir, [workdir])
-    assert not [name for name in os.listdir("/run") if name.startswith("rc-")]
+    assert_no_exports(rechain, vm)
     vm.quit_qemu()
     for disk, chain in zip(vm.disks, chains):
         wanted = qemu_img_map(chain)
@@ -188,8 +188,7 @@ def test_what_is_refused_leaves_nothing(make_chain, make_vm, rechain, workdir, c
     with Proxy(vm.qmp_path, refuse(command)) as proxy:
         rechain.run("map", proxy.path, "vda", json=True).expect(7)
     leftovers(vm, rechain.state_dir, [workdir])
-    assert vm.qmp.execute("query-block-exports") == []
-    assert not [name for name in os.listdir("/run") if name.startswith("rc-")]
+    assert_no_exports(rechain, vm)
     mapped(rechain, vm.qmp_path, "vda")
 
 
@@ -209,8 +208,7 @@ def test_a_killed_map_is_recovered(make_chain, make_vm, rechain, workdir):
             document = valid(rechain.run("recover", json=True).expect(0).json)
         assert [o["state"] for o in document["operations"]] == ["undone"], command
         leftovers(vm, rechain.state_dir, [workdir])
-        assert vm.qmp.execute("query-block-exports") == []
-        assert not [name for name in os.listdir("/run") if name.startswith("rc-")]
+        assert_no_exports(rechain, vm)
     mapped(rechain, vm.qmp_path, "vda")
 
 

@@ -95,3 +95,11 @@ def graph(vm):
             "jobs": sorted(vm.jobs()),
             "exports": vm.qmp.execute("query-block-exports"),
             "state": vm.run_state()}
+
+
+def assert_no_exports(rechain, vm=None):
+    """No export in QEMU, and no socket of an operation of this state folder."""
+    if vm is not None:
+        assert vm.qmp.execute("query-block-exports") == []
+    for operation in rechain.run("op", "list", json=True).expect(0).json["operations"]:
+        assert not os.path.exists(f"/run/rc-{operation['operation']}-0"), operation

@@ -1,0 +1,258 @@
+"""allocate: what backing layers hold gets into the active layer, and the guest never sees a difference."""
+
+import json
+import os
+import random
+import subprocess
+import time
+
+import pytest
+
+from harness import images
+from harness.images import MiB
+from harness.proxy import PASS, Proxy, on
+from harness.qemu import Disk, leftovers
+from harness.scene import assert_no_exports, valid
+
+SLOTS = 16                                      # of a picture, 1 MiB each
+SIZE = SLOTS * MiB
+
+
+def paint(path, picture, pattern):
+    """D: data, z: zeros that the layer knows of, .: nothing."""
+    commands = [f"write -q -P {pattern} {n}M 1M" if c == "D" else f"write -q -z {n}M 1M"
+                for n, c in enumerate(picture) if c != "."]
+    if commands:
+        images.run("qemu-io", "-f", "qcow2" if path.endswith("qcow2") else "raw", path, input="\n".join(commands) + "\n")
+
+
+def build(dir, *pictures, base="qcow2"):
+    """A chain from its pictures, base first, with a raw file of what the guest sees."""
+    layers, below = [], []
+    for n, picture in enumerate(pictures):
+        fmt = base if n == 0 else "qcow2"
+        path = os.path.join(dir, f"layer{n}.{fmt}")
+        images.run("qemu-img", "create", "-q", "-f", fmt, *below, path, SIZE)
+        paint(path, picture, n + 1)
+        below = ["-b", path, "-F", fmt]
+        layers.insert(0, path)
+    chain = images.Chain(layers, ["qcow2"] * (len(pictures) - 1) + [base], os.path.join(dir, "reference"), SIZE)
+    images.run("qemu-img", "convert", "-f", chain.formats[0], "-O", "raw", chain.active, chain.reference)
+    return chain
+
+
+def picture(document):
+    """A letter per MiB: A, B ... the layer with the data, small: with zeros, .: nobody."""
+    out = ["?"] * SLOTS
+    for extent in document["extents"]:
+        sign = "." if not extent["allocated"] else chr(ord("A" if extent["data"] else "a") + extent["depth"])
+        for slot in range(extent["start"] // MiB, -(-(extent["start"] + extent["length"]) // MiB)):
+            out[slot] = sign if out[slot] in ("?", sign) else "*"
+    return "".join(out)
+
+
+def mapped(rechain, where):
+    return picture(valid(rechain.run("map", *where, json=True).expect(0).json))
+
+
+def assert_same_view(chain, reference=None):
+    result = subprocess.run(["qemu-img", "compare", "-f", chain.formats[0], "-F", "raw", chain.active,
+                             reference or chain.reference], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    if chain.formats[0] == "qcow2":
+        images.check_image(chain.active)
+
+
+def assert_independent(chain):
+    """Without anything under it the active layer shows the same."""
+    alone = "json:" + json.dumps({"driver": "qcow2", "file": {"driver": "file", "filename": chain.active},
+                                  "backing": None})
+    images.run("qemu-img", "compare", "-F", "raw", alone, chain.reference)
+
+
+# The scenarios: pictures from the base up, what is asked, the picture afterwards.
+HALF = ["--offset", "0", "--length", "8M"]
+SCENARIOS = {
+    "new, no backing, fully": (["................"], ["--fill", "full"], "A" * 16, True),
+    "new, no backing, half": (["................"], ["--fill", "full", *HALF], "A" * 8 + "." * 8, True),
+    "thin, no backing, fully": ([".D..DD.z....D..z"], ["--fill", "full"], "A" * 16, True),
+    "thin, no backing, half": ([".D..DD.z....D..z"], ["--fill", "full", *HALF], "AAAAAAAA....A..a", True),
+    "new over a backing, independent": (["DD..DDz....D...D", "................"], [], "AA..AAb....A...A", True),
+    "old over a backing, independent": (["DD..DDz....D...D", ".D.Dz........z.D"], [], "AA.AaAb....A.a.A", True),
+    "old over a backing, fully": (["DD..DDz....D...D", ".D.Dz........z.D"], ["--fill", "full"], "A" * 16, True),
+    "two backings, fully": (["DDDD............", "..DDDDzz........", "....DD..DD......"], ["--fill", "full"], "A" * 16, True),
+    "two backings, half": (["DDDDDDDDDDDDDDDD", "..DDDDzz........", "....DD..DD......"], HALF,
+                           "AAAAAAbbAACCCCCC", False),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_ends_in_its_picture(make_vm, rechain, workdir, name):
+    pictures, asked, wanted, independent = SCENARIOS[name]
+    chain = build(workdir, *pictures)
+    vm = make_vm(chain)
+    vm.cont()
+    document = valid(rechain.run("allocate", vm.qmp_path, "vda", *asked, json=True).expect(0).json)
+    assert (document["kind"], document["state"]) == ("allocate", "done")
+    assert mapped(rechain, [vm.qmp_path, "vda"]) == wanted
+    assert vm.chain() == chain.layers
+    leftovers(vm, rechain.state_dir, [workdir])
+    assert_no_exports(rechain, vm)
+    vm.kill()                                   # what was allocated is durable
+    assert mapped(rechain, ["--offline", chain.active]) == wanted
+    assert_same_view(chain)
+    if independent:
+        assert_independent(chain)
+
+
+def test_what_the_guest_writes_meanwhile_wins(make_vm, rechain, workdir):
+    """Patterns into the regions while they are allocated, slowly, first backing then zeros."""
+    chain = build(workdir, "DDDDDDDD........", "................")
+    vm = make_vm(chain)
+    vm.cont()
+    run = rechain.start("allocate", vm.qmp_path, "vda", "--fill", "full", "--bandwidth", "8M", json=True)
+    rng, wrote = random.Random(1), 0
+    with open(chain.reference, "r+b") as reference:
+        while run.is_running():
+            offset, pattern = rng.randrange(0, SIZE // 4096) * 4096, rng.randint(1, 255)
+            vm.guest_write(offset, 4096, pattern)
+            os.pwrite(reference.fileno(), bytes([pattern]) * 4096, offset)
+            wrote += 1
+    document = valid(run.wait().expect(0).json)
+    assert wrote > 50 and 0 < document["pause-ms"] < 500
+    assert mapped(rechain, [vm.qmp_path, "vda"]) == "A" * 16
+    leftovers(vm, rechain.state_dir, [workdir])
+    vm.quit_qemu()
+    assert_same_view(chain)
+    assert_independent(chain)
+
+
+def test_raw_gets_its_space(make_vm, rechain, workdir):
+    chain = build(workdir, "DD..............", base="raw")
+    vm = make_vm(Disk(chain, iothread=True))    # no export is needed for it
+    before = os.stat(chain.active).st_blocks * 512
+    rechain.run("allocate", vm.qmp_path, "vda", "--offset", "4M", "--length", "4M", "--fill", "full").expect(0)
+    assert os.stat(chain.active).st_blocks * 512 - before == 4 * MiB
+    rechain.run("allocate", vm.qmp_path, "vda", "--fill", "full").expect(0)
+    assert os.stat(chain.active).st_blocks * 512 >= SIZE
+    vm.quit_qemu()
+    assert_same_view(chain)
+
+
+def test_many_regions_and_those_of_a_map(make_vm, rechain, workdir):
+    chain = build(workdir, "DDDDDDDDDDDDDDDD", "................")
+    vm = make_vm(chain)
+    where = [vm.qmp_path, "vda"]
+    rechain.run("allocate", *where, "--offset", "2M", "--length", "1M", "--offset", "12M", "--length", "2M",
+                "--offset", "13M", "--length", "2M").expect(0)
+    assert mapped(rechain, where) == "BBABBBBBBBBBAAAB"
+    regions = os.path.join(workdir, "regions.json")
+    with open(regions, "w") as file:
+        json.dump([{"start": 0, "length": 4096}, {"start": 5 * MiB, "length": 2 * MiB}], file)
+    rechain.run("allocate", *where, "--regions", regions).expect(0)
+    assert mapped(rechain, where) == "*BABBAABBBBBAAAB"
+    whole = rechain.run("map", *where, json=True).expect(0).out
+    with open(regions, "w") as file:
+        file.write(whole)
+    rechain.run("allocate", *where, "--regions", regions).expect(0)
+    assert mapped(rechain, where) == "A" * 16
+    vm.quit_qemu()
+    assert_same_view(chain)
+    for bad in ("[]", "{}", "[1]", '[{"start": -1, "length": 1}]', '[{"start": 0}]'):
+        with open(regions, "w") as file:
+            file.write(bad)
+        rechain.run("allocate", *where, "--regions", regions).expect(2)
+
+
+def test_cancelled_halfway_leaves_a_valid_disk(make_vm, rechain, workdir):
+    chain = build(workdir, "DDDDDDDDDDDDDDDD", "................")
+    vm = make_vm(chain)
+    vm.cont()
+    for arguments in ([], ["--fill", "full"]):
+        enough = os.stat(chain.active).st_blocks * 512 + MiB
+        run = rechain.start("allocate", vm.qmp_path, "vda", *arguments, "--bandwidth", "2M", json=True)
+        deadline = time.monotonic() + 20
+        while os.stat(chain.active).st_blocks * 512 < enough and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run.sigint()
+        assert valid(run.wait().expect(7).json)["state"] == "undone"
+        leftovers(vm, rechain.state_dir, [workdir], result=False)
+    assert "B" in mapped(rechain, [vm.qmp_path, "vda"])
+    vm.quit_qemu()
+    assert_same_view(chain)
+
+
+@pytest.mark.parametrize("command", ["blockdev-add", "block-export-add", "stop", "human-monitor-command", "cont",
+                                     "block-export-del", "blockdev-del"])
+def test_a_killed_allocation_is_recovered(make_vm, rechain, workdir, command):
+    chain = build(workdir, "DDDD............", "................")
+    vm = make_vm(chain)
+    vm.cont()
+    running = []
+
+    def kill(_):
+        running[0].process.kill()
+        return PASS
+
+    with Proxy(vm.qmp_path, on("command", command, kill)) as proxy:
+        running.append(rechain.start("allocate", proxy.path, "vda", "--fill", "full", json=True))
+        assert running[0].wait().rc == -9
+        document = valid(rechain.run("recover", json=True).expect(0).json)
+    assert [o["state"] for o in document["operations"]] == ["undone"]
+    leftovers(vm, rechain.state_dir, [workdir], result=False)
+    assert_no_exports(rechain, vm)
+    rechain.run("allocate", vm.qmp_path, "vda", "--fill", "full").expect(0)
+    vm.quit_qemu()
+    assert_same_view(chain)
+
+
+def test_what_does_not_fit_is_refused_before_it_begins(make_vm, rechain, workdir):
+    with images.small_fs(24, workdir) as small:
+        base = build(workdir, "D" * 16)
+        active = os.path.join(small, "active.qcow2")
+        images.run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base.active, "-F", "qcow2", active, SIZE)
+        with open(os.path.join(small, "ballast"), "wb") as file:
+            file.write(bytes(14 * MiB))
+        chain = images.Chain([active, base.active], ["qcow2", "qcow2"], base.reference, SIZE)
+        vm = make_vm(chain, dir=workdir)
+        result = rechain.run("allocate", vm.qmp_path, "vda", json=True)
+        assert result.rc in (4, 7) and "not enough space" in str(result)
+        assert mapped(rechain, [vm.qmp_path, "vda"]) == "B" * 16
+        vm.quit_qemu()
+        assert_same_view(chain)
+
+
+def test_somebody_elses_cont_ends_it(make_vm, rechain, workdir):
+    """Zeros are only written while the guest is held; where that fails nothing more is written."""
+    chain = build(workdir, "................")
+    vm = make_vm(chain)
+    vm.cont()
+
+    def resume(_):
+        vm.qmp.execute("cont")
+        return PASS
+
+    with Proxy(vm.qmp_path, on("command", "human-monitor-command", resume)) as proxy:
+        result = rechain.run("allocate", proxy.path, "vda", "--fill", "full", json=True).expect(7)
+    assert "somebody else continued" in str(result)
+    assert vm.run_state() == "running"
+    leftovers(vm, rechain.state_dir, [workdir], result=False)
+
+
+@pytest.mark.parametrize("fill", ["backing", "full"])
+def test_no_acknowledged_write_is_lost(make_chain, make_vm, rechain, workdir, fill):
+    """Random allocations under a guest that writes as it can; RECHAIN_SWEEP=full: 1000 of them."""
+    count = 1000 if os.environ.get("RECHAIN_SWEEP") == "full" else 25
+    chain = make_chain(["template", "middle", "current1"], size=64 * MiB)
+    vm = make_vm(chain, guest=True)
+    rng = random.Random(fill)
+    for _ in range(count):
+        regions = []
+        for _ in range(rng.randint(1, 4)):
+            start = rng.randrange(0, chain.size - 512) // 512 * 512
+            regions += ["--offset", start, "--length", rng.randint(1, min(2 * MiB, chain.size - start))]
+        rechain.run("allocate", vm.qmp_path, "vda", "--fill", fill, *regions).expect(0)
+    vm.guest.wait_flushed(20)
+    leftovers(vm, rechain.state_dir, [workdir])
+    vm.kill()
+    vm.check()
