@@ -12,6 +12,10 @@
  *   rc.batch=N         blocks in flight at once, 1 to 64 (default: 8)
  *   rc.sync=N          fdatasync after every N writes (default: 8)
  *   rc.start=N         the first version is N + 1 (so versions grow over boots)
+ *   rc.files=vdb,vdc   disks with mounted filesystems (init mounts them): one process
+ *                      writes the numbers 1, 2, 3 ... in turn to /mnt/DISK/numbers of
+ *                      each, through the page cache, the next one after the last one's
+ *                      write() returned; rc.rate=N is for all of them (default: 1000)
  *
  * Lines to the host. DISK is vda, vdb ...; versions are a disk's write numbers:
  *
@@ -25,6 +29,7 @@
  *   F DISK VERSION              flushed: everything acknowledged up to VERSION
  *   X DISK VERSION ERRNO        fdatasync failed
  *   P DISK / R DISK             paused / resumed; nothing is in flight when paused
+ *   N COUNT                     the numbers up to COUNT are written, in rc.files' sense
  *   V ok DISK COUNT             verified: COUNT blocks read back as last written
  *   V bad DISK BLOCK WANT GOT   a block is not; GOT is a version, "torn", "other"
  *                               or "errno N"
@@ -462,6 +467,38 @@ disk_run (const char *name)
   }
 }
 
+/* --- numbers in files ---------------------------------------------------- */
+
+enum { MAX_FILES = 16, SAY_EVERY = 50 };
+
+/* Never flushed by us: who freezes the filesystems has to write out what was acknowledged. */
+static void __attribute__ ((noreturn))
+files_run (char *names)
+{
+  int files[MAX_FILES], count = 0;
+  uint64_t due = 0, rate = option_number ("rc.rate", 1000);
+  unsigned seen = 0;
+  char text[64];
+
+  for (char *name = strtok (names, ","); name != NULL && count < MAX_FILES; name = strtok (NULL, ",")) {
+    snprintf (text, sizeof text, "/mnt/%s/numbers", name);
+    if ((files[count++] = open (text, O_WRONLY | O_CREAT | O_APPEND, 0644)) < 0)
+      die (text);
+  }
+  for (uint64_t number = 1; count > 0; number++) {
+    while (seen != atomic_load (&control->count))
+      if (atomic_load (&control->wish[seen++ % MAX_WISHES]) == QUIT)
+        exit (0);
+    keep_rate (&due, rate, 1);
+    int length = sprintf (text, "%015llu\n", (unsigned long long) number);
+    if (write (files[number % count], text, length) != length)
+      die ("a number");
+    if (number % SAY_EVERY == 0)
+      say ("N %llu\n", (unsigned long long) number);
+  }
+  exit (0);
+}
+
 /* --- all of them --------------------------------------------------------- */
 
 static void
@@ -520,6 +557,11 @@ main (void)
   for (char *name = strtok (names, ","); name != NULL; name = strtok (NULL, ","))
     if (fork () == 0)
       disk_run (name);
+
+  wanted = option_text ("rc.files");
+  snprintf (names, sizeof names, "%s", wanted != NULL ? wanted : "");
+  if (*names != '\0' && fork () == 0)
+    files_run (names);
 
   do {
     read_command (line, sizeof line);

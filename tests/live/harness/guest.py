@@ -11,8 +11,10 @@ class Guest:
     The thread reads always: a full channel would stop the guest. After QEMU's death it reads
     what is left in the socket, so nothing that the guest said is lost."""
 
-    def __init__(self, path, log_path, disks):
+    def __init__(self, path, log_path, disks, numbers=False):
         self.disks = disks
+        self.number = 0                 # the last one known to be written to the files
+        self._has_numbers = numbers
         self.boot_seconds = None
         self.problems = []              # D and X lines: the writer could not do its work
         self.errors = 0                 # E lines
@@ -71,6 +73,8 @@ class Guest:
                     self.boot_seconds = time.monotonic() - self._start
                 elif kind == "E":
                     self.errors += 1
+                elif kind == "N":
+                    self.number = int(words[0])
                 elif kind in "DX":
                     self.problems.append(line)
                 elif kind in "SPRVQ":
@@ -100,8 +104,16 @@ class Guest:
             return [a for a in self._answers[before:] if a[0] == answer]
 
     def wait_boot(self, timeout=120):
-        """Returns when the first flush of every disk is known."""
-        self.wait_flushed(1, timeout)
+        """Returns when the first flush of every disk, and the first numbers in files, are known."""
+        if self.disks:
+            self.wait_flushed(1, timeout)
+        if self._has_numbers:
+            self.wait_numbers(1, timeout)
+
+    def wait_numbers(self, count, timeout=60):
+        """Returns when `count` more numbers are written to the files."""
+        target = self.number + count
+        self._wait(lambda: self.number >= target, timeout, f"{count} more numbers")
 
     def wait_flushed(self, count, timeout=120):
         """Returns when `count` more writes of every disk are flushed."""

@@ -48,6 +48,35 @@ class Chain:
         raise KeyError(name)
 
 
+def make_ext4_chain(dir, size=32 * MiB):
+    """A chain of two layers whose base holds an empty ext4 filesystem."""
+    os.makedirs(dir, exist_ok=True)
+    dir = os.path.realpath(dir)
+    raw, base, top = (os.path.join(dir, name) for name in ("fs.raw", "template.qcow2", "current1.qcow2"))
+    with open(raw, "wb") as file:
+        file.truncate(size)
+    run("mkfs.ext4", "-q", "-F", raw)
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, base)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+    return Chain([top, base], ["qcow2", "qcow2"], raw, size)
+
+
+class Ext4:
+    """What an image's ext4 is, read without a mount and without its journal.
+
+    dirty    its journal would have to be replayed      problems  what e2fsck says where it is not clean
+    numbers  those in its file `numbers`, in order"""
+
+    def __init__(self, path, dir):
+        with raw_view(path, dir=dir) as raw:
+            head = run("dumpe2fs", "-h", raw)
+            check = subprocess.run(["e2fsck", "-f", "-n", raw], capture_output=True, text=True)
+            listed = subprocess.run(["debugfs", "-R", "cat /numbers", raw], capture_output=True, text=True)
+        self.dirty = "needs_recovery" in head
+        self.problems = "" if check.returncode == 0 else check.stdout + check.stderr
+        self.numbers = [int(line) for line in listed.stdout.split()]
+
+
 def _extents(rng, size, share, count=24):
     """`count` extents, 4 KiB aligned, no overlap, together about `share` of `size`."""
     slot = size // count // BLOCK * BLOCK

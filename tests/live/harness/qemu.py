@@ -73,6 +73,9 @@ class Vm:
     guest      True: boots Linux with the verifying writer. False: -S, no kernel, fast
     machine    "q35", or "none" (nodes only, no devices)
     writer     kernel words of the writer: {"rate": 200, "region": 16 << 20, "batch": 8, ...}
+    files      ids of disks that hold an ext4 (images.make_ext4_chain): the guest mounts them, and writes
+               numbers to them in turn in place of records
+    agent      with a guest agent: qemu-ga in the guest, its socket at agent_path
     args       more QEMU arguments
 
     After start():
@@ -81,12 +84,13 @@ class Vm:
     """
 
     def __init__(self, version, disks, dir=None, style="blockdev", guest=False, machine="q35",
-                 writer=None, args=()):
+                 writer=None, args=(), files=(), agent=False):
         self.version, self.style, self.machine = version, style, machine
         self.disks = [d if isinstance(d, Disk) else Disk(d, id="vd" + "abcdefghij"[i])
                       for i, d in enumerate(disks if isinstance(disks, (list, tuple)) else [disks])]
         self.dir = dir or self.disks[0].chain.dir
         self.writer, self.args, self.with_guest = dict(writer or {}), list(args), guest
+        self.files, self.agent = list(files), agent
         self.log_path = os.path.join(self.dir, "qemu.log")
         self.records = os.path.join(self.dir, "records.log")
         self.process = self.qmp = self.guest = self.run_dir = self.state_before = None
@@ -164,13 +168,25 @@ class Vm:
     def _guest_args(self):
         guest = os.path.join(CACHE, "guest")
         assert os.path.exists(f"{guest}/initrd"), "no guest here: run tools/fetch-guest"
-        words = {"disks": ",".join(d.id for d in self.disks), "start": self._last_version(), **self.writer}
-        return ["-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/initrd",
+        words = {"disks": ",".join(self._raw_disks()), "start": self._last_version(), **self.writer}
+        if self.files:
+            words["files"] = ",".join(self.files)
+        initrd = f"{guest}/initrd-agent" if self.agent or self.files else f"{guest}/initrd"
+        return ["-kernel", f"{guest}/vmlinuz", "-initrd", initrd,
                 "-append", "console=ttyS0 quiet panic=-1 " + " ".join(f"rc.{k}={v}" for k, v in words.items()),
                 "-chardev", f"file,id=console,path={_escape(self.dir)}/console.log",
                 "-serial", "chardev:console", "-no-reboot",
                 "-chardev", f"socket,id=writer,path={self._writer_path},server=on,wait=off",
-                "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=writer"]
+                "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=writer"] + self._agent_args()
+
+    def _agent_args(self):
+        if not self.agent:
+            return []
+        return ["-chardev", f"socket,id=agent,path={self.agent_path},server=on,wait=off",
+                "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
+
+    def _raw_disks(self):
+        return [d.id for d in self.disks if d.id not in self.files]
 
     def _last_version(self):
         """Versions grow over restarts; the records say how far they are."""
@@ -189,8 +205,8 @@ class Vm:
         """Starts QEMU; with a guest, waits until it writes. Returns self."""
         # Unix socket paths have 107 bytes: their folder must have a short name.
         self.run_dir = tempfile.mkdtemp(prefix="rcvm-", dir="/tmp")
-        self.qmp_path, self._test_path, self._writer_path = (
-            os.path.join(self.run_dir, name) for name in ("qmp", "test", "writer"))
+        self.qmp_path, self._test_path, self._writer_path, self.agent_path = (
+            os.path.join(self.run_dir, name) for name in ("qmp", "test", "writer", "agent"))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command_line(), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, preexec_fn=_die_with_parent)
@@ -213,7 +229,7 @@ class Vm:
             time.sleep(0.01)
         self.qmp = QmpMonitor(self._test_path)
         if self.with_guest:
-            self.guest = Guest(self._writer_path, self.records, [d.id for d in self.disks])
+            self.guest = Guest(self._writer_path, self.records, self._raw_disks(), numbers=bool(self.files))
 
     @property
     def pid(self):
