@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from harness import images
+from harness import images, qemu
 from harness.agent import HANG_UP, PASS, SILENT, FakeAgent, refusal
 from harness.images import MiB
-from harness.proxy import DROP, Proxy
+from harness.proxy import DROP, Delay, Proxy, on
 from harness.qemu import leftovers
 from harness.scene import assert_chain, change, change_of, graph, tree, valid
 
@@ -111,30 +111,36 @@ def test_quiesce_and_thaw_as_commands_and_a_recovery_of_who_died_between(ext4_vm
 # ---- agents of all sorts ----
 
 @pytest.fixture
-def scene(make_vm, make_chain, rechain, workdir):
-    """A running machine without a guest OS, and what was there before."""
+def scene(make_chain, rechain):
+    """A running machine without a guest OS, and what was there before. One version is enough: what differs
+    is the agent."""
+    if not qemu.versions():
+        pytest.skip("no QEMU is here: run tools/fetch-qemu")
     chain = make_chain(size=4 * MiB)
-    vm = make_vm(chain)
+    vm = qemu.Vm(qemu.versions()[0], [chain]).start()
     vm.cont()
 
     class Scene:
         path = os.path.join(vm.run_dir, "fake")
         before = None
 
-        def run(self, agent, *options, json=False):
-            self.before = (graph(vm), tree(chain.dir, skip=(".log", ".reference", ".out", ".err", ".db", "-wal", "-shm")))
+        def look(self):
+            files = tree(chain.dir, skip=(".log", ".reference"))
+            ours = os.path.join(rechain.state_dir, "")
+            return graph(vm), {path: what for path, what in files.items() if not path.startswith(ours)}
+
+        def run(self, *options, json=False):
+            self.before = self.look()
             return rechain.run("snapshot", "create", vm.qmp_path, "vda", "--name", "s", "--quiesce", "--agent",
                                self.path, *options, json=json)
 
         def unchanged(self):
-            now = (graph(vm), tree(chain.dir, skip=(".log", ".reference", ".out", ".err", ".db", "-wal", "-shm")))
-            journal = os.path.join(rechain.state_dir, "")
-            ours = [{k: v for k, v in files.items() if not k.startswith(journal)} for _, files in (self.before, now)]
-            assert now[0] == self.before[0] and ours[0] == ours[1]
+            assert self.look() == self.before
 
     scene = Scene()
     scene.vm, scene.chain, scene.rechain = vm, chain, rechain
-    return scene
+    yield scene
+    vm.close()
 
 
 HUGE = b'{"return": "' + b"x" * 100000 + b'"}\n'
@@ -149,13 +155,12 @@ ENDLESS = b"x" * (4 << 20)
     ({STATUS: [HUGE]}, 6, "too long"),
     ({STATUS: [DEEP]}, 6, "nested too deep"),
     ({STATUS: [b"hello\n"]}, 6, "not a JSON object"),
-    ({STATUS: [b'{"return":']}, 6, "does not answer"),
     ({STATUS: [refusal("no, thanks")]}, 1, "no, thanks"),
     ({"guest-info": [b'{"return": {"supported_commands": 7}}\n']}, 4, "does not offer"),
 ], ids=lambda value: "" if isinstance(value, (dict, int)) else value.replace(" ", "-"))
 def test_an_agent_that_fails_the_preflight_is_a_refusal_and_nothing_is_changed(scene, answers, code, words):
     with FakeAgent(scene.path, answers) as agent:
-        result = scene.run(agent).expect(code)
+        result = scene.run().expect(code)
         assert words in result.err and FREEZE not in agent.asked
     scene.unchanged()
 
@@ -170,7 +175,7 @@ def test_an_agent_that_fails_the_preflight_is_a_refusal_and_nothing_is_changed(s
 ], ids=("refuses", "dies", "is silent", "is huge", "is slow", "is deep and dies again"))
 def test_a_freeze_that_fails_is_undone_and_thawed(scene, answers, words):
     with FakeAgent(scene.path, answers) as agent:
-        result = scene.run(agent, "--max-freeze", "500ms").expect(7)
+        result = scene.run("--max-freeze", "500ms").expect(7)
         assert words in result.err
         assert agent.asked[-1] == THAW and not agent.frozen
     scene.unchanged()
@@ -179,7 +184,6 @@ def test_a_freeze_that_fails_is_undone_and_thawed(scene, answers, words):
 
 def test_a_snapshot_that_takes_too_long_is_taken_back_and_the_guest_thawed_at_once(scene):
     """QEMU is slow; the guest does not wait for it."""
-    from harness.proxy import Delay, on
     with FakeAgent(scene.path) as agent, Proxy(scene.vm.qmp_path, on("return", "transaction", Delay(2))) as proxy:
         frozen = []
         agent.on_command = lambda command: frozen.append((command, time.monotonic()))
@@ -193,7 +197,7 @@ def test_a_snapshot_that_takes_too_long_is_taken_back_and_the_guest_thawed_at_on
 
 
 def test_in_best_effort_no_agent_is_told_and_no_reason_to_fail(scene):
-    result = scene.run(None, "--quiesce-best-effort").expect(0)
+    result = scene.run("--quiesce-best-effort").expect(0)
     assert "not frozen" in result.err and "does not exist" in result.err
     with FakeAgent(scene.path, {FREEZE: [refusal("no")]}):
         document = change(scene.rechain, scene.vm, "snapshot create", "--name", "t", "--quiesce-best-effort",
@@ -203,7 +207,7 @@ def test_in_best_effort_no_agent_is_told_and_no_reason_to_fail(scene):
 
 def test_a_guest_that_cannot_be_thawed_is_stuck_and_recovered_when_its_agent_is_back(scene):
     with FakeAgent(scene.path, {THAW: [HANG_UP]}) as agent:
-        result = scene.run(agent).expect(8)
+        result = scene.run().expect(8)
         assert "may still be frozen" in result.err and agent.frozen
         agent.answers = {}
         scene.rechain.run("recover").expect(0)
@@ -221,16 +225,16 @@ def test_refusals_that_need_no_agent(scene):
     rechain.run("thaw", vm.qmp_path, "--agent", "/no/such/socket").expect(6)
     vm.qmp.execute("stop")
     with FakeAgent(scene.path) as agent:
-        assert "stopped (paused)" in scene.run(agent).expect(4).err
+        assert "stopped (paused)" in scene.run().expect(4).err
         assert "stopped (paused)" in rechain.run("quiesce", vm.qmp_path, "--agent", scene.path).expect(4).err
         assert agent.asked == []
 
 
 def test_the_plan_tells_what_is_asked_of_the_agent_and_asks_nothing_that_changes(scene):
     with FakeAgent(scene.path) as agent:
-        plan = valid(scene.run(agent, "--dry-run", json=True).expect(0).json)
+        plan = valid(scene.run("--dry-run", json=True).expect(0).json)
         assert set(agent.asked) == {SYNC, STATUS, "guest-info"}
-        text = scene.run(agent, "--dry-run").expect(0).out
+        text = scene.run("--dry-run").expect(0).out
     steps = {step["step"]: step for step in plan["steps"]}
     assert list(steps)[:5] == ["overlay", "attach", "quiesce", "snapshot", "thaw"]
     assert steps["quiesce"]["agent"] == [{"execute": FREEZE}] and steps["thaw"]["agent"] == [{"execute": THAW}]
