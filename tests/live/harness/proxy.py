@@ -146,6 +146,12 @@ class Proxy:
             self._connection = _Connection(self, client, qemu)
             self._connection.run()
 
+    def forget(self):
+        """Counts from one again."""
+        with self._lock:
+            self.seen.clear()
+            self._counts.clear()
+
     def _notice(self, data, from_client):
         """Numbers a message and asks the policy."""
         with self._lock:

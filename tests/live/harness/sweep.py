@@ -107,17 +107,22 @@ class Stage:
     def snapped(self):
         return {id: [self.target(id)] + c.layers for id, c in self.chains.items()}
 
+    def deleted(self):
+        """The first disk without its old layer, the others without the new one."""
+        return {id: c.layers if i else [self.target(id), c.base] for i, (id, c) in enumerate(self.chains.items())}
+
     def now(self):
         return {id: self.vm.chain(id) for id in self.chains}
 
-    def judge(self, is_new, chains):
-        """All that must be true of the world now; ends QEMU."""
+    def judge(self, is_new, chains, kept=False):
+        """All that must be true of the world now; ends QEMU. @kept: the targets were there before."""
         self.vm.assert_alive()
         assert self.now() == chains, f"chains are {self.now()}"
         for id, files in chains.items():
             assert images.header_chain(files[0]) == files, f"headers of {id} say {images.header_chain(files[0])}"
-            assert os.path.exists(self.target(id)) == is_new, f"{self.target(id)} is{'' if not is_new else ' not'} there"
-        leftovers(self.vm, self.cli.state_dir, [self.new], result=is_new)
+            there = is_new or kept
+            assert os.path.exists(self.target(id)) == there, f"{self.target(id)} is{' not' if there else ''} there"
+        leftovers(self.vm, self.cli.state_dir, [self.new], result=is_new or kept)
         run = os.path.join(self.cli.state_dir, "run")
         assert not os.path.isdir(run) or not os.listdir(run), f"left in {run}: {os.listdir(run)}"
         self.write(always=True)
@@ -150,15 +155,31 @@ def snapshot(stage, proxy, *more):
     return ["snapshot", "create", proxy.path, *stage.disk_words(), *more]
 
 
-class Scenario:
-    """`upset`: a policy of its own, under the mishap's."""
+def take(stage, proxy):
+    """The seed case's snapshot: the first disk is to go forward, the others backward."""
+    words = [word + ("" if i else ",on-delete=forward") for i, word in enumerate(stage.disk_words())]
+    stage.cli.run("snapshot", "create", proxy.path, *words, "--name", "tmpsnap").expect(0)
 
-    def __init__(self, name, disks, command, after, upset=None, style="blockdev"):
+
+def delete(stage, proxy, *more):
+    return ["snapshot", "delete", proxy.path, "tmpsnap", *more]
+
+
+class Scenario:
+    """`upset`: a policy of its own, under the mishap's. `prepare`: what is done before, without one; then
+    `before` is the old chain."""
+
+    def __init__(self, name, disks, command, after, upset=None, style="blockdev", prepare=None, before=Stage.old):
         self.name, self.disks, self.command, self.after = name, disks, command, after
-        self.upset, self.style = upset, style
+        self.upset, self.style, self.prepare, self.before = upset, style, prepare, before
 
     def __repr__(self):
         return self.name
+
+    def begin(self, stage, proxy):
+        if self.prepare:
+            self.prepare(stage, proxy)
+            proxy.forget()
 
 
 def fails_at_flush(m):
@@ -173,7 +194,8 @@ SNAPSHOT_THREE = Scenario("snapshot-three", 3, snapshot, Stage.snapped)
 UNDO = Scenario("undo", 1, move, Stage.moved, fails_at_flush)
 UNDO_DRIVE = Scenario("undo-drive", 1, move, Stage.moved, fails_at_flush, style="drive")
 UNDO_TWO = Scenario("undo-two", 2, move, Stage.moved, fails_at_flush)
-SCENARIOS = [MOVE, MOVE_DRIVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_DRIVE, UNDO_TWO]
+DELETE_TWO = Scenario("delete-two", 2, delete, Stage.deleted, prepare=take, before=Stage.snapped)
+SCENARIOS = [MOVE, MOVE_DRIVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_DRIVE, UNDO_TWO, DELETE_TWO]
 
 
 # --- mishaps: each runs one case and returns "old", "new" or "refused" (nothing was begun) ---
@@ -213,12 +235,21 @@ class Case:
 
     def judge(self, state):
         """By the operation's state: done is the new chain, undone and no operation at all the old one."""
+        kept = self.scenario.prepare is not None
+        if kept:
+            self.judge_records(state)
         self.proxy.cut()
         if state == "done":
-            self.stage.judge(True, self.scenario.after(self.stage))
+            self.stage.judge(True, self.scenario.after(self.stage), kept)
             return "new"
-        self.stage.judge(False, self.stage.old())
+        self.stage.judge(False, self.scenario.before(self.stage), kept)
         return "old" if state == "undone" else "refused"
+
+    def judge_records(self, state):
+        """What was deleted is off the record; else it is as it was, and matches."""
+        self.proxy.policy = lambda m: PASS
+        shown = sound(self.stage.cli.run("snapshot", "show", self.proxy.path, "tmpsnap", json=True))
+        assert shown.rc == (3 if state == "done" else 0), str(shown)
 
     def judge_result(self, result):
         """By the exit code of a run that ended by itself."""
@@ -314,6 +345,7 @@ def _telling(message):
 def rehearse(scenario, version):
     """The messages of the scenario without a mishap."""
     with Stage(version, scenario.disks, scenario.style) as stage, Proxy(stage.vm.qmp_path) as proxy:
+        scenario.begin(stage, proxy)
         case = Case(stage, proxy, scenario, 0)
         result = case.start(None).wait(60)
         seen = list(proxy.seen)
@@ -343,6 +375,7 @@ def sweep(scenario, mishap, version, samples=4):
         with contextlib.ExitStack() as stack:
             stage = stack.enter_context(Stage(version, scenario.disks, scenario.style))
             proxy = stack.enter_context(Proxy(stage.vm.qmp_path))
+            scenario.begin(stage, proxy)
             case = Case(stage, proxy, scenario, number)
             try:
                 outcome = mishap(case)
