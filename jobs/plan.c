@@ -172,7 +172,7 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
     disk->to = default_target (op, disk->before->pdata[0]);
   if (wanted->to != NULL && disk->to == NULL)
     return FALSE;
-  op->on_record |= op->kind != OP_SNAPSHOT && records_touch (plan->records, disk);
+  op->on_record |= op->kind != OP_SNAPSHOT && records_touch (plan->records, op, disk);
   gboolean planned = disk->to == NULL      ? plan_merge_disk (op, disk, wanted, world, error)
                      : op->kind == OP_COPY ? plan_copy_disk (op, disk, wanted, error)
                                            : plan_overlay_disk (op, disk, wanted, error);

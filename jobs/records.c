@@ -165,7 +165,7 @@ records_list (Journal *journal, const char *vm, GError **error)
   gboolean ok = journal_sql (journal,
                              "SELECT s.id, s.vm, s.name, s.description, p.name, s.created, s.state"
                              " FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent"
-                             " WHERE s.vm = ? ORDER BY s.created, s.id",
+                             " WHERE ?1 IS NULL OR s.vm = ?1 ORDER BY s.created, s.id",
                              read_record, records, "s", vm);
   for (guint i = 0; ok && i < records->len; i++)
     ok = read_disks (journal, records->pdata[i]);
@@ -219,17 +219,34 @@ records_current (GPtrArray *records)
   return records->len ? records->pdata[records->len - 1] : NULL;
 }
 
-gboolean
-records_touch (GPtrArray *records, const OpDisk *disk)
+static gboolean
+has_layer (const OpDisk *disk, const char *file)
 {
-  for (guint i = 0; i < records->len; i++) {
-    RecordDisk *on_record = record_find_disk (records->pdata[i], disk->name);
-    for (guint k = 0; on_record != NULL && k < disk->before->len; k++) {
-      const char *file = ((ChainLayer *)disk->before->pdata[k])->file;
-      if (g_strcmp0 (file, on_record->old_file) == 0 || g_strcmp0 (file, on_record->new_file) == 0)
-        return TRUE;
-    }
+  for (guint i = 0; i < disk->before->len; i++)
+    if (g_strcmp0 (((ChainLayer *)disk->before->pdata[i])->file, file) == 0)
+      return TRUE;
+  return FALSE;
+}
+
+/* The disk of @record that @disk of @op is, as far as can be told; nullable. */
+static RecordDisk *
+find_meant (const Record *record, const Op *op, const OpDisk *disk)
+{
+  for (guint i = 0; i < record->disks->len; i++) {
+    RecordDisk *on_record = record_disk (record, i);
+    if ((op_is_offline (op) || g_str_equal (on_record->disk, disk->name)) &&
+        has_layer (disk, on_record->old_file) && has_layer (disk, on_record->new_file))
+      return on_record;
   }
+  return NULL;
+}
+
+gboolean
+records_touch (GPtrArray *records, const Op *op, const OpDisk *disk)
+{
+  for (guint i = 0; i < records->len; i++)
+    if (find_meant (records->pdata[i], op, disk) != NULL)
+      return TRUE;
   return FALSE;
 }
 
@@ -408,7 +425,7 @@ follow (OpDisk *disk, const OpAbsorbed *absorbed, char **file, char **format, Fi
 static gboolean
 follow_disk (Record *record, Op *op, OpDisk *disk)
 {
-  RecordDisk *on_record = record_find_disk (record, disk->name);
+  RecordDisk *on_record = find_meant (record, op, disk);
   OpAbsorbed absorbed = op_disk_absorbed (op, disk);
   if (on_record == NULL)
     return FALSE;

@@ -40,7 +40,7 @@ RecordDisk *record_find_disk (const Record *record, const char *disk); /* nullab
 
 /* ---- reading; a NULL journal has no records ------------------------------------------------------ */
 
-/* Of one VM, oldest first: Record*, full. */
+/* Of one VM (NULL: of all), oldest first: Record*, full. */
 GPtrArray *records_list (Journal *journal, const char *vm, GError **error);
 /* NOT_FOUND, listing the names. */
 Record *records_load (Journal *journal, const char *vm, const char *name, GError **error);
@@ -48,8 +48,9 @@ Record *records_load (Journal *journal, const char *vm, const char *name, GError
 Record *records_current (GPtrArray *records);
 /* Borrowed; NULL with NOT_FOUND, listing the names. */
 Record *records_find (GPtrArray *records, const char *name, GError **error);
-/* Does a record of @vm name a layer of this disk's chain before the operation? */
-gboolean records_touch (GPtrArray *records, const OpDisk *disk);
+/* Does a record draw its boundary in the chain that this disk of @op has before it? Offline there are no
+ * names of disks: then the files decide. */
+gboolean records_touch (GPtrArray *records, const Op *op, const OpDisk *disk);
 
 /* ---- writing: durable when it returns TRUE ------------------------------------------------------- */
 

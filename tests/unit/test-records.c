@@ -299,6 +299,22 @@ the_children_of_vanished_snapshots_keep_a_parent (void **state)
                   "root<- vdb:/x|/y, moved<root vda:/img/vda-new.qcow2|/img/vda-base.qcow2");
 }
 
+/* With the guest off there is no VM and no name of a disk: the layers are the same. */
+static void
+records_follow_an_offline_merge_by_their_files (void **state)
+{
+  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Op) op = move_op ();
+  g_clear_pointer (&op->vm, g_free);
+  STORE (journal, "mine", NULL, 1, "sda", "/img/vda-mid.qcow2", "/img/vda-base.qcow2");
+  STORE (journal, "other", NULL, 2, "vda", "/img/vda-mid.qcow2", "/img/other-base.qcow2");
+  g_autoptr (GPtrArray) all = records_list (journal, NULL, NULL);
+  assert_true (records_touch (all, op, op_disk (op, 0)));
+  assert_true (records_follow (journal, op, NULL));
+  assert_records (journal, "mine<- sda:/img/vda-new.qcow2|/img/vda-base.qcow2, "
+                           "other<- vda:/img/vda-mid.qcow2|/img/other-base.qcow2");
+}
+
 static void
 a_plan_knows_whether_records_are_touched (void **state)
 {
@@ -306,10 +322,10 @@ a_plan_knows_whether_records_are_touched (void **state)
   g_autoptr (Op) op = move_op ();
   STORE (journal, "other", NULL, 1, "vdb", "/img/vda-top.qcow2", "/b");
   g_autoptr (GPtrArray) none = listed (journal);
-  assert_false (records_touch (none, op_disk (op, 0)));
+  assert_false (records_touch (none, op, op_disk (op, 0)));
   STORE (journal, "mine", NULL, 2, "vda", "/img/vda-mid.qcow2", "/img/vda-base.qcow2");
   g_autoptr (GPtrArray) some = listed (journal);
-  assert_true (records_touch (some, op_disk (op, 0)));
+  assert_true (records_touch (some, op, op_disk (op, 0)));
 }
 
 static GPtrArray *
@@ -507,6 +523,7 @@ main (void)
       TEST (a_name_that_was_taken_meanwhile_gets_the_operations_id),
       TEST (records_follow_a_move),
       TEST (the_children_of_vanished_snapshots_keep_a_parent),
+      TEST (records_follow_an_offline_merge_by_their_files),
       TEST (a_plan_knows_whether_records_are_touched),
       TEST (a_snapshot_that_is_done_is_on_record_and_one_that_is_undone_is_not),
       TEST (a_killed_snapshot_is_on_record_if_and_only_if_it_is_done),
