@@ -231,8 +231,13 @@ plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, 
   gboolean chosen = op->kind == OP_PULL     ? choose_pull (op, disk, wanted, error)
                     : op->kind == OP_COMMIT ? choose_commit (op, disk, wanted, error)
                                             : choose_merge (op, disk, wanted, error);
-  if (!chosen || !name_backing (op, disk, error) ||
-      !check_shared (disk, wanted, op->qemu_pid, world, error) || !check_sizes (op, disk, error))
+  if (!chosen || !name_backing (op, disk, error))
+    return FALSE;
+  if (!check_shared (disk, wanted, op->qemu_pid, world, error))
+    return op->kind == OP_SNAPSHOT_DELETE
+               ? hint (error, "--direction forward leaves it as it is; or use 'rechain merge'")
+               : FALSE;
+  if (!check_sizes (op, disk, error))
     return FALSE;
   tell_changes (op, disk);
   return TRUE;

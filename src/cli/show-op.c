@@ -61,6 +61,8 @@ disk_lines (GString *out, Json *disk)
   text_line (out, "  %s", or_empty (json_get_str (disk, "disk")));
   chain_line (out, "before", before);
   chain_line (out, "now", now);
+  if (json_has (disk, "read-only-source"))
+    text_line (out, "    %-8s %s", "backup", json_get_str (disk, "read-only-source"));
   for (gsize i = 0; i < json_length (removed); i++)
     text_line (out, "    %-8s %s", "removed",
                or_empty (json_object_get_string (json_at (removed, i))));

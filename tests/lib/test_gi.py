@@ -6,6 +6,7 @@ GI_TYPELIB_PATH and LD_LIBRARY_PATH name the folder of librechain; meson sets bo
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -45,12 +46,17 @@ class Move(unittest.TestCase):
         self.addCleanup(self.qemu.wait)
         self.addCleanup(self.qemu.kill)
         deadline = time.monotonic() + 20
-        while not os.path.exists(self.socket):
+        while not self.listens():
             self.assertLess(time.monotonic(), deadline, "QEMU opens no monitor")
             self.assertIsNone(self.qemu.poll(), "QEMU ended")
             time.sleep(0.02)
         self.controller = Rechain.Controller.new(f"{self.dir}/state")
         self.vm = Rechain.Vm.new(self.controller, self.socket)
+
+    def listens(self):
+        """The file is there a moment before anybody listens."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(self.socket) == 0
 
     def request(self):
         request = Rechain.Request.new(Rechain.Kind.MOVE)
@@ -100,6 +106,32 @@ class Move(unittest.TestCase):
         GLib.timeout_add_seconds(30, loop.quit)
         loop.run()
         self.assertEqual(ended, [True])
+
+    def test_a_snapshot_is_taken_from_xml_recorded_and_deleted(self):
+        xml = f"<domainsnapshot><name>one</name><disks><disk name='vda'><source file='{self.new}'/>" \
+              "<on_delete merge='forward'/></disk></disks></domainsnapshot>"
+        request = Rechain.Request.new_from_xml(xml.encode(), "one.xml")
+        self.assertTrue(Rechain.Operation.plan(self.vm, request, None).run(None))
+        self.vm.look(None)
+        shown, matches = self.vm.show_snapshot("one")
+        self.assertTrue(matches)
+        self.assertEqual(json.loads(shown)["disks"][0]["read-only-source"], self.top)
+        exported = self.vm.export_snapshot("one")
+        self.assertTrue(self.vm.forget_snapshot("one"))
+        self.assertEqual(json.loads(self.vm.list_snapshots())["snapshots"], [])
+        again = self.vm.import_snapshot(exported.encode(), "exported")
+        self.assertEqual(json.loads(again)["disks"][0]["on-delete"], "forward")
+        self.assertTrue(self.vm.edit_snapshot("one", "vda", "forward", "why"))
+        request = Rechain.Request.new(Rechain.Kind.SNAPSHOT_DELETE)
+        request.set_name("one")
+        request.set_direction("backward")
+        self.assertTrue(Rechain.Operation.plan(self.vm, request, None).run(None))
+        self.assertEqual(self.chain(), [self.top, self.base])
+        self.assertEqual(json.loads(self.vm.list_snapshots())["snapshots"], [])
+        with self.assertRaises(GLib.Error) as caught:
+            Rechain.Request.new_from_xml(b"<!DOCTYPE x><domainsnapshot/>", "bad.xml")
+        self.assertTrue(caught.exception.matches(Rechain.error_quark(), Rechain.Error.USAGE))
+        self.assertIn("bad.xml:1: a document type", caught.exception.message)
 
     def test_an_error_is_a_gerror_of_the_one_domain(self):
         request = Rechain.Request.new(Rechain.Kind.MOVE)
