@@ -58,10 +58,8 @@ storage_spec (const char *file)
                     json_str (file), NULL);
 }
 
-/* @layers[from..to) as one name, with every format named and the link below the last one cut; full.
- */
-static char *
-chain_name (GPtrArray *layers, guint from, guint to)
+Json *
+image_chain_spec (GPtrArray *layers, guint from, guint to)
 {
   g_autoptr (Json) spec = NULL;
   /* From the last one up, each holding the one below it. */
@@ -75,6 +73,12 @@ chain_name (GPtrArray *layers, guint from, guint to)
     else if (below != json_null ())
       json_clear (below);
   }
+  return g_steal_pointer (&spec);
+}
+
+char *
+image_spec_name (Json *spec)
+{
   g_autofree char *line = json_line (spec);
   return g_strdup_printf ("json:%s", line);
 }
@@ -82,7 +86,8 @@ chain_name (GPtrArray *layers, guint from, guint to)
 char **
 image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length)
 {
-  g_autofree char *name = chain_name (layers, 0, layers->len);
+  g_autoptr (Json) spec = image_chain_spec (layers, 0, layers->len);
+  g_autofree char *name = image_spec_name (spec);
   g_autofree char *from = g_strdup_printf ("--start-offset=%" G_GUINT64_FORMAT, start);
   g_autofree char *bytes = g_strdup_printf ("--max-length=%" G_GUINT64_FORMAT, length);
   const char *args[] = {"qemu-img", "map", "--output=json", from, bytes, name, NULL};
@@ -92,7 +97,8 @@ image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length)
 char **
 image_measure_args (GPtrArray *layers, guint from, guint to, const char *format)
 {
-  g_autofree char *name = chain_name (layers, from, to);
+  g_autoptr (Json) spec = image_chain_spec (layers, from, to);
+  g_autofree char *name = image_spec_name (spec);
   const char *args[] = {"qemu-img", "measure", "-U", "--output=json", "-O", format, name, NULL};
   return g_strdupv ((char **)args);
 }
@@ -119,8 +125,7 @@ image_map_args (const char *file)
 {
   g_autoptr (Json) spec = json_make ("driver", json_str ("qcow2"), "file", storage_spec (file),
                                      "backing", json_null (), NULL);
-  g_autofree char *line = json_line (spec);
-  g_autofree char *name = g_strdup_printf ("json:%s", line);
+  g_autofree char *name = image_spec_name (spec);
   const char *args[] = {"qemu-img", "map", "-U", "--output=json", name, NULL};
   return g_strdupv ((char **)args);
 }

@@ -12,16 +12,22 @@
 
 #include "src/common/error.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define CHUNK         65536u
 #define MAX_STDERR    8192u /* bytes kept, the last ones */
 #define KILL_AFTER_MS 2000u
 /* A child of the child may keep the pipes open; its words do not matter. */
-#define DRAIN_MS 1000u
+#define DRAIN_MS    1000u
+#define PROGRESS_MS 200u
 
 struct _ImageRun {
   char *name; /* "qemu-img measure" */
@@ -35,6 +41,10 @@ struct _ImageRun {
   guint pending;
   gboolean cancelled, overflow, dead;
   GSource *timer; /* SIGKILL after SIGTERM, or the end of draining */
+  int from;       /* our descriptor of stdin, whose offset says how far the process is; -1 */
+  guint64 from_size;
+  GSource *watch;
+  void (*on_progress) (guint share, gpointer data);
   GError *error;  /* of the start, or of reading */
 };
 
@@ -56,6 +66,11 @@ image_run_free (ImageRun *run)
     g_source_destroy (run->timer);
     g_source_unref (run->timer);
   }
+  if (run->watch != NULL)
+    g_source_destroy (run->watch);
+  g_clear_pointer (&run->watch, g_source_unref);
+  if (run->from >= 0)
+    close (run->from);
   g_clear_object (&run->process);
   g_clear_object (&run->reads);
   g_string_free (run->out, TRUE);
@@ -214,6 +229,24 @@ image_cancel (ImageRun *run)
 
 /* -- the pipes --------------------------------------------------------------------------------- */
 
+/* "    (12.34/100%)\r", as often as it likes; nothing of it is kept. */
+static gboolean
+read_progress (ImageRun *run, Pipe *pipe, gsize n)
+{
+  if (run->on_progress == NULL || pipe->tail || run->from >= 0)
+    return FALSE;
+  g_string_append_len (pipe->text, pipe->chunk, (gssize)n);
+  const char *last = g_strrstr (pipe->text->str, "/100%");
+  const char *open = last ? g_strrstr_len (pipe->text->str, last - pipe->text->str, "(") : NULL;
+  if (open != NULL) {
+    double percent = g_ascii_strtod (open + 1, NULL);
+    run->on_progress ((guint)(CLAMP (percent, 0, 100) * 100), run->data);
+  }
+  if (pipe->text->len > MAX_STDERR || last != NULL)
+    g_string_truncate (pipe->text, 0);
+  return TRUE;
+}
+
 static void
 keep (Pipe *pipe, gsize n)
 {
@@ -223,6 +256,8 @@ keep (Pipe *pipe, gsize n)
       image_cancel (run);
     return;
   }
+  if (read_progress (run, pipe, n))
+    return;
   if (!pipe->tail && pipe->text->len + n > IMAGE_MAX_OUTPUT) {
     if (!run->overflow)
       stop (run);
@@ -271,58 +306,116 @@ open_pipe (ImageRun *run, GInputStream *stream, GString *text, gboolean tail)
 
 /* -- the start --------------------------------------------------------------------------------- */
 
+static gboolean
+on_watch (gpointer data)
+{
+  ImageRun *run = data;
+  off_t at = lseek (run->from, 0, SEEK_CUR);
+  if (at >= 0 && run->from_size > 0)
+    run->on_progress ((guint)(MIN ((double)at / (double)run->from_size, 1) * 10000), run->data);
+  return G_SOURCE_CONTINUE;
+}
+
+/* The process reads through a copy of the descriptor, so its offset is ours too. */
+static gboolean
+open_from (ImageRun *run, GSubprocessLauncher *launcher, const char *path, GError **error)
+{
+  run->from = open (path, O_RDONLY | O_CLOEXEC);
+  int copy = run->from >= 0 ? fcntl (run->from, F_DUPFD_CLOEXEC, 3) : -1;
+  if (copy < 0)
+    return fail_errno (error, errno, "open '%s'", path);
+  off_t end = lseek (run->from, 0, SEEK_END);
+  run->from_size = end > 0 ? (guint64)end : 0;
+  lseek (run->from, 0, SEEK_SET);
+  g_subprocess_launcher_take_stdin_fd (launcher, copy);
+  if (run->on_progress == NULL)
+    return TRUE;
+  run->watch = g_timeout_source_new (PROGRESS_MS);
+  g_source_set_callback (run->watch, on_watch, run, NULL);
+  g_source_attach (run->watch, g_main_context_get_thread_default ());
+  return TRUE;
+}
+
+static gboolean
+open_into (GSubprocessLauncher *launcher, const char *path, GError **error)
+{
+  int fd = open (path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0)
+    return fail_errno (error, errno, "open '%s'", path);
+  g_subprocess_launcher_take_stdout_fd (launcher, fd);
+  return TRUE;
+}
+
 static GSubprocess *
-spawn (const char *const *argv, ImageFlags flags, GError **error)
+spawn (ImageRun *run, const char *const *argv, const ImageMore *more, GError **error)
 {
   g_autoptr (GError) cause = NULL;
   const char *program = g_getenv ("RECHAIN_QEMU_IMG");
   g_auto (GStrv) args = g_strdupv ((char **)argv);
-  g_autoptr (GSubprocessLauncher) launcher =
-      g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_PIPE);
-  if (program != NULL && program[0] != '\0' && g_strcmp0 (args[0], "qemu-img") == 0) {
+  GSubprocessFlags pipes = G_SUBPROCESS_FLAGS_STDERR_PIPE;
+  if (more == NULL || more->into == NULL)
+    pipes |= G_SUBPROCESS_FLAGS_STDOUT_PIPE;
+  g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (pipes);
+  if (more != NULL && more->from != NULL && !open_from (run, launcher, more->from, error))
+    return NULL;
+  if (more != NULL && more->into != NULL && !open_into (launcher, more->into, error))
+    return NULL;
+  gboolean is_image = g_strcmp0 (args[0], "qemu-img") == 0;
+  if (program != NULL && program[0] != '\0' && is_image) {
     g_free (args[0]);
     args[0] = g_strdup (program);
   }
   g_subprocess_launcher_setenv (launcher, "LC_ALL", "C", TRUE);
   /* Many threads each with an arena of their own would need address space for nothing. */
   g_subprocess_launcher_setenv (launcher, "MALLOC_ARENA_MAX", "2", FALSE);
-  g_subprocess_launcher_set_child_setup (launcher, limit_child, GUINT_TO_POINTER (flags), NULL);
+  g_subprocess_launcher_set_child_setup (launcher, limit_child, GUINT_TO_POINTER (run->flags), NULL);
   GSubprocess *process = g_subprocess_launcher_spawnv (launcher, (const char *const *)args, &cause);
   if (process == NULL) {
     fail (error, FAILED, "start %s", args[0]);
     because (error, "%s", cause->message);
-    hint (error, "qemu-img is in Debian's package qemu-utils");
+    if (is_image)
+      hint (error, "qemu-img is in Debian's package qemu-utils");
   }
   return process;
 }
 
 ImageRun *
-image_run (const char *const *argv, ImageFlags flags, ImageDone callback, gpointer data)
-{
-  return image_run_streamed (argv, flags, NULL, callback, data);
-}
-
-ImageRun *
-image_run_streamed (const char *const *argv, ImageFlags flags, ImageText text, ImageDone callback,
-                    gpointer data)
+image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more,
+                ImageDone callback, gpointer data)
 {
   ImageRun *run = g_new0 (ImageRun, 1);
   run->name = argv[1] ? g_strdup_printf ("%s %s", argv[0], argv[1]) : g_strdup (argv[0]);
   run->flags = flags;
-  run->text = text;
+  run->text = more ? more->text : NULL;
+  run->from = -1;
   run->callback = callback;
   run->data = data;
+  run->on_progress = more ? more->on_progress : NULL;
   run->reads = g_cancellable_new ();
   run->out = g_string_new (NULL);
   run->err = g_string_new (NULL);
-  run->process = spawn (argv, flags, &run->error);
+  run->process = spawn (run, argv, more, &run->error);
   if (run->process == NULL) {
     set_timer (run, 0, on_not_started);
     return run;
   }
   run->pending++;
   g_subprocess_wait_async (run->process, NULL, on_dead, run);
-  open_pipe (run, g_subprocess_get_stdout_pipe (run->process), run->out, FALSE);
+  if (g_subprocess_get_stdout_pipe (run->process) != NULL)
+    open_pipe (run, g_subprocess_get_stdout_pipe (run->process), run->out, FALSE);
   open_pipe (run, g_subprocess_get_stderr_pipe (run->process), run->err, TRUE);
   return run;
+}
+
+ImageRun *
+image_run (const char *const *argv, ImageFlags flags, ImageDone callback, gpointer data)
+{
+  return image_run_more (argv, flags, NULL, callback, data);
+}
+
+ImageRun *
+image_run_streamed (const char *const *argv, ImageFlags flags, ImageText text, ImageDone callback,
+                    gpointer data)
+{
+  return image_run_more (argv, flags, &(ImageMore){.text = text}, callback, data);
 }

@@ -40,6 +40,16 @@ ImageRun *image_run (const char *const *argv, ImageFlags flags, ImageDone callba
 typedef gboolean (*ImageText) (const char *text, gsize length, gpointer data);
 ImageRun *image_run_streamed (const char *const *argv, ImageFlags flags, ImageText text,
                               ImageDone callback, gpointer data);
+/* What goes beyond that: files for stdin and stdout, and how far it is. All borrowed until the callback. */
+typedef struct {
+  const char *from, *into; /* stdin, stdout (an existing file, written from its start); nullable */
+  /* Of 10000, from "-p" of qemu-img or from what was read of @from; nullable. */
+  void (*on_progress) (guint share, gpointer data);
+  ImageText text; /* as image_run_streamed(); nullable */
+} ImageMore;
+
+ImageRun *image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more,
+                          ImageDone callback, gpointer data);
 /* SIGTERM, then SIGKILL after 2 s; the callback still comes (INTERRUPTED). */
 void image_cancel (ImageRun *run);
 
@@ -48,6 +58,10 @@ void image_cancel (ImageRun *run);
 /* qemu-img create -f FORMAT -u -b BACKING -F BACKING_FORMAT FILE SIZE; backing nullable. */
 char **image_create_args (const char *file, const char *format, const char *backing,
                           const char *backing_format, guint64 size);
+/* How QEMU is to open @layers[from..to) together: every format named, the link below the last one cut; full. */
+Json *image_chain_spec (GPtrArray *layers, guint from, guint to);
+/* "json:{...}", a file name for every program of QEMU; full. */
+char *image_spec_name (Json *spec);
 /* qemu-img measure -U --output=json -O FORMAT "json:{...}" over @layers[from..to), with every format
  * named and the link below the last one cut, so it counts exactly what these layers hold together. */
 char **image_measure_args (GPtrArray *layers, guint from, guint to, const char *format);

@@ -398,6 +398,9 @@ find_conflict (Journal *journal, Op *op, OpDisk *disk)
     if (file != NULL && file[0] == '/')
       other = journal_find_user (journal, file, (int)i < disk->base);
   }
+  Json *uses = json_get (disk->details, "uses");
+  for (gsize i = 0; i < json_length (uses) && other == NULL; i++)
+    other = journal_find_user (journal, json_object_get_string (json_at (uses, i)), FALSE);
   if (other == NULL && disk->to != NULL)
     other = journal_find_user (journal, disk->to, TRUE);
   if (other == NULL && disk->name[0] == '/')
@@ -646,6 +649,10 @@ touches_file (Json *disk, const char *file, gboolean use)
       return TRUE;
   for (gsize i = 0; i < MIN (n, json_length (before)); i++)
     if (is_file (json_at (before, i), "file", file))
+      return TRUE;
+  Json *uses = json_get (json_get (disk, "details"), "uses");
+  for (gsize i = 0; use && i < json_length (uses); i++)
+    if (path_same_file (json_object_get_string (json_at (uses, i)), file))
       return TRUE;
   return FALSE;
 }

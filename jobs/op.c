@@ -10,6 +10,15 @@ static const char *const kind_names[] = {
     [OP_COMMIT] = "commit",     [OP_MERGE] = "merge",     [OP_COPY] = "copy",
     [OP_MAP] = "map",           [OP_QUIESCE] = "quiesce", [OP_SNAPSHOT_DELETE] = "snapshot-delete",
     [OP_ALLOCATE] = "allocate",
+    [OP_VOL_CREATE] = "vol-create",
+    [OP_VOL_CLONE] = "vol-clone",
+    [OP_VOL_COPY] = "vol-copy",
+    [OP_VOL_COPY_CONTENTS] = "vol-copy-contents",
+    [OP_VOL_COMPRESS] = "vol-compress",
+    [OP_VOL_DECOMPRESS] = "vol-decompress",
+    [OP_VOL_SNAPSHOT] = "vol-snapshot",
+    [OP_VOL_RESIZE] = "vol-resize",
+    [OP_VOL_DELETE] = "vol-delete",
 };
 
 /* Of six characters at most: they end the names of jobs. */
@@ -240,6 +249,12 @@ has_filter (OpDisk *disk)
   return has_export (disk) && disk->node && disk->regions->len > 0 && disk->old_ids->len > 0;
 }
 
+static gboolean
+is_volume (OpDisk *disk)
+{
+  return disk->to && disk->part && disk->details;
+}
+
 gboolean
 op_disk_is_whole (Op *op, OpDisk *disk)
 {
@@ -247,6 +262,15 @@ op_disk_is_whole (Op *op, OpDisk *disk)
       [OP_SNAPSHOT] = has_new_layer, [OP_MOVE] = has_new_layer,        [OP_PULL] = has_chain,
       [OP_COMMIT] = has_chain,       [OP_MERGE] = has_chain,           [OP_COPY] = has_new_layer,
       [OP_ALLOCATE] = has_filter,    [OP_MAP] = has_export,         [OP_SNAPSHOT_DELETE] = has_chain,
+      [OP_VOL_CREATE] = is_volume,
+      [OP_VOL_CLONE] = is_volume,
+      [OP_VOL_COPY] = is_volume,
+      [OP_VOL_COPY_CONTENTS] = is_volume,
+      [OP_VOL_COMPRESS] = is_volume,
+      [OP_VOL_DECOMPRESS] = is_volume,
+      [OP_VOL_SNAPSHOT] = is_volume,
+      [OP_VOL_RESIZE] = is_volume,
+      [OP_VOL_DELETE] = is_volume,
   };
   return disk->name != NULL && checks[op->kind](disk);
 }

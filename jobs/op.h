@@ -21,6 +21,15 @@ typedef enum {
   OP_ALLOCATE,
   OP_QUIESCE, /* freeze the guest's filesystems, and leave them frozen; has no disks */
   OP_SNAPSHOT_DELETE, /* merge each disk of a snapshot on record, in its direction */
+  OP_VOL_CREATE,
+  OP_VOL_CLONE,
+  OP_VOL_COPY,
+  OP_VOL_COPY_CONTENTS,
+  OP_VOL_COMPRESS,
+  OP_VOL_DECOMPRESS,
+  OP_VOL_SNAPSHOT,
+  OP_VOL_RESIZE,
+  OP_VOL_DELETE,
   N_OP_KINDS,
 } OpKind;
 

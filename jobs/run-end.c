@@ -149,6 +149,10 @@ runner_take_stock (Runner *runner, gboolean moved)
       gboolean there = layer->file && g_file_test (layer->file, G_FILE_TEST_EXISTS);
       g_strv_builder_add (there ? left : removed, layer->file);
     }
+    if (moved && op->kind == OP_VOL_DELETE)
+      g_strv_builder_add (removed, disk->to);
+    if (moved && json_has (disk->details, "removes"))
+      g_strv_builder_add (removed, json_get_str (json_get (disk->details, "removes"), "path"));
     strv_add (op->after, chain_now (runner, disk, moved));
     strv_add (op->left, g_strv_builder_end (left));
     strv_add (op->removed, g_strv_builder_end (removed));

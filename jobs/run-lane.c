@@ -226,14 +226,28 @@ on_image (const char *out, const GError *error, gpointer data)
     next (lane);
 }
 
+/* Offline there is no job to count bytes: the share of what the plan expects. */
+static void
+on_image_progress (guint share, gpointer data)
+{
+  Lane *lane = data;
+  if (is_stale (lane) || lane->disk == NULL || !op_is_offline (lane->runner->op))
+    return;
+  lane->disk->total = lane->disk->needed;
+  lane->disk->current = (guint64)((double)lane->disk->total * share / 10000);
+  runner_changed (lane->runner);
+}
+
 static void
 run (Lane *lane)
 {
   Ask *ask = current (lane);
+  const ImageMore more = {
+      .from = ask->from, .into = ask->into, .on_progress = ask->watched ? on_image_progress : NULL};
   runner_ref (lane->runner);
   lane->image =
-      image_run ((const char *const *)ask->argv,
-                 ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT, on_image, lane);
+      image_run_more ((const char *const *)ask->argv,
+                      ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT, &more, on_image, lane);
 }
 
 /* ---- work of our own ------------------------------------------------------------------------- */

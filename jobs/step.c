@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/step.h"
 
+#include "jobs/op-volume.h"
+
 const char *
 step_kind_name (StepKind kind)
 {
@@ -23,8 +25,19 @@ steps_of (Op *op)
       [OP_QUIESCE] = quiesce_steps,
       [OP_SNAPSHOT_DELETE] = merge_steps,
   };
+  static const Step *const offline[N_OP_KINDS] = {
+      [OP_VOL_CREATE] = volume_make_steps,
+      [OP_VOL_CLONE] = volume_make_steps,
+      [OP_VOL_COPY] = volume_make_steps,
+      [OP_VOL_COPY_CONTENTS] = volume_make_steps,
+      [OP_VOL_COMPRESS] = volume_make_steps,
+      [OP_VOL_DECOMPRESS] = volume_make_steps,
+      [OP_VOL_SNAPSHOT] = volume_make_steps,
+      [OP_VOL_RESIZE] = volume_resize_steps,
+      [OP_VOL_DELETE] = volume_delete_steps,
+  };
   if (op_is_offline (op))
-    return NULL;
+    return offline[op->kind];
   return op->kind == OP_COPY && (op->flags & OP_NO_PIVOT) ? leave_steps : live[op->kind];
 }
 
@@ -62,6 +75,8 @@ ask_free (Ask *ask)
   g_free (ask->agent);
   json_object_put (ask->arguments);
   g_strfreev (ask->argv);
+  g_free (ask->from);
+  g_free (ask->into);
   g_free (ask);
 }
 
@@ -161,6 +176,10 @@ ask_describe (const Ask *ask)
           strpbrk (ask->argv[i], " '\"\\\n\t*?$&|;<>()`~{}") == NULL && ask->argv[i][0];
       g_string_append_printf (text, "%s%s", i ? " " : "", plain ? ask->argv[i] : quoted);
     }
+    if (ask->from != NULL)
+      g_string_append_printf (text, " < %s", ask->from);
+    if (ask->into != NULL)
+      g_string_append_printf (text, " > %s", ask->into);
   } else if (ask->says != NULL) {
     g_string_append (text, ask->says);
   }

@@ -46,7 +46,9 @@ struct Ask {
   guint agent_ms;    /* its deadline */
   AskHeard heard;    /* nullable */
   gboolean patient;  /* asked once more, over a new connection, where the agent does not answer */
-  char **argv;       /* qemu-img */
+  char **argv;       /* qemu-img, or another program */
+  char *from, *into; /* files for its stdin and stdout; nullable */
+  gboolean watched;  /* it says how far it is (qemu-img -p), or reads @from */
   AskLocal local;    /* a short, synchronous act on the file system or on the operation's facts */
   AskRecord record;  /* in the journal, beside the operation itself */
   WorkStart work;    /* a long act of ours in the main loop */

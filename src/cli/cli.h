@@ -152,6 +152,24 @@ run_vol_list (Cli *cli, GError **error);
 gboolean
 run_vol_info (Cli *cli, GError **error);
 gboolean
+run_vol_create (Cli *cli, GError **error);
+gboolean
+run_vol_clone (Cli *cli, GError **error);
+gboolean
+run_vol_copy (Cli *cli, GError **error);
+gboolean
+run_vol_copy_contents (Cli *cli, GError **error);
+gboolean
+run_vol_resize (Cli *cli, GError **error);
+gboolean
+run_vol_snapshot (Cli *cli, GError **error);
+gboolean
+run_vol_delete (Cli *cli, GError **error);
+gboolean
+run_vol_compress (Cli *cli, GError **error);
+gboolean
+run_vol_decompress (Cli *cli, GError **error);
+gboolean
 run_storage_info (Cli *cli, GError **error);
 gboolean
 run_config_check (Cli *cli, GError **error);

@@ -128,23 +128,13 @@ of_option (OptionId id, GError **error)
   return prefix (error, "option '--%s'", options[id].name);
 }
 
-/* [limits] bandwidth is the default, and the most that can be asked for. */
 static gboolean
 set_bandwidth (Cli *cli, RechainRequest *request, GError **error)
 {
-  Config *config = cli_config (cli, error);
-  const char *text = args_value (&cli->args, OPT_BANDWIDTH);
-  if (config == NULL)
+  guint64 bytes = 0;
+  if (!bandwidth_wanted (cli, &bytes, error))
     return FALSE;
-  guint64 limit = config->bandwidth, wanted = limit;
-  if (text != NULL && !parse_size (text, &wanted, error))
-    return of_option (OPT_BANDWIDTH, error);
-  if (limit > 0 && (wanted == 0 || wanted > limit)) {
-    g_autofree char *rate = format_size (limit);
-    note (cli, "--bandwidth is held to %s/s by the configuration", rate);
-    wanted = limit;
-  }
-  rechain_request_set_bandwidth (request, wanted);
+  rechain_request_set_bandwidth (request, bytes);
   return TRUE;
 }
 

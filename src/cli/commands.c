@@ -14,7 +14,11 @@
 /* What those take that begin with a snapshot. */
 #define FREEZE          (BIT (QUIESCE) | BIT (QUIESCE_BEST_EFFORT) | BIT (MAX_FREEZE) | BIT (AGENT))
 #define OPERATION_EXITS "0 1 2 3 4 5 6 7 8 130"
-#define ANY             G_MAXUINT
+/* What every operation on volumes takes, and what is asked of new files. */
+#define VOLUME       (BIT (DRY_RUN) | BIT (TIMEOUT) | BIT (YES))
+#define NEW_FILE     (BIT (MODE) | BIT (OWNER) | BIT (GROUP))
+#define VOLUME_EXITS "0 1 2 3 4 5 7 8 130"
+#define ANY          G_MAXUINT
 
 const Command commands[] = {
     {"info", "VM", "what a QEMU is, what it runs, and what it can do", run_info, 1, 1, 0,
@@ -229,6 +233,64 @@ const Command commands[] = {
      "qcow2 "
      "is taken as raw; --format says otherwise.",
      "rechain vol info /var/lib/images/web1.qcow2", "0 1 3 4 5"},
+    {"vol create", "VOL --capacity SIZE | [VOL] --xml FILE", "a new volume", run_vol_create, 0, 1,
+     VOLUME | BIT (CAPACITY) | BIT (FORMAT) | BIT (ALLOCATION) | BIT (BACKING) |
+         BIT (BACKING_FORMAT) | BIT (RELATIVE) | NEW_FILE | BIT (XML),
+     "Makes a file, raw unless --format or the ending .qcow2 says otherwise. --allocation: sparse, "
+     "metadata (qcow2), falloc (space reserved) or full (zeroes written). With --backing it is an "
+     "overlay, of the same capacity unless said.",
+     "rechain vol create /img/web2.qcow2 --backing /img/template.qcow2", VOLUME_EXITS},
+    {"vol clone", "SRC DST", "a new volume with the contents of another", run_vol_clone, 2, 2,
+     VOLUME | BIT (CAPACITY) | BIT (FORMAT) | BIT (SOURCE_FORMAT) | BIT (ALLOCATION) |
+         BIT (BACKING) | BIT (BACKING_FORMAT) | BIT (RELATIVE) | BIT (SHRINK) | BIT (BANDWIDTH) |
+         NEW_FILE | BIT (XML),
+     "DST has everything that a guest sees of SRC and its chain, in any format; a larger capacity "
+     "reads "
+     "as zeroes behind it, a smaller one needs --shrink and is refused where a filesystem or "
+     "partition "
+     "lies there. With --backing only what differs from that is kept. Where nothing is converted "
+     "and the "
+     "filesystem can, blocks are shared.",
+     "rechain vol clone /img/web1.qcow2 /img/web1.img --format raw", VOLUME_EXITS},
+    {"vol copy", "SRC DST", "a copy as it is, or into or out of an archive", run_vol_copy, 2, 2,
+     VOLUME | BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (OVERWRITE) | BIT (BANDWIDTH) | NEW_FILE,
+     "Copies a volume byte for byte, holes as holes; blocks are shared where the filesystem can. "
+     "With "
+     "--archive the target is compressed, without it a compressed source is decompressed. The "
+     "target "
+     "has its name only once it is whole and on disk.",
+     "rechain vol copy /img/web1.img /backup/web1.img.zst --archive", VOLUME_EXITS},
+    {"vol copy-contents", "SRC DST", "contents of a volume into another that exists",
+     run_vol_copy_contents, 2, 2, VOLUME | BIT (SOURCE_FORMAT) | BIT (BANDWIDTH),
+     "DST keeps format, size, owner and mode, and must not be smaller than SRC; what lies behind "
+     "the "
+     "contents of SRC reads as zeroes. The old contents stand until the new ones are whole.",
+     "rechain vol copy-contents /img/template.qcow2 /img/web1.img", VOLUME_EXITS},
+    {"vol resize", "VOL [+]SIZE", "make a volume larger or smaller", run_vol_resize, 2, 2,
+     VOLUME | BIT (SOURCE_FORMAT) | BIT (SHRINK),
+     "Sets the size that a guest sees. New space reads as zeroes. A smaller size needs --shrink, "
+     "and is "
+     "refused where a filesystem or partition lies there.",
+     "rechain vol resize /img/web1.qcow2 +10G", VOLUME_EXITS},
+    {"vol snapshot", "VOL NAME", "a second file that shares all blocks", run_vol_snapshot, 2, 2,
+     VOLUME | NEW_FILE,
+     "Makes /img/web1.NAME.img of /img/web1.img in no time, where the filesystem can share blocks "
+     "(xfs, "
+     "btrfs); elsewhere it is refused.",
+     "rechain vol snapshot /img/web1.img before-upgrade", VOLUME_EXITS},
+    {"vol delete", "VOL", "remove a volume", run_vol_delete, 1, 1, VOLUME | BIT (FORCE),
+     "Refused where a process has it open, where it is mounted, and where another image in its "
+     "directory "
+     "is built on it, unless --force names that. What a QEMU has open is never removed.",
+     "rechain vol delete /img/web2.qcow2", VOLUME_EXITS},
+    {"vol compress", "FILE [CODEC]", "an archive beside a volume", run_vol_compress, 1, 2,
+     VOLUME | BIT (SOURCE_FORMAT) | BIT (DELETE) | NEW_FILE,
+     "Makes FILE.zst (zstd; or gzip, xz, lz4, lzop). FILE stays unless --delete is given.",
+     "rechain vol compress /img/web1.img xz --delete", VOLUME_EXITS},
+    {"vol decompress", "FILE", "the volume beside its archive", run_vol_decompress, 1, 1,
+     VOLUME | BIT (DELETE) | NEW_FILE,
+     "Makes web1.img of web1.img.zst. FILE stays unless --delete is given.",
+     "rechain vol decompress /backup/web1.img.zst", VOLUME_EXITS},
     {"storage info", "", "pools, formats, filesystems and codecs of this host", run_storage_info, 0,
      0, 0,
      "Prints the directories and volume groups with their free space (those of the configuration, "
@@ -248,17 +310,8 @@ const Command commands[] = {
 
     /* Of the contract, not built yet. */
     {"op undo", "OP", "undo a finished operation"},
-    {"vol create", "VOL", "a new volume"},
-    {"vol clone", "SRC DST", "a new volume with the contents of another"},
-    {"vol copy", "SRC DST", "copy a volume"},
-    {"vol copy-contents", "SRC DST", "copy into an existing volume"},
-    {"vol resize", "VOL SIZE", "resize a volume"},
     {"vol growfs", "VOL", "grow a filesystem"},
     {"vol shrinkfs", "VOL SIZE", "shrink a filesystem"},
-    {"vol snapshot", "VOL NAME", "snapshot of a volume"},
-    {"vol delete", "VOL", "delete a volume"},
-    {"vol compress", "FILE", "compress a file"},
-    {"vol decompress", "FILE", "decompress a file"},
     {"doctor", "[VM]", "what is wrong or missing on this host"},
     {0},
 };

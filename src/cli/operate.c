@@ -137,17 +137,40 @@ print_notes (Cli *cli, const char *plan)
 }
 
 gboolean
-operate (Cli *cli, const char *name, RechainRequest *request, GError **error)
+operate_planned (Cli *cli, RechainOperation *operation, GError **error)
 {
-  g_autoptr (RechainVm) vm = cli_vm (cli, name, error);
-  g_autoptr (RechainOperation) operation = vm ? make_plan (vm, request, error) : NULL;
-  if (operation == NULL)
-    return FALSE;
   g_autofree char *plan = rechain_operation_plan_to_json (operation);
   print_notes (cli, plan);
   if (!args_has (&cli->args, OPT_DRY_RUN))
     return perform (cli, operation, error);
   return out_either (cli, plan, show_plan, error);
+}
+
+gboolean
+operate (Cli *cli, const char *name, RechainRequest *request, GError **error)
+{
+  g_autoptr (RechainVm) vm = cli_vm (cli, name, error);
+  g_autoptr (RechainOperation) operation = vm ? make_plan (vm, request, error) : NULL;
+  return operation != NULL && operate_planned (cli, operation, error);
+}
+
+gboolean
+bandwidth_wanted (Cli *cli, guint64 *ret_bytes, GError **error)
+{
+  Config *config = cli_config (cli, error);
+  const char *text = args_value (&cli->args, OPT_BANDWIDTH);
+  if (config == NULL)
+    return FALSE;
+  guint64 limit = config->bandwidth, wanted = limit;
+  if (text != NULL && !parse_size (text, &wanted, error))
+    return prefix (error, "option '--bandwidth'");
+  if (limit > 0 && (wanted == 0 || wanted > limit)) {
+    g_autofree char *rate = format_size (limit);
+    note (cli, "--bandwidth is held to %s/s by the configuration", rate);
+    wanted = limit;
+  }
+  *ret_bytes = wanted;
+  return TRUE;
 }
 
 int

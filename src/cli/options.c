@@ -103,6 +103,8 @@ set_option (Args *args, const Option *option, const char *value, GError **error)
   args->counts[id]++;
   if (option->value == NULL)
     return value == NULL || fail (error, USAGE, "option '--%s' takes no value", option->name);
+  if (value == NULL && (option->flags & OPTION_OPTIONAL))
+    return TRUE;
   if (value == NULL) {
     fail (error, USAGE, "option '--%s' needs a value", option->name);
     return hint (error, "write --%s %s", option->name, option->value);
@@ -126,8 +128,9 @@ read_long (Args *args, const char *text, const char *next, gboolean *ret_used_ne
   option = option_here (args, option);
   if (text[length] == '=')
     return set_option (args, option, text + length + 1, error);
-  *ret_used_next = option->value != NULL && next != NULL;
-  return set_option (args, option, option->value ? next : NULL, error);
+  gboolean wants = option->value != NULL && !(option->flags & OPTION_OPTIONAL);
+  *ret_used_next = wants && next != NULL;
+  return set_option (args, option, wants ? next : NULL, error);
 }
 
 /* @text is what follows "-": flags, of which the last may have a value joined to it or after it. */

@@ -9,6 +9,7 @@ typedef enum {
   OPTION_GLOBAL = 1 << 0,    /* every command takes it */
   OPTION_NOT_BUILT = 1 << 1, /* of the contract, refused in this version */
   OPTION_HIDDEN = 1 << 2,    /* not shown in help */
+  OPTION_OPTIONAL = 1 << 3,  /* its value may be left out, and is given only as --name=VALUE */
 } OptionFlags;
 
 /* X (id, letter, name, value or NULL for a flag, flags, what it does) */
@@ -79,6 +80,21 @@ typedef enum {
      "longest freeze; then the guest is thawed and everything taken back (default 10s)")           \
   X (AGENT, 0, "agent", "ADDRESS", 0, "socket of the guest agent, if not configured")              \
   X (YES, 'y', "yes", NULL, 0, "answer yes to every question")                                     \
+  X (CAPACITY, 0, "capacity", "SIZE", 0, "bytes that a guest is to see")                           \
+  X (ALLOCATION, 0, "allocation", "HOW", 0, "sparse (default), metadata, falloc or full")          \
+  X (BACKING, 0, "backing", "VOL", 0, "the new volume keeps only what differs from VOL")           \
+  X (BACKING_FORMAT, 0, "backing-format", "FORMAT", 0, "format of the backing volume")             \
+  X (SOURCE_FORMAT, 0, "source-format", "FORMAT", 0,                                               \
+     "format of what is read or changed; default: qcow2 by its header, else raw")                  \
+  X (MODE, 0, "mode", "MODE", 0, "permissions of the new file, octal")                             \
+  X (OWNER, 0, "owner", "ID", 0, "numeric owner of the new file")                                  \
+  X (GROUP, 0, "group", "ID", 0, "numeric group of the new file")                                  \
+  X (SHRINK, 0, "shrink", NULL, 0, "also where the end is cut off")                                \
+  X (OVERWRITE, 0, "overwrite", NULL, 0, "replace what stands there")                              \
+  X (ARCHIVE, 0, "archive", "CODEC", OPTION_OPTIONAL,                                              \
+     "compress: zstd (default), gzip, xz, lz4 or lzop")                                            \
+  X (FORCE, 0, "force", "REASONS", 0,                                                              \
+     "also where it is open, mounted or backing (joined by commas)")                               \
   X (COMPLETION, 0, "completion", NULL, OPTION_HIDDEN, "print the bash completion")
 
 typedef enum {

@@ -1330,6 +1330,127 @@ RECHAIN_API char *rechain_storage_info (RechainStorage *storage, GCancellable *c
                                         GError **error);
 
 /**
+ * RechainVolumeKind:
+ * @RECHAIN_VOLUME_CREATE: a new volume (libvirt: virStorageVolCreateXML)
+ * @RECHAIN_VOLUME_CLONE: a new volume with the contents of another, in any format (libvirt:
+ *   virStorageVolCreateXMLFrom)
+ * @RECHAIN_VOLUME_COPY: a copy as it is, byte for byte, also into or out of an archive
+ * @RECHAIN_VOLUME_COPY_CONTENTS: contents of one volume into another that exists
+ * @RECHAIN_VOLUME_COMPRESS: an archive beside the volume
+ * @RECHAIN_VOLUME_DECOMPRESS: the volume beside its archive
+ * @RECHAIN_VOLUME_SNAPSHOT: a second file that shares all blocks (FICLONE)
+ * @RECHAIN_VOLUME_RESIZE: another size (libvirt: virStorageVolResize)
+ * @RECHAIN_VOLUME_DELETE: it goes (libvirt: virStorageVolDelete)
+ *
+ * The kinds of operations on volumes.
+ */
+typedef enum {
+  RECHAIN_VOLUME_CREATE,
+  RECHAIN_VOLUME_CLONE,
+  RECHAIN_VOLUME_COPY,
+  RECHAIN_VOLUME_COPY_CONTENTS,
+  RECHAIN_VOLUME_COMPRESS,
+  RECHAIN_VOLUME_DECOMPRESS,
+  RECHAIN_VOLUME_SNAPSHOT,
+  RECHAIN_VOLUME_RESIZE,
+  RECHAIN_VOLUME_DELETE,
+} RechainVolumeKind;
+
+/**
+ * RechainVolumeRequest:
+ *
+ * What is wanted of a volume. Immutable once handed over.
+ */
+typedef struct _RechainVolumeRequest RechainVolumeRequest;
+
+#define RECHAIN_TYPE_VOLUME_REQUEST (rechain_volume_request_get_type ())
+RECHAIN_API GType rechain_volume_request_get_type (void);
+/**
+ * rechain_volume_request_new:
+ * @kind: what to do
+ *
+ * Returns: (transfer full): a request that names nothing yet
+ */
+RECHAIN_API RechainVolumeRequest *rechain_volume_request_new (RechainVolumeKind kind);
+/**
+ * rechain_volume_request_copy:
+ * @request: a request
+ *
+ * Returns: (transfer full): a copy
+ */
+RECHAIN_API RechainVolumeRequest *rechain_volume_request_copy (const RechainVolumeRequest *request);
+/**
+ * rechain_volume_request_free:
+ * @request: (transfer full): a request
+ */
+RECHAIN_API void rechain_volume_request_free (RechainVolumeRequest *request);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (RechainVolumeRequest, rechain_volume_request_free)
+/**
+ * rechain_volume_request_set:
+ * @request: a request
+ * @option: "volume" (path of what is made or changed), "source", "name" (of a snapshot), "format",
+ *   "source-format", "capacity" (a size; "+SIZE" for resize), "allocation" (sparse, metadata, falloc,
+ *   full), "backing", "backing-format", "mode" (octal), "owner", "group" (numbers), "archive" (codec),
+ *   "force" (open, mounted, backing; joined by commas), "bandwidth", "timeout"; or one that needs no value:
+ *   "shrink", "overwrite", "snapshot", "relative", "delete"
+ * @value: (nullable): its value, as on the command line
+ * @error: return location
+ *
+ * Returns: %FALSE with %RECHAIN_ERROR_USAGE for an option or a value that cannot be
+ */
+RECHAIN_API gboolean rechain_volume_request_set (RechainVolumeRequest *request, const char *option,
+                                                 const char *value, GError **error);
+/**
+ * rechain_volume_request_read_xml:
+ * @request: a request
+ * @path: a file with a <volume> document (libvirt: storage volume XML); "-": standard input
+ * @error: return location
+ *
+ * What was set before stays.
+ *
+ * Returns: %FALSE with %RECHAIN_ERROR_USAGE, file and line for a document that is not valid
+ */
+RECHAIN_API gboolean rechain_volume_request_read_xml (RechainVolumeRequest *request, const char *path,
+                                                      GError **error);
+/**
+ * rechain_storage_plan_async:
+ * @storage: a storage
+ * @request: what is wanted
+ * @cancellable: (nullable): a cancellable
+ * @callback: called when the plan is made
+ * @user_data: data of @callback
+ *
+ * Checks every precondition; changes nothing.
+ */
+RECHAIN_API void rechain_storage_plan_async (RechainStorage *storage,
+                                             const RechainVolumeRequest *request,
+                                             GCancellable *cancellable, GAsyncReadyCallback callback,
+                                             gpointer user_data);
+/**
+ * rechain_storage_plan_finish:
+ * @storage: a storage
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_USAGE, %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_REFUSED,
+ *   %RECHAIN_ERROR_PERMISSION, %RECHAIN_ERROR_FAILED
+ *
+ * Returns: (transfer full): an operation in state planned; rechain_operation_run() performs it
+ */
+RECHAIN_API RechainOperation *rechain_storage_plan_finish (RechainStorage *storage,
+                                                           GAsyncResult *result, GError **error);
+/**
+ * rechain_storage_plan:
+ * @storage: a storage
+ * @request: what is wanted
+ * @cancellable: (nullable): a cancellable
+ * @error: return location
+ *
+ * Returns: (transfer full): an operation in state planned
+ */
+RECHAIN_API RechainOperation *rechain_storage_plan (RechainStorage *storage,
+                                                    const RechainVolumeRequest *request,
+                                                    GCancellable *cancellable, GError **error);
+
+/**
  * rechain_state_name:
  * @state: a state
  *

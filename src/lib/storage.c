@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The storage of this host: what is there. */
+/* The storage of this host: what is there, and operations on it. */
 #include "src/lib/lib-private.h"
 
+#include "src/storage/plan.h"
 #include "src/storage/report.h"
 
 typedef struct {
@@ -87,6 +88,7 @@ typedef struct {
   Json *layers; /* [{"vm","disk","depth","file"}] */
   guint pending;
   char *path, *format;
+  VolumeRequest *request; /* NULL: only looking at @path */
 } Look;
 
 static void
@@ -96,6 +98,7 @@ look_free (gpointer data)
   json_object_put (look->layers);
   g_free (look->path);
   g_free (look->format);
+  volume_request_free (look->request);
   g_free (look);
 }
 
@@ -133,11 +136,27 @@ name_of_vm (RechainStorage *storage, RechainVm *vm)
 }
 
 static void
+on_planned (Op *op, const GError *error, gpointer data)
+{
+  g_autoptr (GTask) task = data;
+  RechainStorage *storage = g_task_get_source_object (task);
+  if (error != NULL)
+    g_task_return_error (task, g_error_copy (error));
+  else
+    g_task_return_pointer (task, rechain_operation_wrap (storage->controller, NULL, op),
+                           g_object_unref);
+}
+
+static void
 one_looked (GTask *task)
 {
   Look *look = g_task_get_task_data (task);
   RechainStorage *storage = g_task_get_source_object (task);
-  if (--look->pending == 0)
+  if (--look->pending > 0)
+    return;
+  if (look->request != NULL)
+    volume_plan_make (&storage->allow, look->request, look->layers, on_planned, task);
+  else
     report_volume (&storage->allow, look->path, look->format, look->layers, on_document, task);
 }
 
@@ -158,17 +177,13 @@ on_vm_looked (GObject *source, GAsyncResult *result, gpointer data)
 
 /* ---- the calls ------------------------------------------------------------------------------- */
 
-void
-rechain_storage_volume_info_async (RechainStorage *storage, const char *volume, const char *format,
-                                   GCancellable *cancellable, GAsyncReadyCallback callback,
-                                   gpointer user_data)
+/* Takes @task and @look. */
+static void
+look_at_vms (RechainStorage *storage, GTask *task, Look *look)
 {
-  GTask *task = g_task_new (storage, cancellable, callback, user_data);
-  Look *look = g_new0 (Look, 1);
-  *look = (Look){.layers = json_array (),
-                 .pending = 1,
-                 .path = g_strdup (volume),
-                 .format = g_strdup (format)};
+  GCancellable *cancellable = g_task_get_cancellable (task);
+  look->layers = json_array ();
+  look->pending = 1;
   g_task_set_task_data (task, look, look_free);
   for (guint i = 0; i < storage->vms->len; i++) {
     look->pending++;
@@ -176,6 +191,41 @@ rechain_storage_volume_info_async (RechainStorage *storage, const char *volume, 
                            task);
   }
   one_looked (task);
+}
+
+void
+rechain_storage_volume_info_async (RechainStorage *storage, const char *volume, const char *format,
+                                   GCancellable *cancellable, GAsyncReadyCallback callback,
+                                   gpointer user_data)
+{
+  Look *look = g_new0 (Look, 1);
+  *look = (Look){.path = g_strdup (volume), .format = g_strdup (format)};
+  look_at_vms (storage, g_task_new (storage, cancellable, callback, user_data), look);
+}
+
+void
+rechain_storage_plan_async (RechainStorage *storage, const RechainVolumeRequest *request,
+                            GCancellable *cancellable, GAsyncReadyCallback callback,
+                            gpointer user_data)
+{
+  Look *look = g_new0 (Look, 1);
+  look->request = volume_request_copy (request);
+  look_at_vms (storage, g_task_new (storage, cancellable, callback, user_data), look);
+}
+
+RechainOperation *
+rechain_storage_plan_finish (RechainStorage *storage, GAsyncResult *result, GError **error)
+{
+  return g_task_propagate_pointer (G_TASK (result), error);
+}
+
+RechainOperation *
+rechain_storage_plan (RechainStorage *storage, const RechainVolumeRequest *request,
+                      GCancellable *cancellable, GError **error)
+{
+  g_auto (Waiting) waiting = {0};
+  rechain_storage_plan_async (storage, request, cancellable, waiting_done, &waiting);
+  return rechain_storage_plan_finish (storage, waiting_result (&waiting), error);
 }
 
 void

@@ -2,11 +2,15 @@
 /* Boxed values and the small functions of the public header. */
 #include "src/lib/lib-private.h"
 
+#include "src/storage/request.h"
+
 /* GLib's macro passes functions through a union, which ISO C does not know. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpedantic"
 G_DEFINE_BOXED_TYPE (RechainLayer, rechain_layer, rechain_layer_copy, rechain_layer_free)
 G_DEFINE_BOXED_TYPE (RechainDisk, rechain_disk, rechain_disk_copy, rechain_disk_free)
+G_DEFINE_BOXED_TYPE (RechainVolumeRequest, rechain_volume_request, rechain_volume_request_copy,
+                     rechain_volume_request_free)
 G_DEFINE_BOXED_TYPE (RechainRequest, rechain_request, rechain_request_copy, rechain_request_free)
 #pragma GCC diagnostic pop
 
@@ -203,4 +207,40 @@ rechain_chain_read_offline (const char *image, const char *format, GError **erro
 {
   g_autoptr (GPtrArray) layers = chain_read_offline (image, format, error);
   return layers ? print_document (document_chain_offline (layers)) : NULL;
+}
+
+/* ---- volumes --------------------------------------------------------------------------------- */
+
+G_STATIC_ASSERT ((int)OP_VOL_CREATE + (int)RECHAIN_VOLUME_DELETE == (int)OP_VOL_DELETE);
+
+RechainVolumeRequest *
+rechain_volume_request_new (RechainVolumeKind kind)
+{
+  g_return_val_if_fail ((guint)kind <= RECHAIN_VOLUME_DELETE, NULL);
+  return volume_request_new ((OpKind)(OP_VOL_CREATE + (int)kind));
+}
+
+RechainVolumeRequest *
+rechain_volume_request_copy (const RechainVolumeRequest *request)
+{
+  return volume_request_copy (request);
+}
+
+void
+rechain_volume_request_free (RechainVolumeRequest *request)
+{
+  volume_request_free (request);
+}
+
+gboolean
+rechain_volume_request_set (RechainVolumeRequest *request, const char *option, const char *value,
+                            GError **error)
+{
+  return volume_request_set (request, option, value, error);
+}
+
+gboolean
+rechain_volume_request_read_xml (RechainVolumeRequest *request, const char *path, GError **error)
+{
+  return volume_request_read_xml (request, path, error);
 }

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Changing a volume where it is: its size, its end. */
+#include "jobs/header.h"
+#include "jobs/op-volume.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+gboolean
+volume_guest_size (const char *path, const char *format, guint64 *ret_size, GError **error)
+{
+  g_auto (ImageHeader) header = {0};
+  struct stat st;
+  if (g_strcmp0 (format, "qcow2") != 0) {
+    if (stat (path, &st) != 0)
+      return fail_errno (error, errno, "look at '%s'", path);
+    *ret_size = (guint64)st.st_size;
+    return TRUE;
+  }
+  if (!image_header_read (path, &header, error))
+    return FALSE;
+  *ret_size = header.virtual_size;
+  return header.is_qcow2 || fail (error, FAILED, "'%s' is not a qcow2 image", path);
+}
+
+static gboolean
+is_still_it (OpDisk *disk, GError **error)
+{
+  FileId id;
+  gboolean exists;
+  Json *is = json_get (disk->details, "is");
+  if (!file_identify (disk->to, &id, &exists, error))
+    return FALSE;
+  if (!exists || id.dev != (guint64)json_get_int (is, "dev") ||
+      id.ino != (guint64)json_get_int (is, "ino"))
+    return fail (error, REFUSED, "'%s' is another file now", disk->to);
+  if (file_is_locked (disk->to))
+    return fail (error, REFUSED, "'%s' was opened by a process meanwhile", disk->to);
+  return TRUE;
+}
+
+/* ---- resize ---------------------------------------------------------------------------------- */
+
+static guint64
+size_of (OpDisk *disk, const char *key)
+{
+  return (guint64)json_get_int (disk->details, key);
+}
+
+static gboolean
+is_raw (OpDisk *disk)
+{
+  return g_strcmp0 (json_get_str (disk->details, "format"), "raw") == 0;
+}
+
+static gboolean
+grows (Op *op)
+{
+  OpDisk *disk = op_disk (op, 0);
+  return size_of (disk, "new-size") >= size_of (disk, "size");
+}
+
+static gboolean
+shrinks (Op *op)
+{
+  return !grows (op);
+}
+
+static gboolean
+set_raw_size (OpDisk *disk, guint64 size, GError **error)
+{
+  int fd = is_still_it (disk, error) ? open (disk->to, O_WRONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+  if (fd < 0)
+    return error && *error ? FALSE : fail_errno (error, errno, "open '%s'", disk->to);
+  gboolean ok = ftruncate (fd, (off_t)size) == 0 && fsync (fd) == 0;
+  int errnum = errno;
+  close (fd);
+  return ok || fail_errno (error, errnum, "resize '%s'", disk->to);
+}
+
+static gboolean
+set_new_raw_size (Op *op, OpDisk *disk, GError **error)
+{
+  return set_raw_size (disk, size_of (disk, "new-size"), error);
+}
+
+static gboolean
+set_old_raw_size (Op *op, OpDisk *disk, GError **error)
+{
+  return set_raw_size (disk, size_of (disk, "size"), error);
+}
+
+static gboolean
+check_it (Op *op, OpDisk *disk, GError **error)
+{
+  return is_still_it (disk, error);
+}
+
+static gboolean
+sync_it (Op *op, OpDisk *disk, GError **error)
+{
+  return file_sync (disk->to, error);
+}
+
+static void
+ask_resize (OpDisk *disk, guint64 size, gboolean shrink, GPtrArray *asks)
+{
+  g_autofree char *bytes = g_strdup_printf ("%" G_GUINT64_FORMAT, size);
+  g_autofree char *says = g_strdup_printf ("set the size of %s to %s bytes", disk->to, bytes);
+  if (is_raw (disk)) {
+    AskLocal local = size == size_of (disk, "size") ? set_old_raw_size : set_new_raw_size;
+    ask_local (asks, says, local)->no_facts = TRUE;
+    return;
+  }
+  g_autoptr (GStrvBuilder) argv = g_strv_builder_new ();
+  g_strv_builder_add_many (argv, "qemu-img", "resize", "-q", "-f",
+                           json_get_str (disk->details, "format"), NULL);
+  if (shrink)
+    g_strv_builder_add (argv, "--shrink");
+  g_strv_builder_add_many (argv, disk->to, bytes, NULL);
+  ask_local (asks, "make sure that nobody opened it", check_it)->no_facts = TRUE;
+  ask_run (asks, g_strv_builder_end (argv));
+  ask_local (asks, "sync it", sync_it)->no_facts = TRUE;
+}
+
+static void
+resize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_resize (disk, size_of (disk, "new-size"), shrinks (op), asks);
+}
+
+static Seen
+seen_resized (Op *op, OpDisk *disk, World *world)
+{
+  guint64 now = 0;
+  if (!volume_guest_size (disk->to, json_get_str (disk->details, "format"), &now, NULL))
+    return SEEN_HALF;
+  return now == size_of (disk, "new-size") ? SEEN_YES
+         : now == size_of (disk, "size")   ? SEEN_NO
+                                           : SEEN_HALF;
+}
+
+/* Nothing was written into the new space yet: nobody else may open it as long as we own it. */
+static void
+unresize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (seen_resized (op, disk, world) != SEEN_NO)
+    ask_resize (disk, size_of (disk, "size"), TRUE, asks);
+}
+
+static gboolean
+has_new_size (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  guint64 now = 0;
+  return volume_guest_size (disk->to, json_get_str (disk->details, "format"), &now, error) &&
+         (now == size_of (disk, "new-size") ||
+          fail (error, FAILED,
+                "'%s' has %" G_GUINT64_FORMAT " bytes, which is not what was asked for", disk->to,
+                now));
+}
+
+const Step volume_resize_steps[] = {
+    {.name = "grow",
+     .says = "make it larger; the new space reads as zeroes",
+     .kind = STEP_UNDOABLE,
+     .ask = resize,
+     .probe = seen_resized,
+     .undo = unresize,
+     .undo_says = "give it its old size",
+     .applies = grows,
+     .verify = has_new_size},
+    {.name = "shrink",
+     .says = "cut its end off",
+     .kind = STEP_PIVOT,
+     .ask = resize,
+     .probe = seen_resized,
+     .applies = shrinks,
+     .verify = has_new_size},
+    {0},
+};
+
+/* ---- delete ---------------------------------------------------------------------------------- */
+
+static gboolean
+remove_it (Op *op, OpDisk *disk, GError **error)
+{
+  Json *is = json_get (disk->details, "is");
+  FileId id = {.dev = (guint64)json_get_int (is, "dev"), .ino = (guint64)json_get_int (is, "ino")};
+  if (!json_get_bool (disk->details, "force") && !is_still_it (disk, error))
+    return FALSE;
+  return file_remove (disk->to, id, error);
+}
+
+static void delete (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  g_autofree char *says = g_strdup_printf ("remove %s, if it is still the same file", disk->to);
+  ask_local (asks, says, remove_it)->no_facts = TRUE;
+}
+
+static Seen
+seen_deleted (Op *op, OpDisk *disk, World *world)
+{
+  FileId id;
+  gboolean exists = TRUE;
+  Json *is = json_get (disk->details, "is");
+  if (!file_identify (disk->to, &id, &exists, NULL))
+    return SEEN_HALF;
+  return exists && id.dev == (guint64)json_get_int (is, "dev") &&
+                 id.ino == (guint64)json_get_int (is, "ino")
+             ? SEEN_NO
+             : SEEN_YES;
+}
+
+const Step volume_delete_steps[] = {
+    {.name = "delete",
+     .says = "remove it",
+     .kind = STEP_PIVOT,
+     .ask = delete,
+     .probe = seen_deleted},
+    {0},
+};

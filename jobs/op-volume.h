@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Operations on volumes, without a VM. What is to be done stands in the details of their one disk, whose name
+ * and `to` are the path of the volume:
+ *
+ *   uses      [PATH]: what must not change meanwhile
+ *   fill      [{"argv":[...],"from":PATH,"into":BOOL,"silent":BOOL,"watched":BOOL}]: what gives
+ *             the new file its contents, in order; "from" and "into" (the new file) are stdin and stdout
+ *   reflink   PATH: share all blocks of this file instead
+ *   like      PATH: whose owner and mode the new file gets
+ *   mode, owner, group: or these
+ *   length    bytes of the new file in the end; absent: as it came
+ *   replaces  {"dev","ino"}: the file that stands under the name now and goes
+ *   removes   {"path","dev","ino"}: the source, which goes in the end
+ *   is        {"dev","ino"}: the volume that is changed
+ *   format    of the volume that is changed
+ *   size, new-size   of it, as a guest sees it */
+#pragma once
+
+#include "jobs/step.h"
+
+extern const Step volume_make_steps[];
+extern const Step volume_resize_steps[];
+extern const Step volume_delete_steps[];
+
+Json *file_id_to_json (FileId id);
+/* Bytes that a guest sees of the raw or qcow2 volume at @path. */
+gboolean volume_guest_size (const char *path, const char *format, guint64 *ret_size, GError **error);

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copies of volumes as they are, byte for byte: copy, compress, decompress, snapshot. */
+#include "src/storage/plan-private.h"
+
+#include "src/storage/archive.h"
+
+#include <string.h>
+
+static gboolean
+find_source (VolumePlan *plan, GError **error)
+{
+  const VolumeRequest *request = plan->request;
+  if (request->source == NULL)
+    return fail (error, USAGE, "no source is named");
+  plan->source = plan_find (plan, request->source, request->source_format, TRUE, error);
+  return plan->source != NULL;
+}
+
+/* ---- byte for byte --------------------------------------------------------------------------- */
+
+/* The name in its header must still lead to the same backing file. */
+static gboolean
+check_relative_backing (VolumePlan *plan, GError **error)
+{
+  Volume *source = plan->source;
+  ChainLayer *own = source->chain ? source->chain->pdata[0] : NULL;
+  if (own == NULL || own->backing == NULL || source->chain->len < 2)
+    return TRUE;
+  g_autofree char *dir = g_path_get_dirname (plan->disk->to);
+  g_autofree char *backing = chain_file_in (dir, own->backing);
+  if (path_same_file (backing, ((ChainLayer *)source->chain->pdata[1])->file))
+    return TRUE;
+  fail (error, REFUSED, "the backing file '%s' of '%s' would not be found from '%s'", own->backing,
+        source->place.path, plan->disk->to);
+  return hint (error, "rechain vol clone makes a copy that needs none, or has --backing");
+}
+
+static void
+add_plain_copy (VolumePlan *plan)
+{
+  Volume *source = plan->source;
+  g_autofree char *rate = g_strdup_printf ("%" G_GUINT64_FORMAT, plan->request->bandwidth);
+  if (plan->request->bandwidth > 0) {
+    g_autoptr (Volume) as_raw = g_new0 (Volume, 1);
+    as_raw->format = g_strdup ("raw");
+    as_raw->place = source->place;
+    g_autofree char *name = plan_image_name (as_raw, 0);
+    as_raw->place = (Place){0};
+    const char *argv[] = {"qemu-img", "convert",        "-p", "-W", "-O", "raw", "-r", rate,
+                          name,       plan->disk->part, NULL};
+    json_set (plan_add_program (plan, g_strdupv ((char **)argv)), "watched", json_flag (TRUE));
+    return;
+  }
+  const char *argv[] = {
+      "cp", "--sparse=auto", "--reflink=never", "--", source->place.path, plan->disk->part, NULL};
+  plan_add_program (plan, g_strdupv ((char **)argv));
+}
+
+static gboolean
+copy_bytes (VolumePlan *plan, GError **error)
+{
+  Volume *source = plan->source;
+  json_set (plan->disk->details, "length", json_int ((gint64)source->size));
+  if (!check_relative_backing (plan, error))
+    return FALSE;
+  if (plan_can_share (source, plan->disk->to)) {
+    json_set (plan->disk->details, "reflink", json_str (source->place.path));
+    return TRUE;
+  }
+  add_plain_copy (plan);
+  plan_need (plan, source->has_allocated ? MIN (source->allocated, source->size) : source->size);
+  return TRUE;
+}
+
+/* ---- through a codec ------------------------------------------------------------------------- */
+
+static gboolean
+check_codec (const Codec *codec, GError **error)
+{
+  return codec_is_usable (codec) ||
+         fail (error, FAILED, "there is no program '%s' on this host", codec->compress[0]);
+}
+
+static void
+add_filter (VolumePlan *plan, const char *const *argv)
+{
+  Json *program = plan_add_program (plan, g_strdupv ((char **)argv));
+  json_set (program, "from", json_str (plan->source->place.path));
+  json_set (program, "into", json_flag (TRUE));
+  json_set (program, "watched", json_flag (TRUE));
+}
+
+static gboolean
+pack (VolumePlan *plan, const Codec *codec, GError **error)
+{
+  if (!check_codec (codec, error))
+    return FALSE;
+  if (!g_str_has_suffix (plan->disk->to, codec->suffix)) {
+    fail (error, USAGE, "'%s' would not be known as an archive", plan->disk->to);
+    return hint (error, "names of %s archives end with '%s'", codec->name, codec->suffix);
+  }
+  add_filter (plan, codec->compress);
+  return TRUE;
+}
+
+/* Programs that leave no holes are followed by one that makes them. */
+static gboolean
+unpack (VolumePlan *plan, GError **error)
+{
+  const Codec *codec = plan->source->codec;
+  if (!check_codec (codec, error))
+    return FALSE;
+  add_filter (plan, codec->decompress);
+  const char *dig[] = {"fallocate", "--dig-holes", plan->disk->part, NULL};
+  if (!codec->sparse)
+    plan_add_program (plan, g_strdupv ((char **)dig));
+  return TRUE;
+}
+
+/* ---- the kinds ------------------------------------------------------------------------------- */
+
+/* As with cp(1), a directory takes the name of the source. */
+static char *
+target_of (VolumePlan *plan)
+{
+  const char *volume = plan->request->volume;
+  if (volume == NULL || !g_file_test (volume, G_FILE_TEST_IS_DIR))
+    return g_strdup (volume);
+  g_autofree char *name = g_path_get_basename (plan->source->place.path);
+  return g_build_filename (volume, name, NULL);
+}
+
+gboolean
+plan_copy (VolumePlan *plan, GError **error)
+{
+  const VolumeRequest *request = plan->request;
+  if (!find_source (plan, error))
+    return FALSE;
+  g_autofree char *to = target_of (plan);
+  const Codec *have = plan->source->codec;
+  const Codec *want =
+      request->archive ? codec_named (request->codec && *request->codec ? request->codec : "zstd")
+                       : NULL;
+  if (!plan_begin_new (plan, to, plan->source, error))
+    return FALSE;
+  if (path_same_file (plan->disk->to, plan->source->place.path))
+    return fail (error, USAGE, "source and target are the same file");
+  plan_use (plan, plan->source->place.path);
+  if (have != NULL && want != NULL && have != want)
+    return fail (error, REFUSED, "'%s' is compressed with %s already", plan->source->place.path,
+                 have->name);
+  if (want != NULL && have == NULL)
+    return pack (plan, want, error);
+  return have != NULL && want == NULL ? unpack (plan, error) : copy_bytes (plan, error);
+}
+
+/* The source goes, if that is asked, once the result stands. */
+static void
+remove_source (VolumePlan *plan)
+{
+  const struct stat *st = &plan->source->place.st;
+  if (!plan->request->remove)
+    return;
+  json_set (plan->disk->details, "removes",
+            json_make ("path", json_str (plan->source->place.path), "dev",
+                       json_int ((gint64)st->st_dev), "ino", json_int ((gint64)st->st_ino), NULL));
+}
+
+/* What is to be removed must be free for that, too. */
+static gboolean
+check_source_file (VolumePlan *plan, GError **error)
+{
+  if (plan->source->type != VOLUME_FILE)
+    return fail (error, REFUSED, "'%s' is a device, not a file", plan->source->place.path);
+  if (!plan->request->remove)
+    return TRUE;
+  if (plan->source->backs->len > 0)
+    return fail (error, REFUSED, "'%s' is the backing file of '%s'", plan->source->place.path,
+                 (char *)plan->source->backs->pdata[0]);
+  return plan_check_free (plan, plan->source, FALSE, error);
+}
+
+gboolean
+plan_compress (VolumePlan *plan, GError **error)
+{
+  const Codec *codec = codec_named (plan->request->codec ? plan->request->codec : "zstd");
+  if (!find_source (plan, error) || !check_source_file (plan, error))
+    return FALSE;
+  if (plan->source->codec != NULL)
+    return fail (error, REFUSED, "'%s' is compressed with %s already", plan->source->place.path,
+                 plan->source->codec->name);
+  g_autofree char *to = g_strconcat (plan->source->place.path, codec->suffix, NULL);
+  if (!plan_begin_new (plan, to, plan->source, error))
+    return FALSE;
+  plan_use (plan, plan->source->place.path);
+  remove_source (plan);
+  return pack (plan, codec, error);
+}
+
+gboolean
+plan_decompress (VolumePlan *plan, GError **error)
+{
+  if (!find_source (plan, error) || !check_source_file (plan, error))
+    return FALSE;
+  const Codec *codec = plan->source->codec;
+  const char *path = plan->source->place.path;
+  if (codec == NULL) {
+    fail (error, REFUSED, "'%s' is no compressed volume", path);
+    return hint (error,
+                 "its name must end with .zst, .gz, .xz, .lz4 or .lzo, and its contents fit that");
+  }
+  g_autofree char *to = g_strndup (path, strlen (path) - strlen (codec->suffix));
+  if (!plan_begin_new (plan, to, plan->source, error))
+    return FALSE;
+  plan_use (plan, path);
+  remove_source (plan);
+  return unpack (plan, error);
+}
+
+/* ---- snapshot -------------------------------------------------------------------------------- */
+
+/* Full. "/img/a.qcow2", "x" -> "/img/a.x.qcow2" */
+static char *
+snapshot_path (const char *path, const char *name)
+{
+  g_autofree char *dir = g_path_get_dirname (path);
+  g_autofree char *base = g_path_get_basename (path);
+  const char *dot = strrchr (base, '.');
+  gsize stem = dot && dot != base ? (gsize)(dot - base) : strlen (base);
+  g_autofree char *file = g_strdup_printf ("%.*s.%s%s", (int)stem, base, name, base + stem);
+  return g_build_filename (dir, file, NULL);
+}
+
+/* A second file that shares all blocks with the first, until one of them is written. */
+gboolean
+plan_snapshot (VolumePlan *plan, GError **error)
+{
+  const char *name = plan->request->name;
+  if (!find_source (plan, error))
+    return FALSE;
+  if (name == NULL || *name == '\0' || strchr (name, '/') != NULL)
+    return fail (error, USAGE, "'%s' is no name for a snapshot", name ? name : "");
+  g_autofree char *to = snapshot_path (plan->source->place.path, name);
+  if (!plan_begin_new (plan, to, plan->source, error))
+    return FALSE;
+  plan_use (plan, plan->source->place.path);
+  if (!plan_can_share (plan->source, plan->disk->to)) {
+    fail (error, REFUSED, "the filesystem of '%s' cannot share blocks between files",
+          plan->source->place.path);
+    return hint (error, "rechain vol create NEW --backing '%s' makes an overlay over it",
+                 plan->source->place.path);
+  }
+  json_set (plan->disk->details, "reflink", json_str (plan->source->place.path));
+  json_set (plan->disk->details, "length", json_int ((gint64)plan->source->size));
+  return TRUE;
+}

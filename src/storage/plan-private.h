@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Shared by plan.c (the course of planning), plan-make.c (what gives new volumes), plan-copy.c (what gives
+ * copies as they are) and plan-change.c (what changes a volume where it is). */
+#pragma once
+
+#include "src/storage/plan.h"
+
+typedef struct {
+  const Allow *allow;
+  const VolumeRequest *request;
+  Json *layers;
+  OpenFiles *files;
+  Op *op;
+  OpDisk *disk;       /* the one of @op */
+  Volume *source;     /* nullable */
+  Volume *volume;     /* what is changed or replaced; nullable */
+  char **measure;     /* qemu-img argv that says how much space is needed; nullable */
+  char *peek;         /* beginning of what is inside @volume, for the end of its filesystem; nullable */
+  char **ending;      /* program that says where its filesystem ends */
+  GError *error;
+  guint pending;
+  VolumePlanReady callback;
+  gpointer data;
+} VolumePlan;
+
+/* plan.c: parts of planning */
+
+/* Nobody may write it, nobody may have mounted it: REFUSED, with who does. @reading: others may read it too. */
+gboolean plan_check_free (VolumePlan *plan, Volume *volume, gboolean reading, GError **error);
+/* Which VMs have it. */
+void plan_find_vms (VolumePlan *plan, Volume *volume);
+/* An existing volume, free to be read or changed. */
+Volume *plan_find (VolumePlan *plan, const char *path, const char *format, gboolean reading,
+                   GError **error);
+/* Makes the operation on @path. */
+void plan_begin (VolumePlan *plan, const char *path);
+/* The same for a volume that is to be made: it must not exist, or may be replaced. @like: nullable. */
+gboolean plan_begin_new (VolumePlan *plan, const char *path, Volume *like, GError **error);
+/* Adds a program to the details. Takes @argv. Returns its object, borrowed. */
+Json *plan_add_program (VolumePlan *plan, char **take_argv);
+/* "json:{...}" that names every layer of @volume and its format; at most @limit bytes of it are seen, 0: all of
+ * it. Full. */
+char *plan_image_name (Volume *volume, guint64 limit);
+/* Full. The word of the request, else what the suffix of @path says, else @otherwise. */
+char *plan_format (const char *asked, const char *path, const char *otherwise);
+/* Can the blocks of @source be shared with a new file beside @path? Tried out, with a file that has no name. */
+gboolean plan_can_share (Volume *source, const char *path);
+void plan_use (VolumePlan *plan, const char *path);
+void plan_need (VolumePlan *plan, guint64 bytes);
+
+/* by kind */
+gboolean plan_create (VolumePlan *plan, GError **error);
+gboolean plan_clone (VolumePlan *plan, GError **error);
+gboolean plan_copy (VolumePlan *plan, GError **error);
+gboolean plan_copy_contents (VolumePlan *plan, GError **error);
+gboolean plan_compress (VolumePlan *plan, GError **error);
+gboolean plan_decompress (VolumePlan *plan, GError **error);
+gboolean plan_snapshot (VolumePlan *plan, GError **error);
+gboolean plan_resize (VolumePlan *plan, GError **error);
+gboolean plan_delete (VolumePlan *plan, GError **error);
+/* After the programs answered. */
+gboolean plan_check_end (VolumePlan *plan, const char *out, GError **error);

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "src/storage/plan-private.h"
+
+#include "jobs/image.h"
+#include "jobs/op-volume.h"
+#include "src/common/size.h"
+#include "src/storage/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* ---- who uses it ----------------------------------------------------------------------------- */
+
+static gboolean
+refuse (Volume *volume, const char *why, GError **error)
+{
+  fail (error, REFUSED, "'%s' is in use: %s", volume->place.path, why);
+  return FALSE;
+}
+
+/* A VM that runs is told first: there is a way through it. */
+static gboolean
+check_vms (VolumePlan *plan, Volume *volume, gboolean reading, GError **error)
+{
+  for (gsize i = 0; i < json_length (volume->vms); i++) {
+    Json *vm = json_at (volume->vms, i);
+    if (reading && json_get_int (vm, "depth") > 0)
+      continue;
+    g_autofree char *why = g_strdup_printf ("VM '%s' has it in the chain of its disk '%s'",
+                                            json_get_str (vm, "vm"), json_get_str (vm, "disk"));
+    refuse (volume, why, error);
+    return hint (error, "shut the VM down, or use the live commands: rechain help copy");
+  }
+  return TRUE;
+}
+
+static gboolean
+is_written (const Users *users)
+{
+  for (guint i = 0; i < users->open->len; i++)
+    if (((OpenBy *)users->open->pdata[i])->writes)
+      return TRUE;
+  return users->mounts->len > 0 || users->devices->len > 0 || users->swap;
+}
+
+gboolean
+plan_check_free (VolumePlan *plan, Volume *volume, gboolean reading, GError **error)
+{
+  if (!check_vms (plan, volume, reading, error))
+    return FALSE;
+  if (reading ? !is_written (volume->users) : users_none (volume->users))
+    return TRUE;
+  g_autofree char *why = users_say (volume->users);
+  return refuse (volume, why, error);
+}
+
+void
+plan_find_vms (VolumePlan *plan, Volume *volume)
+{
+  volume->vms = layers_of_volume (plan->layers, volume);
+}
+
+Volume *
+plan_find (VolumePlan *plan, const char *path, const char *format, gboolean reading, GError **error)
+{
+  g_autoptr (Volume) volume = volume_look (plan->allow, path, format, TRUE, error);
+  if (volume == NULL)
+    return NULL;
+  volume_find_users (volume, plan->files);
+  plan_find_vms (plan, volume);
+  if (volume->broken != NULL) {
+    fail (error, REFUSED, "'%s' cannot be used", volume->place.path);
+    because (error, "%s", volume->broken);
+    return NULL;
+  }
+  return plan_check_free (plan, volume, reading, error) ? g_steal_pointer (&volume) : NULL;
+}
+
+/* ---- the operation --------------------------------------------------------------------------- */
+
+void
+plan_begin (VolumePlan *plan, const char *path)
+{
+  plan->disk = op_add_disk (plan->op, path);
+  plan->disk->to = g_strdup (path);
+  plan->disk->details = json_make ("uses", json_array (), "fill", json_array (), NULL);
+  op_name_disk (plan->op, plan->disk);
+}
+
+static gboolean
+check_replaced (VolumePlan *plan, const char *path, GError **error)
+{
+  const VolumeRequest *request = plan->request;
+  if (!request->overwrite && request->kind != OP_VOL_COPY_CONTENTS) {
+    fail (error, REFUSED, "'%s' exists", path);
+    return request->kind == OP_VOL_COPY ? hint (error, "--overwrite replaces it") : FALSE;
+  }
+  plan->volume = plan_find (plan, path, NULL, FALSE, error);
+  if (plan->volume == NULL)
+    return FALSE;
+  if (plan->volume->type != VOLUME_FILE)
+    return fail (error, REFUSED,
+                 "'%s' is a device; writing to devices is not built in this version", path);
+  if (plan->volume->backs->len == 0)
+    return TRUE;
+  return fail (error, REFUSED, "'%s' is the backing file of '%s'", path,
+               (char *)plan->volume->backs->pdata[0]);
+}
+
+static void
+set_permissions (VolumePlan *plan, Volume *like)
+{
+  const VolumeRequest *request = plan->request;
+  Json *details = plan->disk->details;
+  if (like != NULL)
+    json_set (details, "like", json_str (like->place.path));
+  if (request->mode >= 0)
+    json_set (details, "mode", json_int (request->mode));
+  if (request->owner >= 0)
+    json_set (details, "owner", json_int (request->owner));
+  if (request->group >= 0)
+    json_set (details, "group", json_int (request->group));
+}
+
+gboolean
+plan_begin_new (VolumePlan *plan, const char *path, Volume *like, GError **error)
+{
+  g_auto (Place) place = {0};
+  if (path == NULL)
+    return fail (error, USAGE, "no volume is named");
+  if (!place_find_new (plan->allow, path, &place, error) ||
+      (place.exists && !check_replaced (plan, place.path, error)))
+    return FALSE;
+  if (strlen (strrchr (place.path, '/')) > 200)
+    return fail (error, USAGE, "the name of '%s' is too long", place.path);
+  plan_begin (plan, place.path);
+  if (plan->volume != NULL) {
+    const struct stat *st = &plan->volume->place.st;
+    FileId id = {.dev = st->st_dev, .ino = st->st_ino};
+    json_set (plan->disk->details, "replaces", file_id_to_json (id));
+    like = plan->volume;
+  }
+  set_permissions (plan, like);
+  return TRUE;
+}
+
+Json *
+plan_add_program (VolumePlan *plan, char **take_argv)
+{
+  g_auto (GStrv) argv = take_argv;
+  Json *words = json_array ();
+  for (char **word = argv; *word != NULL; word++)
+    json_append (words, json_str (*word));
+  Json *program = json_make ("argv", words, NULL);
+  json_append (json_get (plan->disk->details, "fill"), program);
+  return program;
+}
+
+void
+plan_use (VolumePlan *plan, const char *path)
+{
+  json_append (json_get (plan->disk->details, "uses"), json_str (path));
+}
+
+void
+plan_need (VolumePlan *plan, guint64 bytes)
+{
+  plan->disk->needed = bytes;
+  plan->disk->has_needed = TRUE;
+}
+
+/* ---- what more than one kind asks ------------------------------------------------------------ */
+
+char *
+plan_image_name (Volume *volume, guint64 limit)
+{
+  g_autoptr (Json) spec = NULL;
+  if (volume->chain != NULL)
+    spec = image_chain_spec (volume->chain, 0, volume->chain->len);
+  else {
+    gboolean device = S_ISBLK (volume->place.st.st_mode);
+    /* LUKS is copied as it is; only who has the key sees more in it. */
+    const char *format = g_strcmp0 (volume->format, "luks") == 0 ? "raw" : volume->format;
+    spec = json_make ("driver", json_str (format), "file",
+                      json_make ("driver", json_str (device ? "host_device" : "file"), "filename",
+                                 json_str (volume->place.path), NULL),
+                      NULL);
+  }
+  if (limit > 0)
+    spec = json_make ("driver", json_str ("raw"), "size", json_int ((gint64)limit), "file",
+                      g_steal_pointer (&spec), NULL);
+  return image_spec_name (spec);
+}
+
+char *
+plan_format (const char *asked, const char *path, const char *otherwise)
+{
+  if (asked != NULL)
+    return g_strdup (asked);
+  return g_strdup (g_str_has_suffix (path, ".qcow2") ? "qcow2" : otherwise);
+}
+
+gboolean
+plan_can_share (Volume *source, const char *path)
+{
+  g_autofree char *dir = g_path_get_dirname (path);
+  if (source->type != VOLUME_FILE)
+    return FALSE;
+  int from = open (source->place.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  int to = from >= 0 ? open (dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+  gboolean ok = to >= 0 && ioctl (to, FICLONE, from) == 0;
+  if (from >= 0)
+    close (from);
+  if (to >= 0)
+    close (to);
+  return ok;
+}
+
+static gboolean
+check_space (VolumePlan *plan, GError **error)
+{
+  OpDisk *disk = plan->disk;
+  if (!disk->has_needed || !file_free_space (disk->to, &disk->free, NULL) ||
+      disk->needed <= disk->free)
+    return TRUE;
+  g_autofree char *want = format_size (disk->needed);
+  g_autofree char *have = format_size (disk->free);
+  g_autofree char *dir = g_path_get_dirname (disk->to);
+  return fail (error, REFUSED, "not enough space in '%s': %s needed, %s free", dir, want, have);
+}
+
+/* ---- the course of planning ------------------------------------------------------------------ */
+
+static void
+plan_free (VolumePlan *plan)
+{
+  op_free (plan->op);
+  volume_free (plan->source);
+  volume_free (plan->volume);
+  open_files_free (plan->files);
+  g_strfreev (plan->measure);
+  g_strfreev (plan->ending);
+  if (plan->peek != NULL)
+    g_unlink (plan->peek);
+  g_free (plan->peek);
+  g_clear_error (&plan->error);
+  g_free (plan);
+}
+
+static gboolean
+tell (gpointer data)
+{
+  VolumePlan *plan = data;
+  if (plan->error == NULL)
+    check_space (plan, &plan->error);
+  plan->callback (plan->error ? NULL : g_steal_pointer (&plan->op), plan->error, plan->data);
+  plan_free (plan);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+one_answered (VolumePlan *plan)
+{
+  if (--plan->pending > 0)
+    return;
+  g_autoptr (GSource) source = g_idle_source_new ();
+  g_source_set_priority (source, G_PRIORITY_DEFAULT);
+  g_source_set_callback (source, tell, plan, NULL);
+  g_source_attach (source, g_main_context_get_thread_default ());
+}
+
+static void
+take_error (VolumePlan *plan, GError *error)
+{
+  if (plan->error == NULL)
+    plan->error = error;
+  else
+    g_clear_error (&error);
+}
+
+static void
+on_measured (const char *out, const GError *error, gpointer data)
+{
+  VolumePlan *plan = data;
+  guint64 needed = 0, full;
+  GError *bad = error ? g_error_copy (error) : NULL;
+  if (bad == NULL && image_measure_parse (out, &needed, &full, &bad))
+    plan_need (plan, MAX (plan->disk->needed, needed));
+  prefix (&bad, "measure '%s'", plan->source ? plan->source->place.path : "");
+  take_error (plan, bad);
+  one_answered (plan);
+}
+
+static void
+on_ending (const char *out, const GError *error, gpointer data)
+{
+  VolumePlan *plan = data;
+  GError *bad = error ? g_error_copy (error) : NULL;
+  if (bad == NULL)
+    plan_check_end (plan, out, &bad);
+  take_error (plan, bad);
+  one_answered (plan);
+}
+
+static void
+ask_ending (VolumePlan *plan)
+{
+  plan->pending++;
+  image_run ((const char *const *)plan->ending, IMAGE_QUESTION, on_ending, plan);
+}
+
+/* The beginning of what is inside an image lies in a file now. */
+static void
+on_peeked (const char *out, const GError *error, gpointer data)
+{
+  VolumePlan *plan = data;
+  GError *bad = error ? g_error_copy (error) : NULL;
+  if (bad == NULL) {
+    volume_peek_done (plan->volume, plan->peek);
+    plan_check_end (plan, NULL, &bad);
+  }
+  take_error (plan, bad);
+  if (plan->error == NULL && plan->ending != NULL)
+    ask_ending (plan);
+  one_answered (plan);
+}
+
+static void
+ask_peek (VolumePlan *plan)
+{
+  g_auto (GStrv) argv = volume_peek_args (plan->volume, plan->peek);
+  plan->pending++;
+  image_run ((const char *const *)argv, IMAGE_QUESTION, on_peeked, plan);
+}
+
+static gboolean
+fill (VolumePlan *plan, GError **error)
+{
+  static gboolean (*const kinds[N_OP_KINDS]) (VolumePlan * plan, GError * *error) = {
+      [OP_VOL_CREATE] = plan_create,     [OP_VOL_CLONE] = plan_clone,
+      [OP_VOL_COPY] = plan_copy,         [OP_VOL_COPY_CONTENTS] = plan_copy_contents,
+      [OP_VOL_COMPRESS] = plan_compress, [OP_VOL_DECOMPRESS] = plan_decompress,
+      [OP_VOL_SNAPSHOT] = plan_snapshot, [OP_VOL_RESIZE] = plan_resize,
+      [OP_VOL_DELETE] = plan_delete,
+  };
+  Op *op = plan->op;
+  op->bandwidth = plan->request->bandwidth;
+  op->timeout_ms = plan->request->timeout_ms;
+  return kinds[op->kind](plan, error);
+}
+
+void
+volume_plan_make (const Allow *allow, const VolumeRequest *request, Json *layers,
+                  VolumePlanReady callback, gpointer data)
+{
+  VolumePlan *plan = g_new0 (VolumePlan, 1);
+  *plan = (VolumePlan){.allow = allow,
+                       .request = request,
+                       .layers = layers,
+                       .files = open_files_scan (),
+                       .op = op_new (request->kind),
+                       .pending = 1,
+                       .callback = callback,
+                       .data = data};
+  if (fill (plan, &plan->error)) {
+    if (plan->measure != NULL) {
+      plan->pending++;
+      image_run ((const char *const *)plan->measure, IMAGE_QUESTION, on_measured, plan);
+    }
+    if (plan->peek != NULL)
+      ask_peek (plan);
+    else if (plan->ending != NULL)
+      ask_ending (plan);
+  }
+  one_answered (plan);
+}
