@@ -30,7 +30,7 @@ typedef struct {
   const char *summary;                        /* one line, no full stop */
   gboolean (*run) (Cli *cli, GError **error); /* NULL: not built in this version */
   guint min_words, max_words;                 /* arguments; G_MAXUINT: any number */
-  guint64 options;                            /* OPTION_BITs, besides the global ones */
+  OptionSet options;                          /* OPTION_BITs, besides the global ones */
   const char *text;                           /* a paragraph for its help */
   const char *example;
   const char *exits; /* the exit codes that matter, joined by blanks */

@@ -166,7 +166,7 @@ overview (Cli *cli, GString *out)
 /* ---- for programs ---------------------------------------------------------------------------- */
 
 static Json *
-options_json (guint64 wanted, OptionFlags flags)
+options_json (OptionSet wanted, OptionFlags flags)
 {
   Json *list = json_object_new_array ();
   for (gsize i = 0; i < N_OPTIONS; i++) {
@@ -202,7 +202,7 @@ print_table (Cli *cli, GError **error)
 /* ---- completion ------------------------------------------------------------------------------ */
 
 static void
-completion_options (guint64 wanted, OptionFlags flags, GString *out)
+completion_options (OptionSet wanted, OptionFlags flags, GString *out)
 {
   const char *blank = "";
   for (gsize i = 0; i < N_OPTIONS; i++) {

@@ -104,8 +104,10 @@ typedef enum {
       N_OPTIONS
 } OptionId;
 
-#define OPTION_BIT(id) (G_GUINT64_CONSTANT (1) << (id))
-G_STATIC_ASSERT (N_OPTIONS <= 64);
+/* A set of options. */
+__extension__ typedef unsigned __int128 OptionSet;
+#define OPTION_BIT(id) ((OptionSet)1 << (id))
+G_STATIC_ASSERT (N_OPTIONS <= 8 * sizeof (OptionSet));
 
 typedef struct {
   char letter; /* 0: none */
