@@ -58,6 +58,10 @@ plan_check_vm (const PlanContext *context, const Request *request, GError **erro
         !qmp_features_require (context->features, context->client, needs[i].feature,
                                needs[i].what_for, error))
       return hint (error, "QEMU 5.2 and later have it");
+  if (g_strcmp0 (world_run_state (context->world), "postmigrate") == 0) {
+    fail (error, REFUSED, "the VM was migrated away; its images are inactive here");
+    return hint (error, "name the monitor of the QEMU that it runs in now");
+  }
   if (world_migrating (context->world)) {
     fail (error, REFUSED, "the VM is being migrated");
     return hint (error,
@@ -182,15 +186,14 @@ check_directory (const char *to, GError **error)
 {
   g_autofree char *dir = g_path_get_dirname (to);
   struct stat st;
-  if (stat (dir, &st) != 0)
-    return fail_errno (error, errno, "the target's directory '%s'", dir);
-  if (!S_ISDIR (st.st_mode)) {
-    fail_errno (error, ENOTDIR, "the target's directory '%s'", dir);
-    return recode (error, REFUSED);
+  int errnum = stat (dir, &st) != 0 ? errno : S_ISDIR (st.st_mode) ? 0 : ENOTDIR;
+  if (errnum != 0) {
+    fail_errno (error, errnum, "the target's directory '%s'", dir);
+    return errnum == ENOTDIR ? recode (error, REFUSED) : FALSE;
   }
   if (access (dir, W_OK | X_OK) == 0)
     return TRUE;
-  int errnum = errno;
+  errnum = errno;
   fail_errno (error, errnum, "the target's directory '%s' cannot be written", dir);
   return errnum == EROFS ? recode (error, PERMISSION) : FALSE;
 }

@@ -4,6 +4,8 @@
  * the connection by run-link.c and ends by run-end.c. */
 #include "jobs/run-private.h"
 
+#include "jobs/blocks.h"
+
 /* ---- where we are ---------------------------------------------------------------------------- */
 
 Cursor *
@@ -227,8 +229,7 @@ gboolean
 runner_set_bandwidth (Runner *runner, guint64 bytes_per_second, GError **error)
 {
   runner->op->bandwidth = bytes_per_second;
-  guint64 share =
-      bytes_per_second ? MAX (bytes_per_second / MAX (runner->op->disks->len, 1), 1) : 0;
+  guint64 share = bandwidth_share (runner->op, runner->op->disks->len);
   return for_each_job (runner, "block-job-set-speed", (gint64)MIN (share, G_MAXINT64), error);
 }
 

@@ -75,13 +75,19 @@ connect_long (int fd, const char *path)
   return errnum;
 }
 
+/* The kernel refuses a connection to what is no socket as it does to one that nobody listens at. */
 static int
 connect_path (int fd, const char *path)
 {
   struct sockaddr_un sun;
+  struct stat st;
+  int errnum = 0;
   if (!fill_sun_path (path, &sun))
-    return connect_long (fd, path);
-  return connect (fd, (struct sockaddr *)&sun, sizeof sun) < 0 ? errno : 0;
+    errnum = connect_long (fd, path);
+  else if (connect (fd, (struct sockaddr *)&sun, sizeof sun) < 0)
+    errnum = errno;
+  gboolean other = errnum == ECONNREFUSED && stat (path, &st) == 0 && !S_ISSOCK (st.st_mode);
+  return other ? ENOTSOCK : errnum;
 }
 
 /* Takes @fd. */
@@ -167,6 +173,8 @@ qmp_address_fail_unix (const char *peer, const char *name, int errnum, GError **
        "is QEMU running, and is the path right?"},
       {ECONNREFUSED, UNREACHABLE, "nobody listens at %s '%s'",
        "has QEMU ended? Its socket file is left behind then"},
+      {ENOTSOCK, UNREACHABLE, "%s '%s' is not a socket",
+       "name the socket that QEMU listens at"},
       {EACCES, PERMISSION, "%s '%s' may not be opened",
        "run as root or as the user that QEMU runs as"},
       {EPERM, PERMISSION, "%s '%s' may not be opened",

@@ -138,7 +138,16 @@ def test_a_target_in_a_missing_folder_is_not_found(make_chain, make_vm, refused,
     vm = make_vm(make_chain(size=4 * MiB))
     refused(vm, 3, [f"{workdir}/missing"], *move(vm, "vda", "--to", f"{workdir}/missing/new.qcow2"))
     open(f"{workdir}/plain", "w").close()
-    refused(vm, 4, [f"{workdir}/plain"], *move(vm, "vda", "--to", f"{workdir}/plain/new.qcow2"))
+
+
+@pytest.mark.parametrize("below", ["", "/deeper", "/deeper/still"])
+def test_a_target_folder_that_is_a_file_is_refused(make_chain, make_vm, refused, workdir, below):
+    vm = make_vm(make_chain(size=4 * MiB))
+    open(f"{workdir}/plain", "w").close()
+    to = f"{workdir}/plain{below}/new.qcow2"
+    for command in (move(vm, "vda", "--to", to), move(vm, "vda", "--to", to, "--reuse"), move(vm, f"vda,to={to}", "-n"),
+                    ["snapshot", "create", vm.qmp_path, "vda", "--to", to]):
+        refused(vm, 4, [f"{workdir}/plain{below}", "Not a directory"], *command)
 
 
 def test_a_target_with_too_little_space_is_refused_by_measure(make_chain, make_vm, refused, workdir, style):
@@ -288,6 +297,18 @@ def test_a_vm_that_is_migrated_is_refused(make_chain, make_vm, rechain, workdir,
     assert "migrated" in error["message"] and error["hint"] and tree(workdir, skip=(".log", ".out", ".err")) == before
 
 
+def test_a_vm_that_was_migrated_away_is_refused(make_chain, make_vm, rechain, workdir, new):
+    vm = make_vm(make_chain(size=4 * MiB))
+    vm.cont()
+    vm.qmp.execute("migrate", {"uri": "exec:cat >/dev/null"})
+    wait_until(lambda: vm.run_state() == "postmigrate")
+    before = tree(workdir, skip=(".log", ".out", ".err"))
+    result = rechain.run(*move(vm, "vda", "--to", new), json=True).expect(4)
+    error = valid(result.error)
+    assert "was migrated away" in error["message"] and "inactive" in error["message"] and error["hint"]
+    assert tree(workdir, skip=(".log", ".out", ".err")) == before
+
+
 # --- reuse ---
 
 def reusable(chain, path, size=None, backing=None, format="qcow2"):
@@ -369,8 +390,8 @@ def test_a_plain_file_is_no_monitor(refused, workdir, new):
     path = os.path.join(workdir, "plain")
     with open(path, "w") as file:
         file.write("{}\n")
-    refused(None, 6, [path], "move", path, "vda", "--to", new)
-    refused(None, 6, [workdir], "info", workdir)
+    refused(None, 6, [path, "not a socket"], "move", path, "vda", "--to", new)
+    refused(None, 6, [workdir, "not a socket"], "info", workdir)
 
 
 def test_a_tcp_port_that_nobody_serves_is_unreachable(refused, new):

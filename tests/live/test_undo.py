@@ -282,7 +282,7 @@ def test_the_undo_of_a_slow_move_is_not_slow(writing):
 
 @pytest.mark.parametrize("command", ["block-commit", "job-complete", "job-finalize", "stop", "blockdev-del"])
 def test_an_undo_that_is_refused_for_good_is_stuck_until_recover(version, command):
-    """Once more than it is tried; a single refusal is among the sweeps of test_monitor.py."""
+    """Once more than it is tried; a single refusal is among the sweeps of test_sweep.py."""
     with Stage(version) as stage, Proxy(stage.vm.qmp_path) as proxy:
         begun = []
 

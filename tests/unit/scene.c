@@ -4,6 +4,7 @@
 #include "tests/unit/bad-disk.h"
 #include "tests/unit/ops.h"
 #include "tests/unit/scene.h"
+#include "tests/unit/temp-dir.h"
 
 #include "qmp/client.h"
 
@@ -18,14 +19,6 @@ count_fds (void)
     n++;
   closedir (fds);
   return n;
-}
-
-static void
-remove_dir (const char *path)
-{
-  const char *argv[] = {"rm", "-rf", path, NULL};
-  assert_true (g_spawn_sync (NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL,
-                             NULL, NULL));
 }
 
 static void
@@ -152,7 +145,7 @@ scene_end (Scene *scene)
   if (scene->runner != NULL)
     drop_runner (scene);
   model_free (scene->model);
-  remove_dir (scene->dir);
+  assert_true (remove_tree (scene->dir));
   g_free (scene->dir);
   fake_qemu_settle ();
   until (count_fds () == scene->fds);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/unit.h"
 
+#include "tests/unit/temp-dir.h"
+
 #include "jobs/chain.h"
 #include "src/common/error.h"
 
@@ -635,23 +637,6 @@ any_value_of_any_other_type_is_survived (void **state)
 }
 
 /* -- offline ----------------------------------------------------------------------------------- */
-
-static char *dir;
-
-static int
-make_dir (void **state)
-{
-  dir = g_dir_make_tmp ("rechain-XXXXXX", NULL);
-  return dir ? 0 : -1;
-}
-
-static int
-remove_dir (void **state)
-{
-  g_autofree char *command = g_strdup_printf ("rm -rf '%s'", dir);
-  g_clear_pointer (&dir, g_free);
-  return g_spawn_command_line_sync (command, NULL, NULL, NULL, NULL) ? 0 : -1;
-}
 
 /* Runs a shell command in the directory. */
 static void

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/unit.h"
 
+#include "tests/unit/temp-dir.h"
+
 #include "jobs/header.h"
 #include "src/common/error.h"
 
@@ -10,23 +12,6 @@
 #include <unistd.h>
 
 #define CLUSTER 65536u
-
-static char *dir;
-
-static int
-make_dir (void **state)
-{
-  dir = g_dir_make_tmp ("rechain-XXXXXX", NULL);
-  return dir ? 0 : -1;
-}
-
-static int
-remove_dir (void **state)
-{
-  g_autofree char *command = g_strdup_printf ("rm -rf '%s'", dir);
-  g_clear_pointer (&dir, g_free);
-  return g_spawn_command_line_sync (command, NULL, NULL, NULL, NULL) ? 0 : -1;
-}
 
 /* Runs "qemu-img create ARGS" in the directory; returns the path of @name. */
 static char *

@@ -2,6 +2,8 @@
 /* Runs the real qemu-img, and small scripts in its place ($RECHAIN_QEMU_IMG). */
 #include "tests/unit/unit.h"
 
+#include "tests/unit/temp-dir.h"
+
 #include "jobs/chain.h"
 #include "jobs/image.h"
 #include "src/common/error.h"
@@ -10,23 +12,6 @@
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <unistd.h>
-
-static char *dir;
-
-static int
-make_dir (void **state)
-{
-  dir = g_dir_make_tmp ("rechain-XXXXXX", NULL);
-  return dir ? 0 : -1;
-}
-
-static int
-remove_dir (void **state)
-{
-  g_autofree char *command = g_strdup_printf ("rm -rf '%s'", dir);
-  g_clear_pointer (&dir, g_free);
-  return g_spawn_command_line_sync (command, NULL, NULL, NULL, NULL) ? 0 : -1;
-}
 
 /* -- waiting ----------------------------------------------------------------------------------- */
 

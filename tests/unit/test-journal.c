@@ -5,6 +5,7 @@
 #include "tests/unit/bad-disk.h"
 #include "tests/unit/ops.h"
 #include "tests/unit/scene.h"
+#include "tests/unit/temp-dir.h"
 
 #include "qmp/client.h"
 #include "src/common/error.h"
@@ -16,24 +17,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char *dir;
-
 static int
-make_dir (void **state)
+sound_dir (void **state)
 {
   bad_disk_mend ();
-  dir = g_dir_make_tmp ("rechain-XXXXXX", NULL);
-  return dir ? 0 : -1;
+  return make_dir (state);
 }
 
 static int
-remove_dir (void **state)
+remove_sound_dir (void **state)
 {
-  const char *argv[] = {"rm", "-rf", dir, NULL};
   bad_disk_mend ();
-  g_spawn_sync (NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
-  g_clear_pointer (&dir, g_free);
-  return 0;
+  return remove_dir (state);
 }
 
 static Journal *
@@ -527,7 +522,7 @@ invariant_6_a_process_with_the_same_number_is_not_the_owner (void **state)
   assert_int_equal (process_start_time (0), 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown (name, make_dir, remove_dir)
+#define TEST(name) cmocka_unit_test_setup_teardown (name, sound_dir, remove_sound_dir)
 
 int
 main (int argc, char **argv)

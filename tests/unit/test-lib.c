@@ -3,30 +3,14 @@
  */
 #include "tests/unit/unit.h"
 
+#include "tests/unit/temp-dir.h"
+
 #include "src/common/error.h"
 #include "src/common/json.h"
 
 #include <rechain/rechain.h>
 
 #include <glib/gstdio.h>
-
-static char *dir;
-
-static int
-make_dir (void **state)
-{
-  dir = g_dir_make_tmp ("rechain-XXXXXX", NULL);
-  return dir ? 0 : -1;
-}
-
-static int
-remove_dir (void **state)
-{
-  const char *argv[] = {"rm", "-rf", dir, NULL};
-  g_spawn_sync (NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
-  g_clear_pointer (&dir, g_free);
-  return 0;
-}
 
 static RechainController *
 controller_in (const char *name)

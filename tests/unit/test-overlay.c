@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/unit.h"
 
+#include "tests/unit/temp-dir.h"
+
 #include "jobs/header.h"
 #include "jobs/overlay.h"
 #include "src/common/error.h"
@@ -9,8 +11,6 @@
 #include <sys/stat.h>
 
 #define GIB (G_GUINT64_CONSTANT (1) << 30)
-
-static char *dir;
 
 static char *
 new_file (const char *name)
@@ -168,22 +168,6 @@ a_full_disk_is_an_error (void **state)
   assert_non_null (rechain_error_get_cause (error));
 }
 
-static int
-set_up (void **state)
-{
-  dir = g_dir_make_tmp ("rechain-XXXXXX", NULL);
-  return dir == NULL;
-}
-
-static int
-tear_down (void **state)
-{
-  const char *argv[] = {"rm", "-rf", dir, NULL};
-  g_spawn_sync (NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
-  g_free (dir);
-  return 0;
-}
-
 int
 main (void)
 {
@@ -196,5 +180,5 @@ main (void)
       cmocka_unit_test (what_does_not_fit_is_refused),
       cmocka_unit_test (a_full_disk_is_an_error),
   };
-  return cmocka_run_group_tests (tests, set_up, tear_down);
+  return cmocka_run_group_tests (tests, make_dir, remove_dir);
 }
