@@ -31,6 +31,8 @@ fold_speed (Op *op, World *world)
   return waits ? 0 : bandwidth_share (op, op->disks->len);
 }
 
+/* At an error it pauses, and is cancelled: a commit that ends by itself while the guest's writes
+ * fail too can be the end of QEMU 7.2 (docs/qemu-findings.md). */
 static void
 ask_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
@@ -42,8 +44,8 @@ ask_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
                                                   : disk->node),
                       "top-node", json_str (disk->node), "base-node",
                       json_str (layer_below (op, disk, world)), "speed",
-                      json_int ((gint64)fold_speed (op, world)), "auto-finalize", json_flag (FALSE),
-                      "auto-dismiss", json_flag (FALSE), NULL));
+                      json_int ((gint64)fold_speed (op, world)), "on-error", json_str ("stop"),
+                      "auto-finalize", json_flag (FALSE), "auto-dismiss", json_flag (FALSE), NULL));
 }
 
 static Seen

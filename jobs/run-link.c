@@ -103,13 +103,16 @@ watch_fold (Runner *runner)
     runner_set_bandwidth (runner, 0, NULL);
 }
 
-static OpDisk *
-disk_of_job (Runner *runner, const char *job)
+/* One that copies on our behalf: not one that is being taken back. */
+static gboolean
+is_at_work (Runner *runner, const char *job)
 {
-  for (guint i = 0; i < runner->op->disks->len; i++)
-    if (g_strcmp0 (op_disk (runner->op, i)->job, job) == 0)
-      return op_disk (runner->op, i);
-  return NULL;
+  gboolean found = FALSE;
+  for (guint i = 0; i < runner->op->disks->len; i++) {
+    OpDisk *disk = op_disk (runner->op, i);
+    found |= g_strcmp0 (runner->in_fold ? disk->fold_job : disk->job, job) == 0;
+  }
+  return found && !runner->ended && !runner_cursor (runner)->back;
 }
 
 static void
@@ -119,7 +122,7 @@ on_io_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
   for (gsize i = 0; i < json_length (ret); i++) {
     const char *job = json_get_str (json_at (ret, i), "device");
     const char *status = json_get_str (json_at (ret, i), "io-status");
-    if (runner->ended || runner->main.back || disk_of_job (runner, job) == NULL)
+    if (!is_at_work (runner, job))
       continue;
     if (g_strcmp0 (status, "nospace") == 0)
       lanes_fail_job (runner, job, g_strerror (ENOSPC));
@@ -132,7 +135,7 @@ on_io_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
 static void
 look_at_pause (Runner *runner, const char *job)
 {
-  if (!runner->main.back && disk_of_job (runner, job) != NULL)
+  if (is_at_work (runner, job))
     qmp_client_execute (runner->client, "query-block-jobs", NULL, 0, on_io_status,
                         runner_ref (runner));
 }

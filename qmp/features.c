@@ -10,6 +10,7 @@
 
 struct _QmpFeatures {
   gboolean has[N_FEATURES];
+  gboolean from_cache;
 };
 
 static const struct {
@@ -190,7 +191,10 @@ load (Question *question)
 {
   g_autofree char *digest = rows_digest ();
   g_autoptr (Json) names = features_cache_load (question->cache_dir, question->client, digest);
-  return names ? features_from_json (names) : NULL;
+  QmpFeatures *known = names ? features_from_json (names) : NULL;
+  if (known != NULL)
+    known->from_cache = TRUE;
+  return known;
 }
 
 /* Known -> answer; failed -> answer; ready -> look into the cache, else ask; not ready -> wait. */
@@ -255,6 +259,8 @@ qmp_features_query (QmpClient *client, const char *cache_dir, gboolean may_write
 void
 qmp_features_save (QmpFeatures *features, QmpClient *client, const char *cache_dir)
 {
+  if (features->from_cache)
+    return;
   g_autofree char *digest = rows_digest ();
   g_autoptr (Json) names = features_to_json (features);
   features_cache_save (cache_dir, client, digest, names);

@@ -50,7 +50,8 @@ void qmp_features_query (QmpClient *client, const char *cache_dir, gboolean may_
                          QmpFeaturesReady callback, gpointer data);
 /* From the "return" of query-qmp-schema; NULL where it is malformed. */
 QmpFeatures *qmp_features_parse (Json *schema, GError **error);
-/* Keeps @features in @cache_dir, for a caller that first looked without leave to write. */
+/* Keeps @features in @cache_dir, for a caller that first looked without leave to write; nothing is
+ * written where they came from there. */
 void qmp_features_save (QmpFeatures *features, QmpClient *client, const char *cache_dir);
 void qmp_features_free (QmpFeatures *features);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (QmpFeatures, qmp_features_free)

@@ -8,7 +8,7 @@ import pytest
 from harness import images
 from harness.images import MiB
 from harness.qemu import leftovers
-from harness.scene import assert_chain, valid
+from harness.scene import assert_chain, valid, wait_until
 
 FULL = [0.25, 1.0]              # the active layer holds the whole disk: offsets of the job are bytes copied
 CALM = {"region": MiB, "rate": 200}
@@ -29,10 +29,11 @@ def start_move(rechain, vm, new, *options, disks=("vda",)):
     """A move in the background that streams already."""
     targets = [f"{d},to={new}" if len(disks) == 1 else f"{d},to={new}.{d}" for d in disks]
     running = rechain.start("move", vm.qmp_path, *targets, *options, json=True)
-    deadline = time.monotonic() + 30
-    while sum(j["type"] == "stream" and j["status"] == "running" for j in vm.jobs().values()) < len(disks):
-        assert running.is_running() and time.monotonic() < deadline, str(running.kill())
-        time.sleep(0.02)
+
+    def streams():
+        assert running.is_running(), str(running.wait())
+        return sum(j["type"] == "stream" and j["status"] == "running" for j in vm.jobs().values()) == len(disks)
+    wait_until(streams, "the move streams")
     return running
 
 
@@ -79,7 +80,7 @@ def test_job_speed_changes_the_rate_of_a_running_move_through_its_own_monitor(ma
     chain = make_chain(share=FULL)
     vm = make_vm(chain, guest=True, writer=CALM)
     running = start_move(rechain, vm, new, "--bandwidth", "1M")
-    slow = measured(vm, 2, settle=0.3)
+    slow = measured(vm, 4, settle=0.3)      # a stream copies pieces of 512 KiB
     job = the_job(rechain, vm)
     result = valid(rechain.run("job", "speed", vm.qmp_path, job["id"], "8M", json=True).expect(0).json)
     assert result["jobs"][0]["speed"] == 8 * MiB
@@ -87,9 +88,8 @@ def test_job_speed_changes_the_rate_of_a_running_move_through_its_own_monitor(ma
     assert 0.7 * MiB < slow < 1.3 * MiB and 0.85 * 8 * MiB < fast < 1.15 * 8 * MiB, (slow / MiB, fast / MiB)
     assert running.is_running()
     rechain.run("job", "speed", vm.qmp_path, job["id"], "0").expect(0)
-    began = time.monotonic()
-    running.wait(10).expect(0)
-    assert time.monotonic() - began < 3
+    assert all(j["speed"] == 0 for j in vm.qmp.execute("query-block-jobs"))
+    running.wait().expect(0)
     assert_chain(vm, [new, chain.base])
     vm.kill()
     vm.check(image=new)
@@ -130,7 +130,7 @@ def test_a_move_can_be_paused_and_resumed(make_chain, make_vm, rechain, new):
     assert measured(vm, 1, settle=0.6) == 0
     rechain.run("job", "resume", vm.qmp_path, job).expect(0)
     assert not the_job(rechain, vm).get("paused")
-    running.wait(30).expect(0)
+    running.wait().expect(0)
     assert_chain(vm, [new, chain.base])
     vm.stop()
     vm.check(image=new)
@@ -147,9 +147,9 @@ def test_others_wait_for_a_move(make_chain, make_vm, rechain, new):
     rechain.run("job", "wait", vm.qmp_path, job["id"], "--timeout", "300ms").expect(9)
     waits = [rechain.start("op", "wait", job["operation"], json=True),
              rechain.start("job", "wait", vm.qmp_path, job["id"], json=True)]
-    running.wait(30).expect(0)
-    assert valid(waits[0].wait(10).expect(0).json)["state"] == "done"
-    valid(waits[1].wait(10).expect(0).json)
+    running.wait().expect(0)
+    assert valid(waits[0].wait().expect(0).json)["state"] == "done"
+    valid(waits[1].wait().expect(0).json)
     assert valid(rechain.run("op", "wait", job["operation"], json=True).expect(0).json)["state"] == "done"
 
 
@@ -158,7 +158,7 @@ def test_the_job_of_a_move_can_be_cancelled_and_the_move_is_undone(make_chain, m
     vm = make_vm(chain)
     running = start_move(rechain, vm, new, "--bandwidth", "1M")
     rechain.run("job", "cancel", vm.qmp_path, the_job(rechain, vm)["id"]).expect(0)
-    document = valid(running.wait(30).expect(7).json)
+    document = valid(running.wait().expect(7).json)
     assert document["state"] == "undone" and document["error"]["code"] == "undone"
     assert_chain(vm, chain.layers)
     leftovers(vm, rechain.state_dir, [chain.dir], result=False)
@@ -215,7 +215,7 @@ def test_a_foreign_job_can_be_waited_for(foreign, rechain):
     time.sleep(0.5)
     assert waiting.is_running()
     vm.qmp.execute("block-job-set-speed", device="theirs", speed=0)
-    waiting.wait(30).expect(0)
+    waiting.wait().expect(0)
     assert vm.jobs() == {}
 
 

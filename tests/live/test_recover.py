@@ -12,8 +12,9 @@ from harness.proxy import CUT, PASS, Proxy, Reply
 from harness.qemu import Disk, leftovers, versions
 from harness.qmp import QmpMonitor
 from harness.rechain import Rechain
+from harness.scene import wait_until
 from harness.sweep import Stage, sound, state_of
-from test_undo import CALM, SLOW, Case, wait_for, wait_stream
+from test_undo import CALM, SLOW, Case, wait_stream
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_killed_rechain_is_recovered_under_a_writing_guest(writing, when):
     wait_stream(case.vm)
     if when == "fold":
         run.sigint()
-        wait_for(lambda: any(j.endswith("fold") for j in case.vm.jobs()) or not run.is_running(), "the fold")
+        wait_until(lambda: any(j.endswith("fold") for j in case.vm.jobs()) or not run.is_running(), "the fold")
     run.kill()
     assert case.vm.guest.is_writing(10) or case.vm.run_state() == "paused"
     settled = sound(case.rechain.run("recover", json=True)).expect(0)
@@ -154,7 +155,7 @@ def test_a_qemu_that_dies_leaves_a_chain_that_is_named(writing, how, when):
     wait_stream(case.vm)
     case.vm.guest.wait_flushed(100)
     if when == "end":
-        wait_for(lambda: any(j["current-progress"] > 0.7 * j["total-progress"] for j in case.vm.jobs().values()), "70%")
+        wait_until(lambda: any(j["current-progress"] > 0.7 * j["total-progress"] for j in case.vm.jobs().values()), "70%")
     if how == "kill":
         case.vm.kill()
     else:
@@ -244,7 +245,7 @@ def test_a_journal_that_cannot_be_read_refuses_before_anything_happens(stage, ga
 
 def test_a_second_move_of_a_disk_is_refused_over_the_same_monitor(stage):
     first = move(stage, None, "--bandwidth", "1M")
-    wait_for(lambda: stage.vm.jobs(), "the job")
+    wait_until(lambda: stage.vm.jobs(), "the job")
     second = sound(stage.cli.run("move", stage.vm.qmp_path, "vda", "--to", stage.target("vda") + "2", json=True)).expect(4)
     assert second.error["code"] == "refused"
     first.sigint()
@@ -256,7 +257,7 @@ def test_a_second_move_of_a_disk_is_refused_over_the_same_monitor(stage):
 def test_a_second_move_of_a_disk_is_refused_over_another_monitor(stage):
     with Proxy(stage.vm._test_path) as proxy:
         first = move(stage, None, "--bandwidth", "1M")
-        wait_for(lambda: stage.vm.jobs(), "the job")
+        wait_until(lambda: stage.vm.jobs(), "the job")
         stage.vm.qmp.close()
         second = sound(stage.cli.run("move", proxy.path, "vda", "--to", stage.target("vda") + "2", json=True))
         proxy.cut()

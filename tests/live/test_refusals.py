@@ -14,7 +14,7 @@ from harness.images import MiB
 from harness.proxy import Proxy, Reply, on, refuse
 from harness.qemu import Disk
 from harness.qmp import QmpMonitor
-from harness.scene import graph, tree, valid
+from harness.scene import graph, tree, valid, wait_until
 
 CODES = {1: "failed", 2: "usage", 3: "not-found", 4: "refused", 5: "permission", 6: "unreachable"}
 
@@ -191,8 +191,8 @@ def test_a_foreign_job_on_the_disk_is_refused_and_left_alone(make_chain, make_vm
     vm = make_vm(chain, style=style)
     node = vm.block()["inserted"]["node-name"]
     vm.qmp.execute("block-stream", job_id="foreign", device=node, speed=1, auto_dismiss=False)
-    while vm.jobs()["foreign"]["current-progress"] == 0:    # one piece, and then the files stand still
-        time.sleep(0.02)
+    # One piece, and then the files stand still.
+    wait_until(lambda: vm.jobs()["foreign"]["current-progress"] > 0, "the first piece of the job")
     vm.flush()
     error = refused(vm, 4, ["foreign", "busy", "--foreign"], *move(vm, "vda", "--to", new))
     assert "stream" in error["message"]
@@ -301,7 +301,7 @@ def test_a_vm_that_was_migrated_away_is_refused(make_chain, make_vm, rechain, wo
     vm = make_vm(make_chain(size=4 * MiB))
     vm.cont()
     vm.qmp.execute("migrate", {"uri": "exec:cat >/dev/null"})
-    wait_until(lambda: vm.run_state() == "postmigrate")
+    wait_until(lambda: vm.run_state() == "postmigrate", "the migration has ended")
     before = tree(workdir, skip=(".log", ".out", ".err"))
     result = rechain.run(*move(vm, "vda", "--to", new), json=True).expect(4)
     error = valid(result.error)

@@ -185,8 +185,10 @@ show_jobs (Model *model, gboolean block)
     ModelJob *job = model->jobs->pdata[i];
     Json *type = json_str (job->type), *status = json_str (job->status), *id = json_str (job->id);
     Json *error = json_str (job->error);
+    const char *io = g_str_equal (job->status, "paused") ? "nospace" : "ok";
     json_append (rows, block ? json_make ("device", id, "type", type, "status", status, "offset",
-                                          json_int (1), "len", json_int (1), "error", error, NULL)
+                                          json_int (1), "len", json_int (1), "error", error,
+                                          "io-status", json_str (io), NULL)
                              : json_make ("id", id, "type", type, "status", status,
                                           "current-progress", json_int (1), "total-progress",
                                           json_int (1), "error", error, NULL));
@@ -233,7 +235,10 @@ proceed (Model *model, ModelJob *job)
 {
   if (!g_str_equal (job->status, "running"))
     return;
-  if (g_strcmp0 (model->fail_job, job->type) == 0) {
+  if (g_strcmp0 (model->fail_job, job->type) == 0 && job->stops) {
+    set_status (model, job, "paused");
+  } else if (g_strcmp0 (model->fail_job, job->type) == 0) {
+    is_sorry (model, "a job aborts by itself, which QEMU 7.2 may not survive");
     replace (&job->error, "No space left on device");
     set_status (model, job, "concluded");
   } else if (g_str_equal (job->type, "stream"))
@@ -414,7 +419,8 @@ start_job (Model *model, Json *a, const char *type, const char *top, const char 
                     .status = g_strdup ("running"),
                     .top = g_strdup (top),
                     .base = g_strdup (base),
-                    .backing_file = g_strdup (json_get_str (a, "backing-file"))};
+                    .backing_file = g_strdup (json_get_str (a, "backing-file")),
+                    .stops = g_strcmp0 (json_get_str (a, "on-error"), "stop") == 0};
   g_ptr_array_add (model->jobs, job);
   soon (model, on_job_timer);
   return NULL;

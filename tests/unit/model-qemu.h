@@ -26,6 +26,7 @@ typedef struct {
 typedef struct {
   char *id, *type, *status, *error;
   char *top, *base, *backing_file;
+  gboolean stops; /* on-error: stop */
 } ModelJob;
 
 typedef struct Model Model;

@@ -268,6 +268,8 @@ ask_with_cache (const char *dir, gboolean may_write, const char *schema)
   assert_true (qmp_features_has (asked.features, FEATURE_STREAM_BOTTOM));
   assert_false (qmp_features_has (asked.features, FEATURE_BLOCKDEV_REOPEN));
   guint commands = qemu_received (q) - 1;
+  if (may_write)
+    qmp_features_save (asked.features, client, dir);
   fake_qemu_free (q);
   return commands;
 }
@@ -297,6 +299,10 @@ the_cache_spares_qemu_the_second_question (void **state)
   g_autofree char *file = file_in (cache);
   assert_int_equal (g_stat (file, &st), 0);
   assert_int_equal (st.st_mode & 07777, 0600);
+  ino_t was = st.st_ino;
+  assert_int_equal (ask_with_cache (cache, TRUE, SCHEMA), 0);
+  assert_int_equal (g_stat (file, &st), 0);
+  assert_int_equal (st.st_ino, was); /* what came from the cache is not written again */
   g_unlink (file);
   g_rmdir (cache);
   g_rmdir (dir);

@@ -180,6 +180,31 @@ a_fold_refused_after_the_commit_record_is_reverted_and_tried_again (void **state
 }
 
 static void
+the_space_is_back (Model *model, const char *command, Json *arguments, gpointer data)
+{
+  if (g_str_equal (command, "job-cancel") &&
+      g_str_has_suffix (json_get_str (arguments, "id"), "-fold"))
+    model->fail_job = NULL;
+}
+
+static void
+a_fold_whose_job_meets_an_error_is_cancelled_and_tried_again (void **state)
+{
+  Scene scene;
+  scene_begin (&scene, OP_MOVE, 2);
+  scene.model->refuse = "human-monitor-command";
+  scene.model->refuse_times = 1;
+  scene.model->fail_job = "commit";
+  scene.model->hook = the_space_is_back;
+  scene_run (&scene);
+  scene_check_is (&scene, OP_UNDONE);
+  assert_null (scene.model->sorry);
+  assert_int_equal (model_asked (scene.model, "block-commit"), 4);
+  assert_int_equal (scene.op->attempt, 2);
+  scene_end (&scene);
+}
+
+static void
 a_fold_that_is_refused_for_ever_is_stuck_with_the_guest_running (void **state)
 {
   Scene scene;
@@ -471,6 +496,7 @@ main (void)
       cmocka_unit_test (a_pivot_refused_after_the_commit_record_is_reverted),
       cmocka_unit_test (a_pivot_refused_for_one_disk_of_two_takes_both_back),
       cmocka_unit_test (a_fold_refused_after_the_commit_record_is_reverted_and_tried_again),
+      cmocka_unit_test (a_fold_whose_job_meets_an_error_is_cancelled_and_tried_again),
       cmocka_unit_test (a_fold_that_is_refused_for_ever_is_stuck_with_the_guest_running),
       cmocka_unit_test (an_undo_that_is_refused_for_ever_is_stuck_and_says_so),
       cmocka_unit_test (a_finish_step_that_is_refused_for_ever_is_stuck_and_then_finished),

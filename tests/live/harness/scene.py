@@ -3,11 +3,20 @@
 import hashlib
 import json
 import os
+import time
 
 import jsonschema
 
 from . import ROOT, images
 from .qemu import _file_of
+
+
+def wait_until(condition, what, timeout=60):
+    """Waits for condition() to be true; `what` is said where it does not come."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.02)
 
 
 def valid(document):
