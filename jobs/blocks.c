@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/blocks.h"
 
+#include "jobs/bitmaps.h"
 #include "jobs/overlay.h"
 #include "jobs/records.h"
 #include "src/common/fs.h"
@@ -218,6 +219,7 @@ take_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     Json *data =
         json_make ("node", json_str (old_layer (d, 0)->node), "overlay", json_str (d->node), NULL);
     json_append (actions, json_make ("type", json_str ("blockdev-snapshot"), "data", data, NULL));
+    add_overlay_bitmaps (d, actions);
   }
   ask_qmp (asks, "transaction", json_make ("actions", actions, NULL));
 }

@@ -102,6 +102,8 @@ guint world_node_parents (World *world, const char *node);
 /* How @node is opened, as blockdev-add options {"cache": {"direct","no-flush"}, "detect-zeroes"}, without
  * what is QEMU's default; full. */
 Json *world_node_cache (World *world, const char *node);
+/* Dirty bitmaps of @node as QEMU tells them (QMP: BlockDirtyInfo); borrowed, nullable. */
+Json *world_node_bitmaps (World *world, const char *node);
 /* Node names that begin with @prefix: char*, full array of owned strings. */
 GPtrArray *world_nodes_with_prefix (World *world, const char *prefix);
 /* For each node from the active layer of @disk down, filters included, the index of the layer that it

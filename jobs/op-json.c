@@ -92,7 +92,8 @@ disk_to_json (OpDisk *disk)
                           json_int (disk->first), "base", json_int (disk->base), "needed",
                           json_int ((gint64)disk->needed), "has_needed",
                           json_flag (disk->has_needed), "free", json_int ((gint64)disk->free),
-                          "cache", disk->cache ? json_dup (disk->cache) : NULL, "details",
+                          "cache", disk->cache ? json_dup (disk->cache) : NULL, "bitmaps",
+                          disk->bitmaps ? json_dup (disk->bitmaps) : NULL, "details",
                           disk->details ? json_dup (disk->details) : NULL, NULL);
   put_strings (json, disk, disk_strings, G_N_ELEMENTS (disk_strings));
   json_set (json, "on_delete", json_str (merge_direction_name (disk->on_delete)));
@@ -217,6 +218,7 @@ disk_from_json (Op *op, Json *json, Json *facts)
   g_clear_pointer (&disk->regions, g_array_unref);
   disk->regions = regions_from_json (json_get (json, "regions"));
   disk->free = (guint64)json_get_int (json, "free");
+  disk->bitmaps = json_has (json, "bitmaps") ? json_dup (json_get (json, "bitmaps")) : NULL;
   disk->cache = json_has (json, "cache") ? json_dup (json_get (json, "cache")) : NULL;
   disk->details = json_has (json, "details") ? json_dup (json_get (json, "details")) : NULL;
   disk->found = json_has (facts, "found") ? json_dup (json_get (facts, "found")) : NULL;

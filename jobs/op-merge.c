@@ -6,6 +6,7 @@
  * layer that received the data is flushed. An active commit moves the guest to another layer: it is
  * held, and when the commit record is written both layers are the same (design, "The two-phase
  * pivot"). All disks change their chains behind one commit record. */
+#include "jobs/bitmaps.h"
 #include "jobs/blocks-hold.h"
 #include "jobs/blocks-job.h"
 
@@ -98,6 +99,7 @@ is_kept (Op *op, OpDisk *disk, World *world)
    .probe = is_copied,                                                                             \
    .undo = end_own_job,                                                                            \
    .undo_says = "cancel the job"},                                                                 \
+  BITMAPS_STEP,                                                                                    \
   {.name = "flush",                                                                                \
    .says = "make the copied data durable before any header names it",                              \
    .kind = STEP_UNDOABLE,                                                                          \

@@ -4,6 +4,7 @@
  * The stream is held in PENDING (harmless for streams: the guest runs on) while the new layer is
  * flushed: QEMU rewrites the image header before the tables of the copied data are on disk, and a
  * kill at that moment would destroy data that the guest flushed long ago (qemu-facts, hazard 0). */
+#include "jobs/bitmaps.h"
 #include "jobs/blocks-job.h"
 #include "jobs/freeze.h"
 
@@ -34,6 +35,7 @@ const Step move_steps[] = {
    .probe = is_copied,
    .undo = end_own_job,
    .undo_says = "cancel the job"},
+  BITMAPS_STEP,
   {.name = "flush",
    .says = "make the copied data durable before any header names it",
    .kind = STEP_UNDOABLE,

@@ -164,6 +164,7 @@ op_disk_free (OpDisk *disk)
   g_clear_pointer (&disk->depths, g_array_unref);
   g_clear_pointer (&disk->map, map_unref);
   json_object_put (disk->cache);
+  json_object_put (disk->bitmaps);
   json_object_put (disk->details);
   json_object_put (disk->found);
   g_free (disk);

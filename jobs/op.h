@@ -119,6 +119,7 @@ typedef struct {
   char *old_node;        /* for the old active layer, should QEMU have to open it again */
   char *job, *fold_job;  /* job ids */
   char *attach_to;       /* root node of the disk when it is a filter; else NULL */
+  Json *bitmaps;         /* dirty bitmaps that the node gets; see jobs/bitmaps.c */
   Json *cache;           /* cache and detect-zeroes options taken over from the old active layer */
   guint64 needed, free;  /* bytes at the target, measured */
   gboolean has_needed;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/plan.h"
 
+#include "jobs/bitmaps.h"
 #include "jobs/image.h"
 #include "jobs/records.h"
 #include "src/common/fs.h"
@@ -179,6 +180,7 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   if (!planned)
     return FALSE;
   op_name_disk (op, disk);
+  plan_bitmaps (op, disk, world);
   return (disk->to == NULL || plan_check_target (op, disk, world, error)) &&
          remember_dropped (disk, error) && plan_check_dropped (op, disk, world, error) &&
          file_free_space (disk->receiver, &disk->free, error);

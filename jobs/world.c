@@ -236,6 +236,13 @@ compare_names (gconstpointer a, gconstpointer b)
   return strcmp (*(const char *const *)a, *(const char *const *)b);
 }
 
+Json *
+world_node_bitmaps (World *world, const char *name)
+{
+  Node *node = world_find_node (world, name);
+  return node ? json_get (node->info, "dirty-bitmaps") : NULL;
+}
+
 GPtrArray *
 world_nodes_with_prefix (World *world, const char *prefix)
 {

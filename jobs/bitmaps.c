@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "jobs/bitmaps.h"
+
+/* ---- planning -------------------------------------------------------------------------------- */
+
+static ChainLayer *
+layer_at (OpDisk *disk, int i)
+{
+  return i >= 0 && (guint)i < disk->before->len ? disk->before->pdata[i] : NULL;
+}
+
+/* Borrowed, nullable. */
+static Json *
+find_bitmap (World *world, ChainLayer *layer, const char *name)
+{
+  Json *all = layer ? world_node_bitmaps (world, layer->node) : NULL;
+  for (gsize i = 0; i < json_length (all); i++)
+    if (g_strcmp0 (json_get_str (json_at (all, i), "name"), name) == 0)
+      return json_at (all, i);
+  return NULL;
+}
+
+static gboolean
+is_usable (Json *bitmap)
+{
+  return bitmap != NULL && json_get_str (bitmap, "name") != NULL &&
+         !json_get_bool (bitmap, "inconsistent");
+}
+
+/* The layers from which the bits come: from the first dropped one down, as far as each has the
+ * bitmap. Below a layer without it the bitmap says nothing about what was written above. */
+static Json *
+sources (OpDisk *disk, World *world, const char *name)
+{
+  Json *from = json_array ();
+  for (int i = disk->first; i < disk->base; i++) {
+    if (!is_usable (find_bitmap (world, layer_at (disk, i), name)))
+      break;
+    json_append (from, json_str (layer_at (disk, i)->node));
+  }
+  return from;
+}
+
+static void
+add_bitmap (OpDisk *disk, World *world, Json *bitmap, ChainLayer *receiver)
+{
+  const char *name = json_get_str (bitmap, "name");
+  Json *there = find_bitmap (world, receiver, name);
+  gboolean recording = json_get_bool (bitmap, "recording");
+  gboolean raw = g_strcmp0 (disk->to_format, "raw") == 0;
+  json_append (disk->bitmaps,
+               json_make ("name", json_str (name), "granularity",
+                          json_int (json_get_int (bitmap, "granularity")), "persistent",
+                          json_flag (json_get_bool (bitmap, "persistent") && !raw), "recording",
+                          json_flag (recording), "add", json_flag (there == NULL), "enable",
+                          json_flag (there && recording && !json_get_bool (there, "recording")),
+                          "from", sources (disk, world, name), NULL));
+}
+
+static void
+note_lost (Op *op, OpDisk *disk, ChainLayer *layer, const char *name, const char *why)
+{
+  g_ptr_array_add (op->notes, g_strdup_printf ("disk '%s': the dirty bitmap '%s' of '%s' %s",
+                                               disk->name, name, layer->file, why));
+}
+
+/* Of all layers that fall out, or are covered by an overlay. */
+static void
+tell_lost (Op *op, OpDisk *disk, World *world, ChainLayer *above)
+{
+  int last = MAX (disk->base, 1);
+  for (int i = disk->first; i < last; i++) {
+    Json *all = layer_at (disk, i) ? world_node_bitmaps (world, layer_at (disk, i)->node) : NULL;
+    for (gsize k = 0; k < json_length (all); k++) {
+      const char *name = json_get_str (json_at (all, k), "name");
+      if (name == NULL)
+        continue;
+      if (!is_usable (json_at (all, k)))
+        note_lost (op, disk, layer_at (disk, i), name,
+                   "is inconsistent (QEMU was not ended in order): it is not taken along, and a "
+                   "backup that relies on it must begin anew");
+      else if (!is_usable (find_bitmap (world, above, name)) && i > disk->first - 1 &&
+               above != layer_at (disk, i))
+        note_lost (op, disk, layer_at (disk, i), name,
+                   "is not in the layer above it, so it did not record what was written there: it "
+                   "is not taken along");
+      else if (g_strcmp0 (disk->to_format, "raw") == 0 &&
+               json_get_bool (json_at (all, k), "persistent"))
+        note_lost (op, disk, layer_at (disk, i), name,
+                   "cannot be stored in a raw image: it lives until QEMU ends");
+    }
+  }
+}
+
+void
+plan_bitmaps (Op *op, OpDisk *disk, World *world)
+{
+  gboolean up = disk->mode == MODE_STREAM && disk->to == NULL; /* into a layer that is there */
+  gboolean down = disk->mode == MODE_COMMIT || disk->mode == MODE_COMMIT_ACTIVE;
+  ChainLayer *named = layer_at (disk, up ? disk->first - 1 : disk->first);
+  ChainLayer *receiver = up ? named : down ? layer_at (disk, disk->base) : NULL;
+  Json *all = named && !disk->apart ? world_node_bitmaps (world, named->node) : NULL;
+  disk->bitmaps = json_array ();
+  for (gsize i = 0; i < json_length (all); i++)
+    if (is_usable (json_at (all, i)))
+      add_bitmap (disk, world, json_at (all, i), receiver);
+  if (!disk->apart)
+    tell_lost (op, disk, world, named);
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+static Json *
+new_bitmap (OpDisk *disk, Json *bitmap)
+{
+  return json_make ("node", json_str (disk->node), "name", json_str (json_get_str (bitmap, "name")),
+                    "granularity", json_int (json_get_int (bitmap, "granularity")), "persistent",
+                    json_flag (json_get_bool (bitmap, "persistent")), "disabled",
+                    json_flag (!json_get_bool (bitmap, "recording")), NULL);
+}
+
+static gboolean
+is_overlay (OpDisk *disk)
+{
+  return disk->to != NULL && disk->mode != MODE_MIRROR;
+}
+
+void
+add_overlay_bitmaps (OpDisk *disk, Json *actions)
+{
+  for (gsize i = 0; i < json_length (disk->bitmaps); i++)
+    json_append (actions, json_make ("type", json_str ("block-dirty-bitmap-add"), "data",
+                                     new_bitmap (disk, json_at (disk->bitmaps, i)), NULL));
+}
+
+gboolean
+op_merges_bitmaps (Op *op)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    for (gsize k = 0; k < json_length (op_disk (op, i)->bitmaps); k++)
+      if (json_length (json_get (json_at (op_disk (op, i)->bitmaps, k), "from")) > 0)
+        return TRUE;
+  return FALSE;
+}
+
+static Json *
+named_on (const char *node, const char *name)
+{
+  return json_make ("node", json_str (node), "name", json_str (name), NULL);
+}
+
+static gboolean
+is_there (OpDisk *disk, World *world, const char *name)
+{
+  Json *all = world ? world_node_bitmaps (world, disk->node) : NULL;
+  for (gsize i = 0; i < json_length (all); i++)
+    if (g_strcmp0 (json_get_str (json_at (all, i), "name"), name) == 0)
+      return TRUE;
+  return FALSE;
+}
+
+static void
+merge_bitmap (OpDisk *disk, Json *bitmap, World *world, GPtrArray *asks)
+{
+  const char *name = json_get_str (bitmap, "name");
+  Json *from = json_get (bitmap, "from"), *list = json_array ();
+  if (json_get_bool (bitmap, "add") && !is_overlay (disk) && !is_there (disk, world, name))
+    ask_qmp (asks, "block-dirty-bitmap-add", new_bitmap (disk, bitmap));
+  else if (json_get_bool (bitmap, "enable"))
+    ask_qmp (asks, "block-dirty-bitmap-enable", named_on (disk->node, name));
+  for (gsize i = 0; i < json_length (from); i++)
+    json_append (list, named_on (json_object_get_string (json_at (from, i)), name));
+  ask_qmp (
+      asks, "block-dirty-bitmap-merge",
+      json_make ("node", json_str (disk->node), "target", json_str (name), "bitmaps", list, NULL));
+}
+
+void
+merge_bitmaps (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  for (gsize i = 0; i < json_length (disk->bitmaps); i++)
+    if (json_length (json_get (json_at (disk->bitmaps, i), "from")) > 0)
+      merge_bitmap (disk, json_at (disk->bitmaps, i), world, asks);
+}
+
+/* Bits that were merged stay: more is marked than was written, which is harmless. Where the job is
+ * gone the receiver may be read-only again, and the bitmap stays too. */
+void
+unmerge_bitmaps (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  for (gsize i = 0; i < json_length (disk->bitmaps); i++) {
+    Json *bitmap = json_at (disk->bitmaps, i);
+    const char *name = json_get_str (bitmap, "name");
+    if (json_get_bool (bitmap, "add") && !is_overlay (disk) && is_there (disk, world, name))
+      ask_qmp (asks, "block-dirty-bitmap-remove", named_on (disk->node, name))->tolerant = TRUE;
+  }
+}
