@@ -75,6 +75,19 @@ end_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   record_and_dismiss (disk->job, asks);
 }
 
+/* The record is what this step is for: from here on the copy stays. */
+static gboolean
+note_whole (Op *op, OpDisk *disk, GError **error)
+{
+  return TRUE;
+}
+
+static void
+keep (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_local (asks, "note that the copy is whole", note_whole);
+}
+
 static Seen
 is_kept (Op *op, OpDisk *disk, World *world)
 {
@@ -195,6 +208,7 @@ const Step leave_steps[] = {
    .kind = STEP_PIVOT,
    .commits = TRUE,
    .decides = DECIDED_NEW,
+   .ask = keep,
    .probe = is_kept,
    .verify = chain_is_new},
   RELEASE_STEP,
