@@ -30,8 +30,10 @@ void heard_thaw (Op *op, Json *ret, gint64 sent_us);
    .probe = guest_is_frozen,                                                                       \
    .undo = thaw_guest,                                                                             \
    .undo_says = "thaw them"}
-/* Its kind differs: the row stands before the pivot of one table, and behind that of another. */
+/* Its kind differs: the row stands before the pivot of one table, and behind that of another, whose verify
+ * it then takes over. */
+/* clang-format off */
 #define THAW_STEP                                                                                  \
-  .name = "thaw", .says = "thaw the guest's filesystems", .once = TRUE, .aside = TRUE,           \
-  .applies = freezes_guest, \
-  .ask = thaw_guest
+  .name = "thaw", .says = "thaw the guest's filesystems", .once = TRUE, .foretold = TRUE,          \
+  .applies = freezes_guest, .ask = thaw_guest
+/* clang-format on */

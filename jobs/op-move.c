@@ -27,7 +27,7 @@ const Step move_steps[] = {
   ATTACH_STEP,
   QUIESCE_STEP,
   {SNAPSHOT_STEP, .kind = STEP_UNDOABLE},
-  {THAW_STEP, .kind = STEP_UNDOABLE},
+  {THAW_STEP, .kind = STEP_UNDOABLE, .aside = TRUE},
   {.name = "stream",
    .says = "copy everything above the kept base into the new layer",
    .kind = STEP_UNDOABLE,

@@ -19,7 +19,7 @@ const Step snapshot_steps[] = {
   ATTACH_STEP,
   QUIESCE_STEP,
   {SNAPSHOT_STEP, .kind = STEP_PIVOT, .verify = shows_planned_chain},
-  {THAW_STEP, .kind = STEP_FINISH},
+  {THAW_STEP, .kind = STEP_FINISH, .verify = shows_planned_chain},
   {.name = "record",
    .says = "put the snapshot on record",
    .kind = STEP_FINISH,

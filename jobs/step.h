@@ -71,6 +71,7 @@ struct Step {
   gboolean looks;   /* its asks are made from a fresh look at the world, also in the normal course */
   gboolean aside;   /* it asks nothing of QEMU or the files: what was seen before it stays true */
   gboolean patient; /* when it fails for want of time, it is taken back and done again later */
+  gboolean foretold; /* its intent is on record already, as a fact: it waits for no write */
   gboolean commits; /* the commit record is written with the intent of this step */
   OpDecision decides;
   /* Appends to @asks what is to be done. @world is fresh, or NULL when a plan is printed: then the

@@ -104,3 +104,55 @@ class FakeAgent:
 def refusal(words):
     """An error of the agent's, as an answer."""
     return json.dumps({"error": {"class": "GenericError", "desc": words}}).encode() + b"\n"
+
+
+class AgentProxy:
+    """Between rechain and a real agent: `took` has, per command, the seconds from question to answer."""
+
+    def __init__(self, upstream, path):
+        self.upstream, self.path, self.took = upstream, path, {}
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(path)
+        self._listener.listen(8)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        os.unlink(self.path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _serve(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+                agent.connect(self.upstream)
+                back = threading.Thread(target=self._pump, args=(agent, client, self._answered), daemon=True)
+                back.start()
+                self._pump(client, agent, self._asked)
+                agent.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+    def _pump(self, source, target, notice):
+        try:
+            while data := source.recv(1 << 16):
+                notice(data)
+                target.sendall(data)
+        except OSError:
+            pass
+
+    def _asked(self, data):
+        command = json.loads(data.splitlines()[-1].rsplit(b"\xff", 1)[-1])["execute"]
+        self._question = (command, time.monotonic())
+
+    def _answered(self, data):
+        command, when = self._question
+        self.took[command] = time.monotonic() - when
