@@ -27,3 +27,5 @@ Seen is_on_new_chain (Op *op, OpDisk *disk, World *world);
  * into the chain. Both hold the same data (a stream's receiver always, the others while the guest is
  * held). blocks-revert.c */
 void put_chain_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+/* FALSE: its pivot cannot be taken back while QEMU lives. */
+gboolean can_come_back (OpDisk *disk);

@@ -43,14 +43,15 @@ old_node (OpDisk *disk, World *world, GPtrArray *asks)
 
 /* As far as QEMU tells how a node of the guest's was opened. */
 static Json *
-reopen_options (OpDisk *disk, ChainLayer *layer, const char *node, const char *backing)
+reopen_options (OpDisk *disk, ChainLayer *layer, const char *node, const char *file,
+                const char *backing)
 {
   Json *cache = json_get (disk->cache, "cache");
   return json_make ("driver", json_str (layer->format), "node-name", json_str (node), "file",
-                    json_str (layer->protocol_node), "backing",
-                    backing ? json_str (backing) : json_null (), "discard", json_str ("unmap"),
-                    "detect-zeroes", json_str (json_get_str (disk->cache, "detect-zeroes")),
-                    "cache", cache ? json_dup (cache) : NULL, "read-only",
+                    json_str (file), "backing", backing ? json_str (backing) : json_null (),
+                    "discard", json_str ("unmap"), "detect-zeroes",
+                    json_str (json_get_str (disk->cache, "detect-zeroes")), "cache",
+                    cache ? json_dup (cache) : NULL, "read-only",
                     layer->read_only ? json_flag (TRUE) : NULL, NULL);
 }
 
@@ -87,32 +88,56 @@ put_under_old (OpDisk *disk, World *world, GPtrArray *asks)
 {
   ChainLayer *overlay = layer_at (disk, disk->first - 1);
   const char *node = old_node (disk, world, asks);
-  reopen (reopen_options (disk, overlay, overlay->node, node), asks);
+  reopen (reopen_options (disk, overlay, overlay->node, overlay->protocol_node, node), asks);
   rewrite_header (disk, overlay->node, node, asks);
 }
 
-/* Active commit: the old active layer becomes an overlay of the one that received its data, which
- * has the same contents as long as the guest is held. */
+/* The old active layer, opened again without its backing layers. Its file has a name too, since the
+ * node is reopened. */
 static void
-put_on_top (OpDisk *disk, World *world, GPtrArray *asks)
+open_active (OpDisk *disk, const char *file_node, GPtrArray *asks)
+{
+  ChainLayer *active = layer_at (disk, 0);
+  Json *file =
+      json_make ("driver", json_str ("file"), "node-name", json_str (file_node), "filename",
+                 json_str (active->file), "auto-read-only", json_flag (TRUE), NULL);
+  ask_qmp (asks, "blockdev-add",
+           json_make ("driver", json_str (active->format), "node-name", json_str (disk->old_node),
+                      "file", file, "backing", json_null (), "discard", json_str ("unmap"), NULL));
+}
+
+/* Active commit: the old active layer becomes an overlay of the one that received its data, which
+ * has the same contents as long as the guest is held. No layer may be backed by the receiver at
+ * that moment: the inner ones are put between the two afterwards. */
+static void
+put_on_top (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ChainLayer *active = layer_at (disk, 0), *base = kept_base (disk);
-  const char *node = active->node;
-  if (world_has_node (world, node))
-    reopen (reopen_options (disk, active, node, NULL), asks);
-  else {
-    node = disk->old_node;
-    Json *file = json_make ("driver", json_str ("file"), "filename", json_str (active->file),
-                            "auto-read-only", json_flag (TRUE), NULL);
-    ask_qmp (asks, "blockdev-add",
-             json_make ("driver", json_str (active->format), "node-name", json_str (node), "file",
-                        file, "backing", json_null (), "discard", json_str ("unmap"), NULL));
-  }
-  ask_qmp (asks, "blockdev-snapshot",
-           json_make ("node", json_str (base->node), "overlay", json_str (node), NULL));
-  if (disk->base > 1 && world_has_node (world, active->node) &&
-      world_has_node (world, layer_at (disk, 1)->node))
-    reopen (reopen_options (disk, active, node, layer_at (disk, 1)->node), asks);
+  ChainLayer *lowest = layer_at (disk, disk->base - 1);
+  gboolean inner = disk->base > 1, kept = world_has_node (world, active->node);
+  gboolean lowest_kept = inner && world_has_node (world, lowest->node);
+  const char *node = kept ? active->node : disk->old_node;
+  gboolean is_top = disk_is_on (op, disk, world, node); /* an earlier try got as far as that */
+  g_autofree char *own_file = g_strconcat (disk->old_node, "f", NULL);
+  g_autofree char *tree = g_strconcat (disk->old_node, "i", NULL);
+  const char *file = kept ? active->protocol_node : own_file;
+  if (lowest_kept && !is_top)
+    reopen (reopen_options (disk, lowest, lowest->node, lowest->protocol_node, NULL), asks);
+  if (kept && !is_top)
+    reopen (reopen_options (disk, active, node, file, NULL), asks);
+  else if (!world_has_node (world, node))
+    open_active (disk, file, asks);
+  if (!is_top)
+    ask_qmp (asks, "blockdev-snapshot",
+             json_make ("node", json_str (base->node), "overlay", json_str (node), NULL));
+  if (!inner)
+    return;
+  if (lowest_kept)
+    reopen (reopen_options (disk, lowest, lowest->node, lowest->protocol_node, base->node), asks);
+  else if (!world_has_node (world, tree))
+    ask_qmp (asks, "blockdev-add", dropped_tree (disk, 1, tree));
+  const char *below = lowest_kept ? layer_at (disk, 1)->node : tree;
+  reopen (reopen_options (disk, active, node, file, below), asks);
 }
 
 /* Mirror: the same the other way round, of nothing, since both have the same contents while the
@@ -136,15 +161,27 @@ mirror_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 void
 put_chain_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
+  g_auto (GStrv) before = chain_files (disk->before);
+  gboolean on_top = disk->mode == MODE_COMMIT_ACTIVE;
   end_job (world, disk->fold_job, asks); /* of an earlier try */
-  if (disk->apart || !shows_planned_chain (op, disk, world, NULL))
+  if (disk->apart || disk_shows (op, disk, world, before, NULL) ||
+      (!on_top && !shows_planned_chain (op, disk, world, NULL)))
     return;
-  if (disk->mode == MODE_MIRROR)
+  if (on_top)
+    put_on_top (op, disk, world, asks);
+  else if (disk->mode == MODE_MIRROR)
     mirror_back (op, disk, world, asks);
-  else if (disk->mode == MODE_COMMIT_ACTIVE)
-    put_on_top (disk, world, asks);
   else if (disk->to != NULL)
     put_under_new (disk, world, asks);
   else
     put_under_old (disk, world, asks);
+}
+
+/* A node that QEMU named itself cannot be reopened, so nothing can be put back under it. */
+gboolean
+can_come_back (OpDisk *disk)
+{
+  gboolean inner = disk->to == NULL && disk->first > 0 &&
+                   (disk->mode == MODE_STREAM || disk->mode == MODE_COMMIT);
+  return !inner || layer_at (disk, disk->first - 1)->node[0] != '#';
 }

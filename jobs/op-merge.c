@@ -94,6 +94,60 @@ is_kept (Op *op, OpDisk *disk, World *world)
   return op->decided == DECIDED_NEW ? SEEN_YES : SEEN_NO;
 }
 
+/* ---- disks that cannot come back ------------------------------------------------------------- */
+
+/* Of several disks they change their chains last, when no other disk can fail any more, and then
+ * there is only forward. Their guest sees the same data in either chain. */
+static gboolean
+is_late (Op *op, OpDisk *disk)
+{
+  return op->disks->len > 1 && !can_come_back (disk);
+}
+
+static gboolean
+has_late (Op *op)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    if (is_late (op, op_disk (op, i)))
+      return TRUE;
+  return FALSE;
+}
+
+static void
+finalize_early (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (!is_late (op, disk))
+    finalize_job (op, disk, world, asks);
+}
+
+static Seen
+is_new_early (Op *op, OpDisk *disk, World *world)
+{
+  if (!is_late (op, disk))
+    return is_on_new_chain (op, disk, world);
+  return op->decided == DECIDED_NEW ? SEEN_YES : SEEN_NO;
+}
+
+static gboolean
+chain_is_new_early (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  return is_late (op, disk) || chain_is_new (op, disk, world, error);
+}
+
+/* A job that QEMU would not finalize is gone: what it did is done once more. */
+static void
+finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (!is_late (op, disk) || (world != NULL && chain_is_new (op, disk, world, NULL)))
+    return;
+  if (world != NULL && world_job (world, disk->job) == NULL) {
+    start_job (op, disk, world, asks);
+    ask_wait (asks, disk->job, JOB_PENDING);
+    flush_receiver (op, disk, world, asks);
+  }
+  finalize_job (op, disk, NULL, asks);
+}
+
 /* clang-format off */
 #define JOB_STEPS                                                                                  \
   {.name = "start",                                                                                \
@@ -142,11 +196,11 @@ is_kept (Op *op, OpDisk *disk, World *world)
    .kind = STEP_PIVOT,                                                                             \
    .commits = TRUE,                                                                                \
    .decides = DECIDED_NEW,                                                                         \
-   .ask = finalize_job,                                                                            \
-   .probe = is_on_new_chain,                                                                       \
+   .ask = finalize_early,                                                                          \
+   .probe = is_new_early,                                                                          \
    .undo = put_chain_back,                                                                         \
    .undo_says = "put the old layers back",                                                         \
-   .verify = chain_is_new}
+   .verify = chain_is_new_early}
 
 #define RELEASE_STEP                                                                               \
   {.name = "release",                                                                              \
@@ -159,6 +213,13 @@ is_kept (Op *op, OpDisk *disk, World *world)
 
 #define END_STEPS                                                                                  \
   RELEASE_STEP,                                                                                    \
+  {.name = "rest",                                                                                 \
+   .says = "change the chains that could not be changed back",                                     \
+   .kind = STEP_FINISH,                                                                            \
+   .looks = TRUE,                                                                                  \
+   .applies = has_late,                                                                            \
+   .ask = finalize_late,                                                                           \
+   .verify = chain_is_new},                                                                        \
   {.name = "settle",                                                                               \
    .says = "flush again and read the headers back",                                                \
    .kind = STEP_FINISH,                                                                            \

@@ -206,7 +206,7 @@ static gboolean
 node_is_in_old_chain (Op *op, const char *node)
 {
   for (guint i = 0; i < op->disks->len; i++)
-    if (g_strcmp0 (node, op_disk (op, i)->old_node) == 0)
+    if (g_str_has_prefix (node, op_disk (op, i)->old_node))
       return TRUE;
   return FALSE;
 }
