@@ -181,6 +181,46 @@ const Step volume_resize_steps[] = {
     {0},
 };
 
+/* ---- resize, through QEMU -------------------------------------------------------------------- */
+
+static void
+resize_node (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_qmp (asks, "block_resize",
+           json_make ("node-name", json_str (json_get_str (disk->details, "node")), "size",
+                      json_dup (json_get (disk->details, "new-size")), NULL));
+}
+
+static Seen
+seen_node_resized (Op *op, OpDisk *disk, World *world)
+{
+  GPtrArray *disks = world_disks (world);
+  for (guint i = 0; i < disks->len; i++) {
+    ChainDisk *one = disks->pdata[i];
+    ChainLayer *active = one->layers->len ? one->layers->pdata[0] : NULL;
+    if (active != NULL && g_strcmp0 (active->node, json_get_str (disk->details, "node")) == 0)
+      return active->virtual_size == size_of (disk, "new-size") ? SEEN_YES : SEEN_NO;
+  }
+  return SEEN_NO;
+}
+
+static gboolean
+node_has_new_size (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  return seen_node_resized (op, disk, world) == SEEN_YES ||
+         fail (error, FAILED, "QEMU does not show the new size of '%s'", disk->to);
+}
+
+const Step volume_resize_live_steps[] = {
+    {.name = "resize",
+     .says = "let QEMU make it larger; the guest sees it at once",
+     .kind = STEP_PIVOT,
+     .ask = resize_node,
+     .probe = seen_node_resized,
+     .verify = node_has_new_size},
+    {0},
+};
+
 /* ---- delete ---------------------------------------------------------------------------------- */
 
 static gboolean

@@ -13,13 +13,16 @@
  *   removes   {"path","dev","ino"}: the source, which goes in the end
  *   is        {"dev","ino"}: the volume that is changed
  *   format    of the volume that is changed
- *   size, new-size   of it, as a guest sees it */
+ *   size, new-size   of it, as a guest sees it
+ *   vm, node  the VM (as it is called here) and QEMU's node that has it open */
 #pragma once
 
 #include "jobs/step.h"
 
 extern const Step volume_make_steps[];
 extern const Step volume_resize_steps[];
+/* Through the QEMU that has it open. */
+extern const Step volume_resize_live_steps[];
 extern const Step volume_delete_steps[];
 
 Json *file_id_to_json (FileId id);

@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/op.h"
 
+#include "jobs/journal.h"
+
 #include <string.h>
 
 #define MAX_ID 31 /* QEMU's limit for node names and job ids */
 
 static const char *const kind_names[] = {
-    [OP_SNAPSHOT] = "snapshot", [OP_MOVE] = "move",       [OP_PULL] = "pull",
-    [OP_COMMIT] = "commit",     [OP_MERGE] = "merge",     [OP_COPY] = "copy",
-    [OP_MAP] = "map",           [OP_QUIESCE] = "quiesce", [OP_SNAPSHOT_DELETE] = "snapshot-delete",
+    [OP_SNAPSHOT] = "snapshot",
+    [OP_MOVE] = "move",
+    [OP_PULL] = "pull",
+    [OP_COMMIT] = "commit",
+    [OP_MERGE] = "merge",
+    [OP_COPY] = "copy",
+    [OP_MAP] = "map",
+    [OP_QUIESCE] = "quiesce",
+    [OP_SNAPSHOT_DELETE] = "snapshot-delete",
     [OP_ALLOCATE] = "allocate",
     [OP_VOL_CREATE] = "vol-create",
     [OP_VOL_CLONE] = "vol-clone",
@@ -260,9 +268,15 @@ gboolean
 op_disk_is_whole (Op *op, OpDisk *disk)
 {
   static gboolean (*const checks[]) (OpDisk *) = {
-      [OP_SNAPSHOT] = has_new_layer, [OP_MOVE] = has_new_layer,        [OP_PULL] = has_chain,
-      [OP_COMMIT] = has_chain,       [OP_MERGE] = has_chain,           [OP_COPY] = has_new_layer,
-      [OP_ALLOCATE] = has_filter,    [OP_MAP] = has_export,         [OP_SNAPSHOT_DELETE] = has_chain,
+      [OP_SNAPSHOT] = has_new_layer,
+      [OP_MOVE] = has_new_layer,
+      [OP_PULL] = has_chain,
+      [OP_COMMIT] = has_chain,
+      [OP_MERGE] = has_chain,
+      [OP_COPY] = has_new_layer,
+      [OP_ALLOCATE] = has_filter,
+      [OP_MAP] = has_export,
+      [OP_SNAPSHOT_DELETE] = has_chain,
       [OP_VOL_CREATE] = is_volume,
       [OP_VOL_CLONE] = is_volume,
       [OP_VOL_COPY] = is_volume,
@@ -379,4 +393,13 @@ op_disk_absorbed (Op *op, OpDisk *disk)
                       .count = (guint)(disk->base - disk->first),
                       .file = disk->receiver,
                       .format = receiver_format (disk)};
+}
+
+void
+op_set_vm (Op *op, QmpClient *client)
+{
+  op->vm = g_strdup (qmp_client_get_name (client));
+  op->qemu = g_strdup (qmp_client_get_version_string (client));
+  op->qemu_pid = qmp_client_get_peer_pid (client);
+  op->qemu_start = process_start_time (op->qemu_pid);
 }

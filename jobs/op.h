@@ -186,6 +186,8 @@ void op_free (Op *op);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Op, op_free)
 void op_disk_free (OpDisk *disk);
 
+/* It is done on the VM behind @client. */
+void op_set_vm (Op *op, QmpClient *client);
 OpDisk *op_disk (Op *op, guint i);
 /* A new one at the end, with its name and nothing else. Borrowed. */
 OpDisk *op_add_disk (Op *op, const char *name);

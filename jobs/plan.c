@@ -228,10 +228,7 @@ fill (Plan *plan, const Request *request, GError **error)
 {
   Op *op = plan->op;
   QmpClient *client = plan->context.client;
-  op->vm = g_strdup (qmp_client_get_name (client));
-  op->qemu = g_strdup (qmp_client_get_version_string (client));
-  op->qemu_pid = qmp_client_get_peer_pid (client);
-  op->qemu_start = process_start_time (op->qemu_pid);
+  op_set_vm (op, client);
   op->mask_protocol = qmp_features_has (plan->context.features, FEATURE_STREAM_MASK_PROTOCOL);
   op->start_held = qmp_client_get_version (client) < FIRST_SAFE_START;
   op->flags = request->flags;

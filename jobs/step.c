@@ -25,6 +25,8 @@ steps_of (Op *op)
       [OP_QUIESCE] = quiesce_steps,
       [OP_SNAPSHOT_DELETE] = merge_steps,
   };
+  if (!op_is_offline (op) && op->kind == OP_VOL_RESIZE)
+    return volume_resize_live_steps;
   static const Step *const offline[N_OP_KINDS] = {
       [OP_VOL_CREATE] = volume_make_steps,
       [OP_VOL_CLONE] = volume_make_steps,

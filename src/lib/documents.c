@@ -284,8 +284,9 @@ document_plan (Op *op)
                  json_make ("disk", json_str (disk->name), "chain-before", strings (before),
                             "chain-after", strings (after), "backing", json_str (disk->backing),
                             "backing-format", json_str (disk->backing_format), NULL));
-    json_append (space, json_make ("path", json_str (disk->receiver), "needed",
-                                   number (disk->needed), "free", number (disk->free), NULL));
+    if (disk->receiver != NULL && disk->has_needed)
+      json_append (space, json_make ("path", json_str (disk->receiver), "needed",
+                                     number (disk->needed), "free", number (disk->free), NULL));
   }
   return json_make ("schema", json_str ("rechain.plan/1"), "kind",
                     json_str (op_kind_name (op->kind)), "operation", json_str (op->id), "vm",

@@ -118,11 +118,14 @@ add_layers (Look *look, const char *vm, World *world)
   GPtrArray *disks = world_disks (world);
   for (guint i = 0; i < disks->len; i++) {
     ChainDisk *disk = disks->pdata[i];
-    for (guint k = 0; k < disk->layers->len; k++)
+    for (guint k = 0; k < disk->layers->len; k++) {
+      ChainLayer *layer = disk->layers->pdata[k];
       json_append (look->layers,
                    json_make ("vm", json_str (vm), "disk", json_str (disk->name), "depth",
-                              json_int (k), "file",
-                              json_str (((ChainLayer *)disk->layers->pdata[k])->file), NULL));
+                              json_int (k), "file", json_str (layer->file), "node",
+                              json_str (layer->node), "size",
+                              json_int ((gint64)MIN (layer->virtual_size, G_MAXINT64)), NULL));
+    }
   }
 }
 
@@ -135,6 +138,18 @@ name_of_vm (RechainStorage *storage, RechainVm *vm)
   return NULL;
 }
 
+/* Borrowed; NULL where @name is. */
+static RechainVm *
+vm_of (RechainStorage *storage, const char *name)
+{
+  for (guint i = 0; i < storage->vms->len; i++) {
+    KnownVm *known = storage->vms->pdata[i];
+    if (g_strcmp0 (known->name, name) == 0)
+      return known->vm;
+  }
+  return NULL;
+}
+
 static void
 on_planned (Op *op, const GError *error, gpointer data)
 {
@@ -142,9 +157,20 @@ on_planned (Op *op, const GError *error, gpointer data)
   RechainStorage *storage = g_task_get_source_object (task);
   if (error != NULL)
     g_task_return_error (task, g_error_copy (error));
-  else
-    g_task_return_pointer (task, rechain_operation_wrap (storage->controller, NULL, op),
+  else {
+    RechainVm *vm = vm_of (storage, json_get_str (op_disk (op, 0)->details, "vm"));
+    VmLink *link = vm ? rechain_vm_get_link (vm) : NULL;
+    if (link != NULL && link->borrowed_from != NULL) {
+      g_task_return_new_error (task, RECHAIN_ERROR, RECHAIN_ERROR_REFUSED,
+                               "operation %s is changing that VM", link->borrowed_from);
+      op_free (op);
+      return;
+    }
+    if (link != NULL)
+      op_set_vm (op, link->client);
+    g_task_return_pointer (task, rechain_operation_wrap (storage->controller, vm, op),
                            g_object_unref);
+  }
 }
 
 static void

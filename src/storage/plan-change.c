@@ -141,12 +141,55 @@ check_new_size (VolumePlan *plan, guint64 size, GError **error)
   return plan_check_end (plan, NULL, error);
 }
 
+/* The layer of a VM that runs, where @volume is the active one of a disk. */
+static Json *
+active_layer (VolumePlan *plan, Volume *volume)
+{
+  for (gsize i = 0; i < json_length (plan->layers); i++) {
+    Json *layer = json_at (plan->layers, i);
+    const char *file = json_get_str (layer, "file");
+    if (json_get_int (layer, "depth") == 0 && file != NULL &&
+        path_same_file (file, volume->place.path))
+      return layer;
+  }
+  return NULL;
+}
+
+/* The node must be QEMU's word for the very volume that was named. */
+static gboolean
+plan_live_resize (VolumePlan *plan, Json *layer, GError **error)
+{
+  const VolumeRequest *request = plan->request;
+  const char *vm = json_get_str (layer, "vm"), *path = plan->volume->place.path;
+  guint64 now = (guint64)json_get_int (layer, "size");
+  guint64 size = request->capacity + (request->relative_capacity ? now : 0);
+  if (size % 512 != 0)
+    return fail (error, USAGE, "the size of a disk is a multiple of 512");
+  if (size < now)
+    return fail (error, REFUSED, "'%s' cannot be made smaller while VM '%s' uses it", path, vm);
+  if (size == now)
+    return fail (error, REFUSED, "'%s' has this size already", path);
+  plan_begin (plan, path);
+  json_set (plan->disk->details, "vm", json_str (vm));
+  json_set (plan->disk->details, "node", json_dup (json_get (layer, "node")));
+  json_set (plan->disk->details, "size", json_int ((gint64)now));
+  json_set (plan->disk->details, "new-size", json_int ((gint64)size));
+  return TRUE;
+}
+
 gboolean
 plan_resize (VolumePlan *plan, GError **error)
 {
   const VolumeRequest *request = plan->request;
   if (request->volume == NULL || !request->has_capacity)
     return fail (error, USAGE, "resize needs a volume and a size");
+  plan->volume = volume_look (plan->allow, request->volume, request->source_format, FALSE, error);
+  if (plan->volume == NULL)
+    return FALSE;
+  Json *layer = active_layer (plan, plan->volume);
+  if (layer != NULL)
+    return plan_live_resize (plan, layer, error);
+  g_clear_pointer (&plan->volume, volume_free);
   plan->volume = plan_find (plan, request->volume, request->source_format, FALSE, error);
   if (plan->volume == NULL || !check_is_file (plan, error))
     return FALSE;

@@ -88,6 +88,7 @@ plan_begin (VolumePlan *plan, const char *path)
 {
   plan->disk = op_add_disk (plan->op, path);
   plan->disk->to = g_strdup (path);
+  plan->disk->receiver = g_strdup (path);
   plan->disk->details = json_make ("uses", json_array (), "fill", json_array (), NULL);
   op_name_disk (plan->op, plan->disk);
 }

@@ -9,6 +9,7 @@
 /* Exactly one of @op (full) and @error (borrowed) is set; never from inside the call. */
 typedef void (*VolumePlanReady) (Op *op, const GError *error, gpointer data);
 
-/* @layers: [{"vm","disk","depth","file"}] of the VMs that run. All arguments are borrowed until the callback. */
+/* @layers: [{"vm","disk","depth","file","node","size"}] of the VMs that run. An operation whose details name a
+ * "vm" is to be done on that one: the caller calls op_set_vm(). All arguments are borrowed until the callback. */
 void volume_plan_make (const Allow *allow, const VolumeRequest *request, Json *layers,
                        VolumePlanReady callback, gpointer data);
