@@ -50,7 +50,7 @@ open_file (FillFile *fill, GError **error)
 {
   FileId id = {0};
   struct stat st;
-  FileId planned = *(FileId *)fill->disk->old_ids->pdata[0];
+  FileId planned = fill->disk->old_ids->len > 0 ? *(FileId *)fill->disk->old_ids->pdata[0] : id;
   fill->fd = open (file_of (fill), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (fill->fd < 0 || fstat (fill->fd, &st) != 0)
     return fail_errno (error, errno, "open '%s'", file_of (fill));

@@ -8,7 +8,7 @@
  *
  * There is nothing to take back of what was allocated: the guest reads the same. Undo only takes out of
  * QEMU what was put there, and continues a guest that is held. */
-#include "jobs/blocks.h"
+#include "jobs/blocks-job.h"
 #include "jobs/export.h"
 #include "jobs/fill.h"
 
@@ -43,34 +43,34 @@ static void
 add_filter (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ask_qmp (asks, "blockdev-add",
-           json_make ("driver", json_str ("copy-on-read"), "node-name", json_str (disk->node), "file",
+           json_make ("driver", json_str ("copy-on-read"), "node-name", json_str (disk->file_node), "file",
                       json_str (active (disk)->node), NULL));
 }
 
 static Seen
 filter_is_there (Op *op, OpDisk *disk, World *world)
 {
-  return world_has_node (world, disk->node) ? SEEN_YES : SEEN_NO;
+  return world_has_node (world, disk->file_node) ? SEEN_YES : SEEN_NO;
 }
 
 static void
 remove_filter (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  if (world == NULL || world_has_node (world, disk->node))
-    ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (disk->node), NULL));
+  if (world == NULL || world_has_node (world, disk->file_node))
+    ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (disk->file_node), NULL));
 }
 
 static gboolean
 filter_is_gone (Op *op, OpDisk *disk, World *world, GError **error)
 {
-  return !world_has_node (world, disk->node) ||
-         fail (error, FAILED, "node '%s' is still in QEMU", disk->node);
+  return !world_has_node (world, disk->file_node) ||
+         fail (error, FAILED, "node '%s' is still in QEMU", disk->file_node);
 }
 
 static void
 add_export (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  export_add (op, disk, has_backing (op) ? disk->node : active (disk)->node, asks);
+  export_add (op, disk, has_backing (op) ? disk->file_node : active (disk)->node, asks);
 }
 
 /* ---- the work -------------------------------------------------------------------------------- */
@@ -129,49 +129,111 @@ flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   flush_node (active (disk)->node, asks);
 }
 
+static Seen
+job_of_ours (Op *op, OpDisk *disk, World *world)
+{
+  return world_job (world, disk->job) ? SEEN_YES : SEEN_NO;
+}
+
 /* clang-format off */
+#define UNEXPORT_STEP(step_kind)                                                                   \
+  {.name = "unexport",                                                                             \
+   .says = "remove the export, the NBD server and the socket",                                     \
+   .kind = step_kind,                                                                              \
+   .looks = TRUE,                                                                                  \
+   .applies = is_not_raw,                                                                          \
+   .ask = export_remove,                                                                           \
+   .verify = export_is_gone}
+#define UNFILTER_STEP(step_kind)                                                                   \
+  {.name = "unfilter",                                                                             \
+   .says = "remove the filter",                                                                    \
+   .kind = step_kind,                                                                              \
+   .looks = TRUE,                                                                                  \
+   .applies = has_backing,                                                                         \
+   .ask = remove_filter,                                                                           \
+   .verify = filter_is_gone}
+#define FILL_STEPS                                                                                 \
+  {.name = "filter",                                                                               \
+   .says = "put a copy-on-read filter over the active layer",                                      \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .applies = has_backing,                                                                         \
+   .ask = add_filter,                                                                              \
+   .probe = filter_is_there,                                                                       \
+   .undo = remove_filter,                                                                          \
+   .undo_says = "remove the filter"},                                                              \
+  {.name = "export",                                                                               \
+   .says = "export it, read-only, on a private socket",                                            \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .applies = is_not_raw,                                                                          \
+   .ask = add_export,                                                                              \
+   .probe = export_is_there,                                                                       \
+   .undo = export_remove,                                                                          \
+   .undo_says = "remove the export, the NBD server and the socket"},                               \
+  {.name = "fill",                                                                                 \
+   .says = "allocate the regions",                                                                 \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .ask = fill,                                                                                    \
+   .undo = let_go,                                                                                 \
+   .undo_says = "nothing: what is allocated reads the same; a held guest is continued"},           \
+  {.name = "flush",                                                                                \
+   .says = "make it durable",                                                                      \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .applies = is_not_raw,                                                                          \
+   .ask = flush}
+
 const Step allocate_steps[] = {
-  {.name = "filter",
-   .says = "put a copy-on-read filter over the active layer",
+  FILL_STEPS,
+  UNEXPORT_STEP (STEP_FINISH),
+  UNFILTER_STEP (STEP_FINISH),
+  {0},
+};
+
+/* Nothing is left to copy, so the stream only looks through the disk; that it does so, and not we, makes
+ * sure that the link goes only when nothing is needed from behind it. */
+const Step allocate_detach_steps[] = {
+  FILL_STEPS,
+  UNEXPORT_STEP (STEP_UNDOABLE),
+  UNFILTER_STEP (STEP_UNDOABLE),
+  {.name = "start",
+   .says = "pull what is left, which is nothing",
    .kind = STEP_UNDOABLE,
-   .applies = has_backing,
-   .ask = add_filter,
-   .probe = filter_is_there,
-   .undo = remove_filter,
-   .undo_says = "remove the filter"},
-  {.name = "export",
-   .says = "export it, read-only, on a private socket",
+   .ask = start_job,
+   .probe = job_of_ours,
+   .undo = end_own_job,
+   .undo_says = "cancel the job"},
+  {.name = "copy",
+   .says = "wait until QEMU has looked through the disk",
    .kind = STEP_UNDOABLE,
-   .applies = is_not_raw,
-   .ask = add_export,
-   .probe = export_is_there,
-   .undo = export_remove,
-   .undo_says = "remove the export, the NBD server and the socket"},
-  {.name = "fill",
-   .says = "allocate the regions",
+   .ask = wait_for_copy,
+   .probe = is_copied,
+   .undo = end_own_job,
+   .undo_says = "cancel the job"},
+  {.name = "sync",
+   .says = "make it durable before any header names it",
    .kind = STEP_UNDOABLE,
-   .ask = fill,
-   .undo = let_go,
-   .undo_says = "nothing: what is allocated reads the same; a held guest is continued"},
-  {.name = "flush",
-   .says = "make it durable",
-   .kind = STEP_UNDOABLE,
-   .applies = is_not_raw,
-   .ask = flush},
-  {.name = "unexport",
-   .says = "remove the export, the NBD server and the socket",
+   .ask = flush_receiver},
+  {.name = "pivot",
+   .says = "drop the backing layers from the chain",
+   .kind = STEP_PIVOT,
+   .commits = TRUE,
+   .decides = DECIDED_NEW,
+   .ask = finalize_job,
+   .probe = is_on_new_chain,
+   .undo = put_chain_back,
+   .undo_says = "put the old layers back",
+   .verify = chain_is_new},
+  {.name = "settle",
+   .says = "flush again and read the header back",
+   .kind = STEP_FINISH,
+   .ask = flush_receiver,
+   .verify = chain_is_new},
+  FOLLOW_STEP,
+  {.name = "detach",
+   .says = "close the nodes of the dropped layers",
    .kind = STEP_FINISH,
    .looks = TRUE,
-   .applies = is_not_raw,
-   .ask = export_remove,
-   .verify = export_is_gone},
-  {.name = "unfilter",
-   .says = "remove the filter",
-   .kind = STEP_FINISH,
-   .looks = TRUE,
-   .applies = has_backing,
-   .ask = remove_filter,
-   .verify = filter_is_gone},
+   .ask = drop_nodes,
+   .verify = nodes_are_dropped},
   {0},
 };
 /* clang-format on */

@@ -255,7 +255,7 @@ has_export (OpDisk *disk)
 static gboolean
 has_filter (OpDisk *disk)
 {
-  return has_export (disk) && disk->node && disk->regions->len > 0 && disk->old_ids->len > 0;
+  return has_export (disk) && disk->file_node && disk->regions->len > 0;
 }
 
 static gboolean
@@ -315,7 +315,7 @@ op_name_disk (Op *op, OpDisk *disk)
   disk->fold_job = our_name (op, safe->str, "fold");
   disk->export = our_name (op, safe->str, "nbd");
   if (op->kind == OP_ALLOCATE)
-    disk->node = our_name (op, safe->str, "cor");
+    disk->file_node = our_name (op, safe->str, "cor");
   if (disk->to == NULL)
     return;
   g_autofree char *dir = g_path_get_dirname (disk->to);
@@ -328,7 +328,13 @@ op_name_disk (Op *op, OpDisk *disk)
 gboolean
 op_changes_chain (const Op *op)
 {
-  return op->kind != OP_MAP && op->kind != OP_ALLOCATE;
+  return op->kind != OP_MAP && (op->kind != OP_ALLOCATE || (op->flags & OP_DETACH_BACKING));
+}
+
+gboolean
+op_has_regions (const Op *op)
+{
+  return op->kind == OP_MAP || op->kind == OP_ALLOCATE;
 }
 
 ChainDisk *

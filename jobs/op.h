@@ -77,6 +77,7 @@ typedef enum {
   OP_PIVOT_LIVE = 1 << 4, /* no hold around a pivot */
   OP_SHALLOW = 1 << 5,    /* copy: only the active layer */
   OP_NO_PIVOT = 1 << 6,   /* copy: leave a point-in-time copy, the guest stays where it is */
+  OP_DETACH_BACKING = 1 << 7, /* allocate: then drop the link to what lies below */
   OP_QUIESCED = 1 << 8,   /* the snapshot is taken of frozen filesystems */
   OP_BEST_EFFORT = 1 << 9, /* ... and where the agent cannot freeze them, of others */
 } OpFlags;
@@ -200,6 +201,8 @@ gboolean op_disk_is_whole (Op *op, OpDisk *disk);
 void op_name_disk (Op *op, OpDisk *disk);
 /* Does it end with another chain than it began with? */
 gboolean op_changes_chain (const Op *op);
+/* Is it about regions of a disk? */
+gboolean op_has_regions (const Op *op);
 /* The one setter: checks the table, logs "old -> new"; returns FALSE and changes nothing where the
  * table forbids it. */
 gboolean op_set_state (Op *op, OpState state);

@@ -228,7 +228,8 @@ tell_changes (Op *op, OpDisk *disk)
 gboolean
 plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, GError **error)
 {
-  gboolean chosen = op->kind == OP_PULL     ? choose_pull (op, disk, wanted, error)
+  gboolean pulls = op->kind == OP_PULL || op->kind == OP_ALLOCATE;
+  gboolean chosen = pulls                   ? choose_pull (op, disk, wanted, error)
                     : op->kind == OP_COMMIT ? choose_commit (op, disk, wanted, error)
                                             : choose_merge (op, disk, wanted, error);
   if (!chosen || !name_backing (op, disk, error))

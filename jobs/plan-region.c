@@ -112,7 +112,7 @@ check_allocation (OpDisk *disk, gboolean full, GError **error)
   }
   if (!full || raw)
     return TRUE;
-  if (g_strcmp0 (json_get_str (disk->cache, "detect-zeroes"), "off") != 0)
+  if (g_strcmp0 (json_get_str (disk->cache, "detect-zeroes"), "on") == 0)
     return fail (error, REFUSED,
                  "disk '%s': its detect-zeroes option makes QEMU drop the zeros that are to be "
                  "written",
@@ -136,8 +136,10 @@ add_allocation (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
   }
   if (!check_allocation (disk, full, error) || !file_identify (file, &id, &exists, error))
     return FALSE;
-  g_ptr_array_add (disk->old_ids, g_memdup2 (&id, sizeof id));
-  disk->receiver = g_strdup (file);
+  if (disk->receiver == NULL) {
+    g_ptr_array_add (disk->old_ids, g_memdup2 (&id, sizeof id)); /* of the file itself: fill-file.c */
+    disk->receiver = g_strdup (file);
+  }
   if (!file_free_space (file, &disk->free, error))
     return FALSE;
   if (op->kind == OP_ALLOCATE && disk->before->len > 1) { /* the filter is counted too */
@@ -145,6 +147,22 @@ add_allocation (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
     g_array_prepend_val (disk->depths, first);
   }
   return TRUE;
+}
+
+/* Only where nothing below is needed any more, which is known of the whole disk or not at all. */
+gboolean
+plan_detach (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, GError **error)
+{
+  if (wanted->regions->len > 0) {
+    fail (error, USAGE, "disk '%s': the backing layers can only be detached from the whole disk",
+          disk->name);
+    return hint (error, "leave the regions out");
+  }
+  if (disk->before->len == 1) {
+    fail (error, REFUSED, "disk '%s': its active layer has no backing file", disk->name);
+    return hint (error, "leave --detach-backing out");
+  }
+  return plan_merge_disk (op, disk, wanted, world, error);
 }
 
 gboolean

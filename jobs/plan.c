@@ -138,6 +138,12 @@ add_region_disk (Plan *plan, ChainDisk *found, const RequestDisk *wanted, GError
   if (!plan_check_region_disk (&plan->context, plan->op->kind, plan->journal, found, error))
     return FALSE;
   OpDisk *disk = new_disk (plan->op, found, plan->context.world);
+  if (plan->op->flags & OP_DETACH_BACKING) {
+    plan->op->on_record |= records_touch (plan->records, disk);
+    if (!plan_detach (plan->op, disk, wanted, plan->context.world, error) ||
+        !remember_dropped (disk, error))
+      return FALSE;
+  }
   op_name_disk (plan->op, disk);
   return plan_add_regions (plan->op, disk, &plan->context, found, wanted, error);
 }
@@ -161,7 +167,7 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
     return FALSE;
   if (is_in (op, found->name))
     return fail (error, USAGE, "disk '%s' is named twice", found->name);
-  if (!op_changes_chain (op))
+  if (op_has_regions (op))
     return add_region_disk (plan, found, wanted, error);
   if (!plan_check_method (wanted, error) || !plan_check_disk (found, plan->journal, op->vm, error))
     return FALSE;
@@ -420,7 +426,7 @@ ask_around (Plan *plan)
            image_measure_args (disk->before, (guint)disk->first, (guint)disk->base,
                                disk->to_format ? disk->to_format : "qcow2"),
            on_measured);
-    if (!op_changes_chain (plan->op))
+    if (op_has_regions (plan->op))
       ask_iothread (plan, disk);
     if ((plan->op->flags & OP_REUSE) && disk->mode != MODE_MIRROR)
       ask (plan, disk, image_map_args (disk->to), on_mapped);

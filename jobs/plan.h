@@ -45,6 +45,8 @@ gboolean plan_copy_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, GError
 /* plan-region.c: operations on regions of a disk, which leave its chain as it is. */
 gboolean plan_check_region_disk (const PlanContext *context, OpKind kind, Journal *journal,
                                  ChainDisk *found, GError **error);
+/* The chain without what lies under the active layer, as a pull of everything has it. */
+gboolean plan_detach (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, GError **error);
 gboolean plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, ChainDisk *found,
                            const RequestDisk *wanted, GError **error);
 /* May @disk's node be exported by this QEMU? FALSE: that is known already, and @answer never comes. */

@@ -40,6 +40,8 @@ steps_of (Op *op)
   };
   if (op_is_offline (op))
     return offline[op->kind];
+  if (op->kind == OP_ALLOCATE && (op->flags & OP_DETACH_BACKING))
+    return allocate_detach_steps;
   return op->kind == OP_COPY && (op->flags & OP_NO_PIVOT) ? leave_steps : live[op->kind];
 }
 

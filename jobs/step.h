@@ -97,6 +97,7 @@ extern const Step fold_steps[];  /* the undo of a snapshot */
 extern const Step map_steps[];
 extern const Step quiesce_steps[];
 extern const Step allocate_steps[];
+extern const Step allocate_detach_steps[];
 
 /* NULL where there is no such operation offline, or none on a VM. */
 const Step *steps_of (Op *op);

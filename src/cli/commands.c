@@ -143,14 +143,16 @@ const Command commands[] = {
 
     {"allocate", "VM DISK [--offset SIZE --length SIZE]...",
      "give regions of the active layer their own data", run_allocate, 2, 2,
-     BIT (OFFSET) | BIT (LENGTH) | BIT (REGIONS) | BIT (FILL) | BIT (DRY_RUN) | BIT (BANDWIDTH) |
+     BIT (OFFSET) | BIT (LENGTH) | BIT (REGIONS) | BIT (FILL) | BIT (DETACH) | BIT (DRY_RUN) | BIT (BANDWIDTH) |
          BIT (TIMEOUT) | BIT (MAX_PAUSE) | BIT (NO_UNDO),
      "Copies what backing layers hold in the regions (default: the whole disk) into the active "
      "layer, "
      "so that it no longer depends on them there; zeros stay unallocated. With --fill full they are "
      "allocated as well. The guest reads the same and runs on; for zeros of a qcow2 image it is "
      "held "
-     "for moments, each shorter than --max-pause. What is allocated when it is cancelled stays so.",
+     "for moments, each shorter than --max-pause. --detach-backing then drops the backing layers "
+     "from "
+     "the chain, as pull does. What is allocated when it is cancelled stays so.",
      "rechain allocate web1 vda --offset 0 --length 10G --bandwidth 100M", OPERATION_EXITS},
 
     {"quiesce", "VM", "freeze the guest's filesystems, and leave them frozen", run_quiesce, 1, 1,

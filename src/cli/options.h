@@ -54,6 +54,7 @@ typedef enum {
   X (OFFSET, 0, "offset", "SIZE", 0, "a region begins at this byte; can be repeated")              \
   X (FILL, 0, "fill", "WHAT", 0,                                                                   \
      "backing (default: copy what backing layers hold) or full (zeros too)")                       \
+  X (DETACH, 0, "detach-backing", NULL, 0, "then drop the link to the backing layers")             \
   X (REGIONS, 0, "regions", "FILE", 0,                                                             \
      "regions as JSON: a list of {start, length}, or a map; - is stdin")                           \
   X (FOREIGN, 0, "foreign", NULL, 0, "also where the job is not one of rechain's")                 \

@@ -185,6 +185,7 @@ typedef enum {
  * @RECHAIN_FLAG_NO_UNDO: on failure leave things for inspection
  * @RECHAIN_FLAG_PIVOT_LIVE: do not stop the guest around a pivot: if QEMU or the host dies in that
  *   instant nobody can tell which layer is newer
+ * @RECHAIN_FLAG_DETACH_BACKING: allocate the whole disk, then drop the link to what lies below
  * @RECHAIN_FLAG_SHALLOW: copy only the active layer, and keep what backs it
  * @RECHAIN_FLAG_NO_PIVOT: leave a copy of one moment; the guest stays where it is
  * @RECHAIN_FLAG_QUIESCED: freeze the guest's filesystems around the snapshot (libvirt:
@@ -202,6 +203,7 @@ typedef enum { /*< flags >*/
   RECHAIN_FLAG_PIVOT_LIVE = 1 << 4,
   RECHAIN_FLAG_SHALLOW = 1 << 5,
   RECHAIN_FLAG_NO_PIVOT = 1 << 6,
+  RECHAIN_FLAG_DETACH_BACKING = 1 << 7,
   RECHAIN_FLAG_QUIESCED = 1 << 8,
   RECHAIN_FLAG_BEST_EFFORT = 1 << 9,
 } RechainFlags;

@@ -28,6 +28,7 @@ def paint(path, picture, pattern):
 
 def build(dir, *pictures, base="qcow2"):
     """A chain from its pictures, base first, with a raw file of what the guest sees."""
+    os.makedirs(dir, exist_ok=True)
     layers, below = [], []
     for n, picture in enumerate(pictures):
         fmt = base if n == 0 else "qcow2"
@@ -127,6 +128,30 @@ def test_what_the_guest_writes_meanwhile_wins(make_vm, rechain, workdir):
     assert_independent(chain)
 
 
+@pytest.mark.parametrize("fill", ["backing", "full"])
+def test_detached_it_is_what_pull_makes_of_it(make_vm, rechain, workdir, fill):
+    pictures = ["DD..DDz....D...D", ".D.Dz........z.D", "................"]
+    chain = build(workdir, *pictures)
+    vm = make_vm(chain)
+    vm.cont()
+    document = valid(rechain.run("allocate", vm.qmp_path, "vda", "--fill", fill, "--detach-backing",
+                                 json=True).expect(0).json)
+    assert document["disks"][0]["chain"] == vm.chain() == [chain.active] == images.header_chain(chain.active)
+    assert document["disks"][0]["left"] == chain.layers[1:]
+    leftovers(vm, rechain.state_dir, [workdir])
+    assert_no_exports(rechain, vm)
+    vm.kill()
+    assert_same_view(chain)
+    got = mapped(rechain, ["--offline", chain.active])
+    other = build(os.path.join(workdir, "other"), *pictures)
+    vm = make_vm(other)
+    rechain.run("pull", vm.qmp_path, "vda").expect(0)
+    pulled = mapped(rechain, [vm.qmp_path, "vda"])
+    assert got == ("A" * 16 if fill == "full" else pulled)
+    rechain.run("allocate", vm.qmp_path, "vda", "--detach-backing").expect(4)
+    rechain.run("allocate", vm.qmp_path, "vda", "--detach-backing", "--offset", 0, "--length", "1M").expect(2)
+
+
 def test_raw_gets_its_space(make_vm, rechain, workdir):
     chain = build(workdir, "DD..............", base="raw")
     vm = make_vm(Disk(chain, iothread=True))    # no export is needed for it
@@ -182,10 +207,14 @@ def test_cancelled_halfway_leaves_a_valid_disk(make_vm, rechain, workdir):
     assert_same_view(chain)
 
 
-@pytest.mark.parametrize("command", ["blockdev-add", "block-export-add", "stop", "human-monitor-command", "cont",
-                                     "block-export-del", "blockdev-del"])
+KILLS = ["blockdev-add", "block-export-add", "stop", "human-monitor-command", "cont", "block-export-del",
+         "blockdev-del", "block-stream", "job-finalize"]
+
+
+@pytest.mark.parametrize("command", KILLS)
 def test_a_killed_allocation_is_recovered(make_vm, rechain, workdir, command):
     chain = build(workdir, "DDDD............", "................")
+    detach = ["--detach-backing"] if command in ("block-stream", "job-finalize") else []
     vm = make_vm(chain)
     vm.cont()
     running = []
@@ -195,10 +224,12 @@ def test_a_killed_allocation_is_recovered(make_vm, rechain, workdir, command):
         return PASS
 
     with Proxy(vm.qmp_path, on("command", command, kill)) as proxy:
-        running.append(rechain.start("allocate", proxy.path, "vda", "--fill", "full", json=True))
+        running.append(rechain.start("allocate", proxy.path, "vda", "--fill", "full", *detach, json=True))
         assert running[0].wait().rc == -9
         document = valid(rechain.run("recover", json=True).expect(0).json)
-    assert [o["state"] for o in document["operations"]] == ["undone"]
+    done = command == "job-finalize"
+    assert [o["state"] for o in document["operations"]] == ["done" if done else "undone"]
+    assert vm.chain() == (chain.layers[:1] if done else chain.layers)
     leftovers(vm, rechain.state_dir, [workdir], result=False)
     assert_no_exports(rechain, vm)
     rechain.run("allocate", vm.qmp_path, "vda", "--fill", "full").expect(0)
