@@ -139,7 +139,7 @@ add_region_disk (Plan *plan, ChainDisk *found, const RequestDisk *wanted, GError
     return FALSE;
   OpDisk *disk = new_disk (plan->op, found, plan->context.world);
   if (plan->op->flags & OP_DETACH_BACKING) {
-    plan->op->on_record |= records_touch (plan->records, disk);
+    plan->op->on_record |= records_touch (plan->records, plan->op, disk);
     if (!plan_detach (plan->op, disk, wanted, plan->context.world, error) ||
         !remember_dropped (disk, error))
       return FALSE;
