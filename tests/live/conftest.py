@@ -13,6 +13,10 @@ from harness import images, qemu                            # noqa: E402
 from harness import rechain as program                      # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures time, so nothing else may run beside it")
+
+
 def pytest_report_header():
     return [f"rechain: {program.binary()}", "QEMU: " + ", ".join(qemu.versions())]
 

@@ -50,6 +50,7 @@ def measured(vm, seconds, settle=0.0):
 
 # --- rates ---
 
+@pytest.mark.alone
 def test_the_bandwidth_holds_while_the_guest_writes(make_chain, make_vm, rechain, new):
     """Within 15% over 10 s; and the whole is not faster than the limit allows."""
     chain = make_chain(share=FULL)
@@ -66,6 +67,7 @@ def test_the_bandwidth_holds_while_the_guest_writes(make_chain, make_vm, rechain
     vm.check(image=new)
 
 
+@pytest.mark.alone
 def test_the_bandwidth_is_shared_by_the_disks_of_an_operation(make_vm, rechain, workdir, new):
     chains = [images.make_chain(os.path.join(workdir, d), size=24 * MiB, share=FULL) for d in ("a", "b")]
     vm = make_vm(chains)
@@ -75,6 +77,7 @@ def test_the_bandwidth_is_shared_by_the_disks_of_an_operation(make_vm, rechain, 
     running.wait().expect(0)
 
 
+@pytest.mark.alone
 def test_job_speed_changes_the_rate_of_a_running_move_through_its_own_monitor(make_chain, make_vm, rechain, new):
     """The move holds the only monitor; the second rechain borrows it."""
     chain = make_chain(share=FULL)
@@ -120,6 +123,7 @@ def test_everything_can_be_looked_at_while_a_move_runs(make_chain, make_vm, rech
     running.wait().expect(0)
 
 
+@pytest.mark.alone
 def test_a_move_can_be_paused_and_resumed(make_chain, make_vm, rechain, new):
     chain = make_chain(share=FULL, size=16 * MiB)
     vm = make_vm(chain)

@@ -182,6 +182,7 @@ def test_a_freeze_that_fails_is_undone_and_thawed(scene, answers, words):
     leftovers(scene.vm, scene.rechain.state_dir, [scene.chain.dir], result=False)
 
 
+@pytest.mark.alone
 def test_a_snapshot_that_takes_too_long_is_taken_back_and_the_guest_thawed_at_once(scene):
     """QEMU is slow; the guest does not wait for it."""
     with FakeAgent(scene.path) as agent, Proxy(scene.vm.qmp_path, on("return", "transaction", Delay(2))) as proxy:

@@ -330,6 +330,7 @@ def test_a_second_disk_without_an_overlay_leaves_the_first_alone(two):
     two.has_all(("vda", "vdb"))
 
 
+@pytest.mark.alone
 def test_a_second_stream_that_fails_takes_both_disks_back(two):
     fault = {"event": "cluster_alloc", "errno": 5, "once": False}
     faulty = faulty_target(two.vm, fault)
