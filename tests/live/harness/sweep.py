@@ -26,7 +26,7 @@ BLOCK = 64 << 10
 
 # Where the guest writes: before these commands reach QEMU.
 _WRITES = {"transaction", "block-stream", "human-monitor-command", "job-finalize", "job-cancel", "block-commit",
-           "query-block-jobs", "stop", "blockdev-del", "blockdev-add"}
+           "query-block-jobs", "stop", "blockdev-del", "blockdev-add", "blockdev-mirror", "block-job-cancel"}
 
 
 def sound(result):
@@ -42,21 +42,25 @@ def digest(path):
 
 
 class Stage:
-    """vm, cli (a Rechain), dir, new (folder of the targets), chains; `writes` per disk."""
+    """vm, cli (a Rechain), dir, new (folder of the targets), chains; `writes` per disk, and all that were
+    ever `written` to a block. `makes`: what is done leaves a target, `leaves`: beside the chain. `reopens`: what is undone
+    may leave QEMU with an old layer under another node name."""
 
     def __init__(self, version, disks=1, style="blockdev", size=8 * MiB, dir=None, running=True,
-                 new=None, **disk_options):
+                 new=None, names=("template", "current1"), makes=True, leaves=False, reopens=False, **disk_options):
         self.dir = dir or tempfile.mkdtemp(prefix="rct-", dir=os.environ.get("RECHAIN_TMP", "/var/tmp"))
         self.keep = dir is not None or bool(os.environ.get("RECHAIN_KEEP"))
         self.new = new or os.path.join(self.dir, "new")
         os.makedirs(self.new, exist_ok=True)
         ids = ["vd" + "abcdefghij"[i] for i in range(disks)]
-        self.chains = {id: images.make_chain(os.path.join(self.dir, id), size=size, share=0.2) for id in ids}
+        self.chains = {id: images.make_chain(os.path.join(self.dir, id), names, size=size, share=0.2) for id in ids}
         self.vm = Vm(version, [Disk(c, id=i, **disk_options) for i, c in self.chains.items()],
                      style=style, dir=self.dir)
         self.cli = Rechain(os.path.join(self.dir, "state"))
         self.templates = {c.base: digest(c.base) for c in self.chains.values()}
+        self.makes, self.leaves, self.reopens = makes, leaves, reopens
         self.writes = {id: {} for id in ids}
+        self.written = {id: {} for id in ids}
         self._count, self._lock = 0, threading.Lock()
         self.vm.start()
         if running:
@@ -87,6 +91,7 @@ class Stage:
                 block, pattern = (self._count * 7) % (chain.size // BLOCK), self._count % 255 + 1
                 self.vm.guest_write(block * BLOCK, BLOCK, pattern, id)
                 self.writes[id][block] = pattern
+                self.written[id].setdefault(block, []).append(pattern)
 
     def writing(self, policy):
         """A policy that lets the guest write before every telling command, then does as `policy` says."""
@@ -120,9 +125,9 @@ class Stage:
         assert self.now() == chains, f"chains are {self.now()}"
         for id, files in chains.items():
             assert images.header_chain(files[0]) == files, f"headers of {id} say {images.header_chain(files[0])}"
-            there = is_new or kept
+            there = (is_new and self.makes) or kept
             assert os.path.exists(self.target(id)) == there, f"{self.target(id)} is{' not' if there else ''} there"
-        leftovers(self.vm, self.cli.state_dir, [self.new], result=is_new or kept)
+        leftovers(self.vm, self.cli.state_dir, [self.new], result=is_new or kept or self.reopens)
         run = os.path.join(self.cli.state_dir, "run")
         assert not os.path.isdir(run) or not os.listdir(run), f"left in {run}: {os.listdir(run)}"
         self.write(always=True)
@@ -131,6 +136,8 @@ class Stage:
         self.vm.stop()
         for id, files in chains.items():
             self.judge_data(id, files[0])
+            if is_new and self.leaves:
+                self.judge_copy(id)
 
     def judge_data(self, id, active):
         """Every write, and nothing else, in what `active` shows; after QEMU's end."""
@@ -143,6 +150,16 @@ class Stage:
                 file.write(bytes([pattern]) * BLOCK)
         oracle.check_unwritten(active, expected)
         os.unlink(expected)
+
+    def judge_copy(self, id):
+        """A copy of some instant: each block is one that the guest saw."""
+        images.check_image(self.target(id))
+        with images.raw_view(self.target(id)) as path, open(path, "rb") as copy, \
+             open(self.chains[id].reference, "rb") as old:
+            for block in range(self.chains[id].size // BLOCK):
+                is_, was = copy.read(BLOCK), old.read(BLOCK)
+                seen = [was] + [bytes([p]) * BLOCK for p in self.written[id].get(block, [])]
+                assert is_ in seen, f"{self.target(id)}: block {block} is nothing that {id} ever had"
 
 
 # --- scenarios ---
@@ -165,16 +182,47 @@ def delete(stage, proxy, *more):
     return ["snapshot", "delete", proxy.path, "tmpsnap", *more]
 
 
+LONG = ("template", "low", "middle", "current")
+
+
+def on_disks(verb, *options):
+    """A command on all disks of the stage; `options` for all of them, or of each."""
+    def command(stage, proxy, *more):
+        disks = [id + "," * bool(options) + options[i % len(options)] if options else id
+                 for i, id in enumerate(stage.chains)]
+        return [verb, proxy.path, *disks, *more]
+    return command
+
+
+def copying(*words):
+    def command(stage, proxy, *more):
+        return ["copy", proxy.path, *stage.disk_words(), *words, *more]
+    return command
+
+
+def without(*dropped):
+    """The chain without these layers, by depth; per disk where tuples are given."""
+    def after(stage):
+        per_disk = dropped if isinstance(dropped[0], tuple) else [dropped] * len(stage.chains)
+        return {id: [f for depth, f in enumerate(c.layers) if depth not in per_disk[i]]
+                for i, (id, c) in enumerate(stage.chains.items())}
+    return after
+
+
 class Scenario:
     """`upset`: a policy of its own, under the mishap's. `prepare`: what is done before, without one; then
-    `before` is the old chain."""
+    `before` is the old chain. `stage`: what its Stage is made of."""
 
-    def __init__(self, name, disks, command, after, upset=None, style="blockdev", prepare=None, before=Stage.old):
+    def __init__(self, name, disks, command, after, upset=None, style="blockdev", prepare=None, before=Stage.old,
+                 **stage):
         self.name, self.disks, self.command, self.after = name, disks, command, after
-        self.upset, self.style, self.prepare, self.before = upset, style, prepare, before
+        self.upset, self.style, self.prepare, self.before, self.options = upset, style, prepare, before, stage
 
     def __repr__(self):
         return self.name
+
+    def stage(self, version):
+        return Stage(version, self.disks, self.style, **self.options)
 
     def begin(self, stage, proxy):
         if self.prepare:
@@ -194,6 +242,20 @@ SNAPSHOT_THREE = Scenario("snapshot-three", 3, snapshot, Stage.snapped)
 UNDO = Scenario("undo", 1, move, Stage.moved, fails_at_flush)
 UNDO_DRIVE = Scenario("undo-drive", 1, move, Stage.moved, fails_at_flush, style="drive")
 UNDO_TWO = Scenario("undo-two", 2, move, Stage.moved, fails_at_flush)
+COPY_TWO = Scenario("copy-two", 2, copying("--shallow"), Stage.moved, reopens=True)
+COPY_DRIVE = Scenario("copy-drive", 1, copying("--shallow"), Stage.moved, style="drive", reopens=True)
+LEAVE_TWO = Scenario("leave-two", 2, copying("--no-pivot", "--shallow"), Stage.old, leaves=True)
+# Three ways at once: pulled up, committed down by the active layer, committed down inside.
+MERGE_THREE = Scenario("merge-three", 3, on_disks(
+    "merge", "source=middle.qcow2,dest=current.qcow2", "source=current.qcow2,dest=middle.qcow2",
+    "source=middle.qcow2,dest=low.qcow2"), without((1,), (0,), (1,)), names=LONG, makes=False, reopens=True)
+PULL_DRIVE = Scenario("pull-drive", 1, on_disks("pull", "base=low.qcow2"), without(1), style="drive",
+                      names=LONG, makes=False, reopens=True)
+COMMIT_DRIVE = Scenario("commit-drive", 1, on_disks("commit", "base=low.qcow2"), without(0, 1), style="drive",
+                        names=LONG, makes=False, reopens=True)
+INNER_DRIVE = Scenario("inner-drive", 1, on_disks("commit", "top=middle.qcow2"), without(1), style="drive",
+                       names=LONG, makes=False, reopens=True)
+MERGES = [COPY_TWO, COPY_DRIVE, LEAVE_TWO, MERGE_THREE, PULL_DRIVE, COMMIT_DRIVE, INNER_DRIVE]
 DELETE_TWO = Scenario("delete-two", 2, delete, Stage.deleted, prepare=take, before=Stage.snapped)
 SCENARIOS = [MOVE, MOVE_DRIVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_DRIVE, UNDO_TWO, DELETE_TWO]
 
@@ -344,7 +406,10 @@ def _telling(message):
 @functools.cache
 def rehearse(scenario, version):
     """The messages of the scenario without a mishap."""
-    with Stage(version, scenario.disks, scenario.style) as stage, Proxy(stage.vm.qmp_path) as proxy:
+    def stage(self, version):
+        return Stage(version, self.disks, self.style, **self.options)
+
+    with scenario.stage(version) as stage, Proxy(stage.vm.qmp_path) as proxy:
         scenario.begin(stage, proxy)
         case = Case(stage, proxy, scenario, 0)
         result = case.start(None).wait(60)
@@ -373,7 +438,7 @@ def sweep(scenario, mishap, version, samples=4):
     outcomes, wrong = {}, []
     for number in numbers(scenario, version, mishap, samples):
         with contextlib.ExitStack() as stack:
-            stage = stack.enter_context(Stage(version, scenario.disks, scenario.style))
+            stage = stack.enter_context(scenario.stage(version))
             proxy = stack.enter_context(Proxy(stage.vm.qmp_path))
             scenario.begin(stage, proxy)
             case = Case(stage, proxy, scenario, number)
