@@ -3,6 +3,7 @@
 #include "jobs/plan.h"
 
 #include "jobs/export.h"
+#include "jobs/header.h"
 #include "src/common/fs.h"
 
 #include <string.h>
@@ -10,6 +11,9 @@
 /* QEMU's NBD server runs in IOThreads without harm since then (upstream f816310d0c, 7075d23511,
  * 9c707525cb); 7.2 can abort the guest. */
 #define FIRST_SAFE_EXPORT 90000u
+/* Copy-on-read knows of subclusters since 8.2; before that QEMU can abort when it copies into an image
+ * that has them (docs/qemu-findings.md). */
+#define FIRST_SUBCLUSTERS 80200u
 #define SECTOR            512u
 
 /* ---- the disk -------------------------------------------------------------------------------- */
@@ -123,6 +127,24 @@ check_allocation (OpDisk *disk, gboolean full, GError **error)
 }
 
 static gboolean
+check_subclusters (const PlanContext *context, OpDisk *disk, GError **error)
+{
+  g_auto (ImageHeader) header = {0};
+  const char *file = ((ChainLayer *)disk->before->pdata[0])->file;
+  if (disk->before->len == 1 || qmp_client_get_version (context->client) >= FIRST_SUBCLUSTERS)
+    return TRUE;
+  if (!image_header_read (file, &header, error))
+    return prefix (error, "disk '%s'", disk->name);
+  if (!header.extended_l2)
+    return TRUE;
+  fail (error, REFUSED,
+        "disk '%s': '%s' has subclusters (extended_l2), and this QEMU (%s) can abort when it copies "
+        "into such an image by copy-on-read",
+        disk->name, file, qmp_client_get_version_string (context->client));
+  return hint (error, "QEMU 8.2 and later can do it");
+}
+
+static gboolean
 add_allocation (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
 {
   FileId id;
@@ -185,7 +207,8 @@ plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, ChainDisk *f
     return fail (error, REFUSED, "disk '%s': QEMU's count of its layers cannot be told",
                  disk->name);
   export_name (op, disk);
-  return op->kind != OP_ALLOCATE || add_allocation (op, disk, wanted, error);
+  return op->kind != OP_ALLOCATE || (add_allocation (op, disk, wanted, error) &&
+                                     check_subclusters (context, disk, error));
 }
 
 /* ---- IOThreads ------------------------------------------------------------------------------- */

@@ -26,14 +26,14 @@ def paint(path, picture, pattern):
         images.run("qemu-io", "-f", "qcow2" if path.endswith("qcow2") else "raw", path, input="\n".join(commands) + "\n")
 
 
-def build(dir, *pictures, base="qcow2"):
+def build(dir, *pictures, base="qcow2", options=()):
     """A chain from its pictures, base first, with a raw file of what the guest sees."""
     os.makedirs(dir, exist_ok=True)
     layers, below = [], []
     for n, picture in enumerate(pictures):
         fmt = base if n == 0 else "qcow2"
         path = os.path.join(dir, f"layer{n}.{fmt}")
-        images.run("qemu-img", "create", "-q", "-f", fmt, *below, path, SIZE)
+        images.run("qemu-img", "create", "-q", "-f", fmt, *(options if n else ()), *below, path, SIZE)
         paint(path, picture, n + 1)
         below = ["-b", path, "-F", fmt]
         layers.insert(0, path)
@@ -150,6 +150,21 @@ def test_detached_it_is_what_pull_makes_of_it(make_vm, rechain, workdir, fill):
     assert got == ("A" * 16 if fill == "full" else pulled)
     rechain.run("allocate", vm.qmp_path, "vda", "--detach-backing").expect(4)
     rechain.run("allocate", vm.qmp_path, "vda", "--detach-backing", "--offset", 0, "--length", "1M").expect(2)
+
+
+def test_subclusters_are_refused_where_copy_on_read_does_not_know_them(make_vm, rechain, workdir, version):
+    chain = build(workdir, "DDDD............", "................", options=["-o", "extended_l2=on"])
+    vm = make_vm(chain)
+    vm.cont()
+    result = rechain.run("allocate", vm.qmp_path, "vda", "--fill", "full", json=True)
+    if version.startswith(("5.", "7.")):
+        assert "subclusters" in valid(result.expect(4).error)["message"]
+    else:
+        result.expect(0)
+        assert mapped(rechain, [vm.qmp_path, "vda"]) == "A" * 16
+    assert vm.is_alive()
+    vm.quit_qemu()
+    assert_same_view(chain)
 
 
 def test_raw_gets_its_space(make_vm, rechain, workdir):
