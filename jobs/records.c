@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "jobs/records.h"
-
-#include "jobs/journal-private.h"
+#include "jobs/records-private.h"
 #include "src/common/fs.h"
-
-#include <string.h>
 
 static void
 disk_free (gpointer data)
@@ -60,8 +56,8 @@ record_add_disk (Record *record, const char *disk)
   return added;
 }
 
-static FileId
-id_of (const char *file)
+FileId
+layer_id (const char *file)
 {
   FileId id = {0};
   gboolean exists;
@@ -76,10 +72,10 @@ record_set_layers (RecordDisk *disk, const ChainLayer *upper, const ChainLayer *
 {
   disk->old_file = g_strdup (lower->file);
   disk->old_format = g_strdup (lower->format);
-  disk->old_id = id_of (lower->file);
+  disk->old_id = layer_id (lower->file);
   disk->new_file = g_strdup (upper->file);
   disk->new_format = g_strdup (upper->format);
-  disk->new_id = id_of (upper->file);
+  disk->new_id = layer_id (upper->file);
   if (on_delete != MERGE_UNSAID)
     disk->on_delete = on_delete;
 }
@@ -175,8 +171,8 @@ records_list (Journal *journal, const char *vm, GError **error)
   return NULL;
 }
 
-static Record *
-find (GPtrArray *records, const char *name)
+Record *
+records_named (GPtrArray *records, const char *name)
 {
   for (guint i = 0; i < records->len; i++)
     if (g_str_equal (((Record *)records->pdata[i])->name, name))
@@ -184,8 +180,8 @@ find (GPtrArray *records, const char *name)
   return NULL;
 }
 
-static gboolean
-fail_unknown (GPtrArray *records, const char *name, GError **error)
+gboolean
+records_unknown (GPtrArray *records, const char *name, GError **error)
 {
   g_autoptr (GString) names = g_string_new (NULL);
   for (guint i = 0; i < records->len; i++)
@@ -197,9 +193,9 @@ fail_unknown (GPtrArray *records, const char *name, GError **error)
 Record *
 records_find (GPtrArray *records, const char *name, GError **error)
 {
-  Record *found = find (records, name);
+  Record *found = records_named (records, name);
   if (found == NULL)
-    fail_unknown (records, name, error);
+    records_unknown (records, name, error);
   return found;
 }
 
@@ -217,284 +213,4 @@ Record *
 records_current (GPtrArray *records)
 {
   return records->len ? records->pdata[records->len - 1] : NULL;
-}
-
-static gboolean
-has_layer (const OpDisk *disk, const char *file)
-{
-  for (guint i = 0; i < disk->before->len; i++)
-    if (g_strcmp0 (((ChainLayer *)disk->before->pdata[i])->file, file) == 0)
-      return TRUE;
-  return FALSE;
-}
-
-/* The disk of @record that @disk of @op is, as far as can be told; nullable. */
-static RecordDisk *
-find_meant (const Record *record, const Op *op, const OpDisk *disk)
-{
-  for (guint i = 0; i < record->disks->len; i++) {
-    RecordDisk *on_record = record_disk (record, i);
-    if ((op_is_offline (op) || g_str_equal (on_record->disk, disk->name)) &&
-        has_layer (disk, on_record->old_file) && has_layer (disk, on_record->new_file))
-      return on_record;
-  }
-  return NULL;
-}
-
-gboolean
-records_touch (GPtrArray *records, const Op *op, const OpDisk *disk)
-{
-  for (guint i = 0; i < records->len; i++)
-    if (find_meant (records->pdata[i], op, disk) != NULL)
-      return TRUE;
-  return FALSE;
-}
-
-/* ---- writing --------------------------------------------------------------------------------- */
-
-static gboolean
-insert_disk (Journal *journal, Record *record, RecordDisk *disk)
-{
-  return journal_sql (
-      journal,
-      "INSERT INTO snapshot_disks (snapshot, disk, method, on_delete, old_file, old_format,"
-      " old_dev, old_ino, new_file, new_format, new_dev, new_ino)"
-      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-      NULL, NULL, "ssssssiissii", record->id, disk->disk, disk->method,
-      merge_direction_name (disk->on_delete), disk->old_file, disk->old_format,
-      (gint64)disk->old_id.dev, (gint64)disk->old_id.ino, disk->new_file, disk->new_format,
-      (gint64)disk->new_id.dev, (gint64)disk->new_id.ino);
-}
-
-/* Within a transaction, as the next three. */
-static gboolean
-write_disks (Journal *journal, Record *record)
-{
-  gboolean ok = journal_sql (journal, "DELETE FROM snapshot_disks WHERE snapshot = ?", NULL, NULL,
-                             "s", record->id);
-  for (guint i = 0; ok && i < record->disks->len; i++)
-    ok = insert_disk (journal, record, record_disk (record, i));
-  return ok;
-}
-
-static gboolean
-write_record (Journal *journal, Record *record)
-{
-  return journal_sql (journal,
-                      "INSERT INTO snapshots (id, vm, name, description, parent, created, state)"
-                      " VALUES (?1, ?2, ?3, ?4,"
-                      "  (SELECT id FROM snapshots WHERE vm = ?2 AND name = ?5), ?6, ?7)"
-                      " ON CONFLICT (id) DO UPDATE SET name = ?3, description = ?4,"
-                      "  parent = excluded.parent, created = ?6, state = ?7",
-                      NULL, NULL, "sssssis", record->id, record->vm, record->name,
-                      record->description, record->parent, record->created_us,
-                      record->running ? "running" : "paused") &&
-         write_disks (journal, record);
-}
-
-static gboolean
-drop_record (Journal *journal, const char *id)
-{
-  return journal_sql (journal,
-                      "UPDATE snapshots SET parent = (SELECT parent FROM snapshots WHERE id = ?1)"
-                      " WHERE parent = ?1",
-                      NULL, NULL, "s", id) &&
-         journal_sql (journal, "DELETE FROM snapshots WHERE id = ?", NULL, NULL, "s", id);
-}
-
-static gboolean
-begin (Journal *journal, GError **error)
-{
-  return journal_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, "") ||
-         journal_failed (journal, "be written", error);
-}
-
-/* Would @parent, or one of its own parents, be @name? */
-static gboolean
-is_ancestor (GPtrArray *records, const char *name, const char *parent)
-{
-  Record *record = parent ? find (records, parent) : NULL;
-  for (guint i = 0; record != NULL && i < records->len; i++) {
-    if (g_str_equal (record->name, name))
-      return TRUE;
-    record = record->parent ? find (records, record->parent) : NULL;
-  }
-  return FALSE;
-}
-
-gboolean
-records_store (Journal *journal, Record *record, GError **error)
-{
-  g_autoptr (GPtrArray) records = records_list (journal, record->vm, error);
-  if (records == NULL)
-    return FALSE;
-  Record *same = find (records, record->name);
-  if (record->parent != NULL && find (records, record->parent) == NULL)
-    return fail_unknown (records, record->parent, error) || prefix (error, "its parent");
-  if (is_ancestor (records, record->name, record->parent))
-    return fail (error, REFUSED, "snapshot '%s' would be its own ancestor", record->name);
-  if (same != NULL) {
-    g_free (record->id);
-    record->id = g_strdup (same->id);
-  }
-  return begin (journal, error) &&
-         journal_commit (journal, write_record (journal, record), "record a snapshot", error);
-}
-
-gboolean
-records_drop (Journal *journal, const char *vm, const char *name, GError **error)
-{
-  g_autoptr (Record) record = records_load (journal, vm, name, error);
-  return record != NULL && begin (journal, error) &&
-         journal_commit (journal, drop_record (journal, record->id), "drop a snapshot", error);
-}
-
-gboolean
-records_edit (Journal *journal, const char *vm, const char *name, const char *disk,
-              MergeDirection direction, const char *description, GError **error)
-{
-  g_autoptr (Record) record = records_load (journal, vm, name, error);
-  if (record == NULL)
-    return FALSE;
-  if (disk != NULL && record_find_disk (record, disk) == NULL)
-    return fail (error, NOT_FOUND, "snapshot '%s' has no disk '%s'", name, disk);
-  if (!begin (journal, error))
-    return FALSE;
-  gboolean ok =
-      journal_sql (journal,
-                   "UPDATE snapshot_disks SET on_delete = ifnull (?1, on_delete)"
-                   " WHERE snapshot = ?2 AND disk = ifnull (?3, disk)",
-                   NULL, NULL, "sss", merge_direction_name (direction), record->id, disk) &&
-      journal_sql (journal,
-                   "UPDATE snapshots SET description = ifnull (?, description)"
-                   " WHERE id = ?",
-                   NULL, NULL, "ss", description, record->id);
-  return journal_commit (journal, ok, "change a snapshot", error);
-}
-
-/* ---- acts of steps --------------------------------------------------------------------------- */
-
-gboolean
-records_add (Journal *journal, Op *op, GError **error)
-{
-  g_autoptr (GPtrArray) records = records_list (journal, op->vm, error);
-  if (records == NULL)
-    return FALSE;
-  for (guint i = 0; i < records->len; i++)
-    if (g_str_equal (((Record *)records->pdata[i])->id, op->id))
-      return TRUE;
-  /* The plan refused names that were taken; who took it since must not keep us from ending. */
-  g_autofree char *other = g_strdup_printf ("%s-%s", op->name, op->id);
-  g_autoptr (Record) record = record_new (op->vm, find (records, op->name) ? other : op->name);
-  Record *current = records_current (records);
-  g_free (record->id);
-  record->id = g_strdup (op->id);
-  record->description = g_strdup (op->description);
-  record->parent = current ? g_strdup (current->name) : NULL;
-  record->created_us = op->started_us;
-  record->running = op->was_running;
-  for (guint i = 0; i < op->disks->len; i++) {
-    OpDisk *disk = op_disk (op, i);
-    ChainLayer overlay = {.file = disk->to, .format = (char *)"qcow2"};
-    record_set_layers (record_add_disk (record, disk->name), &overlay, disk->before->pdata[0],
-                       disk->on_delete);
-  }
-  return begin (journal, error) &&
-         journal_commit (journal, write_record (journal, record), "record a snapshot", error);
-}
-
-/* A layer that @op dropped lives on in the one that took its data. */
-static gboolean
-follow (OpDisk *disk, const OpAbsorbed *absorbed, char **file, char **format, FileId *id)
-{
-  for (guint i = 0; i < absorbed->count; i++) {
-    ChainLayer *layer = disk->before->pdata[absorbed->first + i];
-    if (g_strcmp0 (layer->file, *file) != 0)
-      continue;
-    g_free (*file);
-    g_free (*format);
-    *file = g_strdup (absorbed->file);
-    *format = g_strdup (absorbed->format);
-    *id = id_of (absorbed->file);
-    return TRUE;
-  }
-  return FALSE;
-}
-
-/* TRUE where the record changed. A disk whose two layers became one has no snapshot any more. */
-static gboolean
-follow_disk (Record *record, Op *op, OpDisk *disk)
-{
-  RecordDisk *on_record = find_meant (record, op, disk);
-  OpAbsorbed absorbed = op_disk_absorbed (op, disk);
-  if (on_record == NULL)
-    return FALSE;
-  gboolean changed =
-      follow (disk, &absorbed, &on_record->old_file, &on_record->old_format, &on_record->old_id);
-  changed |=
-      follow (disk, &absorbed, &on_record->new_file, &on_record->new_format, &on_record->new_id);
-  if (changed && g_str_equal (on_record->old_file, on_record->new_file))
-    g_ptr_array_remove (record->disks, on_record);
-  return changed;
-}
-
-static gboolean
-follow_record (Journal *journal, Record *record, Op *op)
-{
-  gboolean changed = FALSE;
-  for (guint i = 0; i < op->disks->len; i++)
-    changed |= follow_disk (record, op, op_disk (op, i));
-  if (!changed)
-    return TRUE;
-  return record->disks->len > 0 ? write_disks (journal, record) : drop_record (journal, record->id);
-}
-
-gboolean
-records_follow (Journal *journal, Op *op, GError **error)
-{
-  g_autoptr (GPtrArray) records = records_list (journal, op->vm, error);
-  if (records == NULL || !begin (journal, error))
-    return FALSE;
-  gboolean ok = TRUE;
-  for (guint i = 0; ok && i < records->len; i++)
-    ok = follow_record (journal, records->pdata[i], op);
-  return journal_commit (journal, ok, "update the snapshots on record", error);
-}
-
-/* ---- against the world ----------------------------------------------------------------------- */
-
-/* Another file under the same name is another layer. Devices get new numbers at every boot. */
-static gboolean
-is_layer (ChainLayer *layer, const char *file, FileId id)
-{
-  FileId now = id_of (layer->file);
-  if (!path_same_file (layer->file, file))
-    return FALSE;
-  return id.ino == 0 || now.ino == id.ino || !g_file_test (file, G_FILE_TEST_IS_REGULAR);
-}
-
-static ChainDisk *
-find_disk (World *world, const char *name)
-{
-  GPtrArray *disks = world_disks (world);
-  for (guint i = 0; i < disks->len; i++)
-    if (g_str_equal (((ChainDisk *)disks->pdata[i])->name, name))
-      return disks->pdata[i];
-  return NULL;
-}
-
-int
-record_disk_match (const RecordDisk *disk, World *world, ChainDisk **ret_disk, char **ret_why)
-{
-  ChainDisk *now = find_disk (world, disk->disk);
-  *ret_disk = now;
-  *ret_why = NULL;
-  for (guint i = 0; now != NULL && i + 1 < now->layers->len; i++)
-    if (is_layer (now->layers->pdata[i], disk->new_file, disk->new_id) &&
-        is_layer (now->layers->pdata[i + 1], disk->old_file, disk->old_id))
-      return (int)i;
-  *ret_why = now ? g_strdup_printf ("its chain has no '%s' right over '%s'", disk->new_file,
-                                    disk->old_file)
-                 : g_strdup ("the VM has no such disk");
-  return -1;
 }
