@@ -8,7 +8,7 @@ static gboolean
 has_layer (const OpDisk *disk, const char *file)
 {
   for (guint i = 0; i < disk->before->len; i++)
-    if (g_strcmp0 (((ChainLayer *)disk->before->pdata[i])->file, file) == 0)
+    if (path_same_file (((ChainLayer *)disk->before->pdata[i])->file, file))
       return TRUE;
   return FALSE;
 }
@@ -73,7 +73,7 @@ follow (OpDisk *disk, const OpAbsorbed *absorbed, char **file, char **format, Fi
 {
   for (guint i = 0; i < absorbed->count; i++) {
     ChainLayer *layer = disk->before->pdata[absorbed->first + i];
-    if (g_strcmp0 (layer->file, *file) != 0)
+    if (!path_same_file (layer->file, *file))
       continue;
     g_free (*file);
     g_free (*format);
@@ -117,10 +117,10 @@ follow_record (Journal *journal, Record *record, Op *op)
 gboolean
 records_follow (Journal *journal, Op *op, GError **error)
 {
-  g_autoptr (GPtrArray) records = records_list (journal, op->vm, error);
-  if (records == NULL || !records_begin (journal, error))
+  if (!records_begin (journal, error))
     return FALSE;
-  gboolean ok = TRUE;
+  g_autoptr (GPtrArray) records = records_list (journal, op->vm, NULL);
+  gboolean ok = records != NULL;
   for (guint i = 0; ok && i < records->len; i++)
     ok = follow_record (journal, records->pdata[i], op);
   return journal_commit (journal, ok, "update the snapshots on record", error);
