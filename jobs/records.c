@@ -209,8 +209,24 @@ records_load (Journal *journal, const char *vm, const char *name, GError **error
                                                          : NULL;
 }
 
+static Record *
+youngest_child (GPtrArray *records, const char *parent)
+{
+  for (guint i = records->len; i-- > 0;)
+    if (g_strcmp0 (((Record *)records->pdata[i])->parent, parent) == 0)
+      return records->pdata[i];
+  return NULL;
+}
+
+/* Those of a document have whole seconds, so that parent and child can be of the same age. */
 Record *
 records_current (GPtrArray *records)
 {
-  return records->len ? records->pdata[records->len - 1] : NULL;
+  Record *current = records->len ? records->pdata[records->len - 1] : NULL;
+  Record *child = current;
+  for (guint i = 0; child != NULL && i < records->len; i++) {
+    current = child;
+    child = youngest_child (records, current->name);
+  }
+  return current;
 }

@@ -178,6 +178,20 @@ storing_one_again_replaces_it_and_keeps_its_children (void **state)
   assert_records (journal, "one<- vdb:/y|/x, two<one vda:/c|/b");
 }
 
+/* As after redefining from documents, whose times are whole seconds. */
+static void
+a_child_of_the_same_age_is_the_current_one (void **state)
+{
+  g_autoptr (Journal) journal = opened ();
+  for (guint i = 0; i < 8; i++) { /* ids are random: in one of these the parent comes last */
+    g_autofree char *name = g_strdup_printf ("s%u", i);
+    g_autofree char *parent = i ? g_strdup_printf ("s%u", i - 1) : NULL;
+    STORE (journal, name, parent, 1000000, "vda", "/n", "/o");
+  }
+  g_autoptr (GPtrArray) records = listed (journal);
+  assert_string_equal (records_current (records)->name, "s7");
+}
+
 static void
 nobody_is_its_own_ancestor (void **state)
 {
@@ -517,6 +531,7 @@ main (void)
       TEST (what_is_not_on_record_is_not_found),
       TEST (children_of_a_dropped_record_get_its_parent),
       TEST (storing_one_again_replaces_it_and_keeps_its_children),
+      TEST (a_child_of_the_same_age_is_the_current_one),
       TEST (nobody_is_its_own_ancestor),
       TEST (a_full_disk_leaves_the_records_as_they_were),
       TEST (a_snapshot_is_recorded_once_however_often_it_is_asked),
