@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -32,6 +33,7 @@
 struct _ImageRun {
   char *name; /* "qemu-img measure" */
   ImageFlags flags;
+  pid_t parent;   /* of the process: us */
   ImageText text; /* nullable: stdout is kept */
   ImageDone callback;
   gpointer data;
@@ -45,7 +47,7 @@ struct _ImageRun {
   guint64 from_size;
   GSource *watch;
   void (*on_progress) (guint share, gpointer data);
-  GError *error;  /* of the start, or of reading */
+  GError *error; /* of the start, or of reading */
 };
 
 typedef struct {
@@ -110,11 +112,17 @@ limit (__rlimit_resource_t resource, rlim_t soft, rlim_t hard)
 static void
 limit_child (gpointer data)
 {
-  gboolean question = (GPOINTER_TO_UINT (data) & IMAGE_QUESTION) != 0;
+  const ImageRun *run = data;
+  gboolean question = (run->flags & IMAGE_QUESTION) != 0;
   rlim_t seconds = question ? IMAGE_MAX_CPU_QUESTION : IMAGE_MAX_CPU;
   limit (RLIMIT_AS, IMAGE_MAX_MEMORY, IMAGE_MAX_MEMORY);
   limit (RLIMIT_CPU, seconds, seconds + 5); /* SIGXCPU says why; SIGKILL follows */
   limit (RLIMIT_CORE, 0, 0);
+  /* What we started and can no longer watch must not go on writing behind the back of a recovery.
+   */
+  prctl (PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid () != run->parent)
+    _exit (127);
 }
 
 /* -- the end ----------------------------------------------------------------------------------- */
@@ -346,11 +354,21 @@ open_into (GSubprocessLauncher *launcher, const char *path, GError **error)
   return TRUE;
 }
 
+/* Which program stands for the one that is named; borrowed. */
+static const char *
+replacement (const char *program)
+{
+  const char *named = g_str_equal (program, "qemu-img") ? g_getenv ("RECHAIN_QEMU_IMG")
+                      : g_str_equal (program, "qemu-storage-daemon")
+                          ? g_getenv ("RECHAIN_QEMU_STORAGE_DAEMON")
+                          : NULL;
+  return named != NULL && named[0] != '\0' ? named : program;
+}
+
 static GSubprocess *
 spawn (ImageRun *run, const char *const *argv, const ImageMore *more, GError **error)
 {
   g_autoptr (GError) cause = NULL;
-  const char *program = g_getenv ("RECHAIN_QEMU_IMG");
   g_auto (GStrv) args = g_strdupv ((char **)argv);
   GSubprocessFlags pipes = G_SUBPROCESS_FLAGS_STDERR_PIPE;
   if (more == NULL || more->into == NULL)
@@ -360,21 +378,23 @@ spawn (ImageRun *run, const char *const *argv, const ImageMore *more, GError **e
     return NULL;
   if (more != NULL && more->into != NULL && !open_into (launcher, more->into, error))
     return NULL;
-  gboolean is_image = g_strcmp0 (args[0], "qemu-img") == 0;
-  if (program != NULL && program[0] != '\0' && is_image) {
-    g_free (args[0]);
-    args[0] = g_strdup (program);
-  }
+  g_free (args[0]);
+  args[0] = g_strdup (replacement (argv[0]));
+  if (more != NULL && more->fd != NULL)
+    g_subprocess_launcher_take_fd (launcher, *more->fd, 3);
   g_subprocess_launcher_setenv (launcher, "LC_ALL", "C", TRUE);
   /* Many threads each with an arena of their own would need address space for nothing. */
   g_subprocess_launcher_setenv (launcher, "MALLOC_ARENA_MAX", "2", FALSE);
-  g_subprocess_launcher_set_child_setup (launcher, limit_child, GUINT_TO_POINTER (run->flags), NULL);
+  run->parent = getpid ();
+  g_subprocess_launcher_set_child_setup (launcher, limit_child, run, NULL);
   GSubprocess *process = g_subprocess_launcher_spawnv (launcher, (const char *const *)args, &cause);
   if (process == NULL) {
     fail (error, FAILED, "start %s", args[0]);
     because (error, "%s", cause->message);
-    if (is_image)
+    if (g_str_equal (argv[0], "qemu-img"))
       hint (error, "qemu-img is in Debian's package qemu-utils");
+    if (g_str_equal (argv[0], "qemu-storage-daemon"))
+      hint (error, "qemu-storage-daemon is in Debian's package qemu-system-common");
   }
   return process;
 }
@@ -384,7 +404,8 @@ image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more
                 ImageDone callback, gpointer data)
 {
   ImageRun *run = g_new0 (ImageRun, 1);
-  run->name = argv[1] ? g_strdup_printf ("%s %s", argv[0], argv[1]) : g_strdup (argv[0]);
+  run->name = argv[1] && argv[1][0] != '-' ? g_strdup_printf ("%s %s", argv[0], argv[1])
+                                           : g_strdup (argv[0]);
   run->flags = flags;
   run->text = more ? more->text : NULL;
   run->from = -1;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* qemu-img as an asynchronous, cancellable tool with limits. The only place that starts it.
+/* qemu-img, and programs like it, as asynchronous, cancellable tools with limits. The only place that
+ * starts them; they die with us.
  *
  * The argv is built by jobs/image-args (as data, so that a plan can print it); no shell; limits on
  * address space, CPU time and output, since images of tenants may be bombs (CVE-2015-5162). */
@@ -31,7 +32,8 @@ typedef enum {
 
 #define IMAGE_MAX_OUTPUT (64u << 20) /* bytes */
 
-/* Starts @argv (argv[0] is looked up in PATH, or $RECHAIN_QEMU_IMG replaces "qemu-img"). The callback
+/* Starts @argv (argv[0] is looked up in PATH, or $RECHAIN_QEMU_IMG replaces "qemu-img" and
+ * $RECHAIN_QEMU_STORAGE_DAEMON "qemu-storage-daemon"). The callback
  * comes exactly once, never from inside this call. The returned handle is borrowed and valid until
  * then. NULL-terminated argv is copied. Environment: LC_ALL=C. stdin is /dev/null. */
 ImageRun *image_run (const char *const *argv, ImageFlags flags, ImageDone callback, gpointer data);
@@ -46,6 +48,7 @@ typedef struct {
   /* Of 10000, from "-p" of qemu-img or from what was read of @from; nullable. */
   void (*on_progress) (guint share, gpointer data);
   ImageText text; /* as image_run_streamed(); nullable */
+  const int *fd;  /* inherited as descriptor 3, and closed here in any case; nullable */
 } ImageMore;
 
 ImageRun *image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more,

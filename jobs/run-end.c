@@ -27,6 +27,7 @@ runner_end (Runner *runner)
     g_source_destroy (runner->deadline);
   g_clear_pointer (&runner->deadline, g_source_unref);
   lanes_stop (runner);
+  engine_drop (runner);
   link_drop (runner);
   runner_drop_agent (runner);
   g_clear_pointer (&runner->relay, qmp_relay_free);

@@ -27,8 +27,8 @@ lane_free (gpointer data)
   g_free (lane);
 }
 
-static Ask *
-current (Lane *lane)
+Ask *
+lane_ask (Lane *lane)
 {
   return lane->asks->pdata[lane->at];
 }
@@ -48,21 +48,20 @@ is_stale (Lane *lane)
   return lane->runner->ended || lane->runner->detached;
 }
 
-static void
-next (Lane *lane)
+void
+lane_next (Lane *lane)
 {
   lane->at++;
   go_on (lane);
 }
 
-/* Takes @error. */
-static void
-lane_failed (Lane *lane, GError *error)
+void
+lane_failed (Lane *lane, GError *take_error)
 {
   if (lane->error == NULL)
-    lane->error = error;
+    lane->error = take_error;
   else
-    g_error_free (error);
+    g_error_free (take_error);
   lane_ended (lane);
 }
 
@@ -89,7 +88,7 @@ static void
 on_job (const char *job, JobStatus status, const char *words, gpointer data)
 {
   Lane *lane = data;
-  Ask *ask = current (lane);
+  Ask *ask = lane_ask (lane);
   g_autofree char *detail = g_strdup_printf ("job %s is %s%s%s", job,
                                              status == JOB_NULL ? "gone" : job_status_name (status),
                                              words ? ": " : "", words ? words : "");
@@ -102,7 +101,7 @@ on_job (const char *job, JobStatus status, const char *words, gpointer data)
   gboolean ok = ask->tolerant || (job_status_reached (status, ask->wanted) && words == NULL) ||
                 (ask->wanted == JOB_CONCLUDED && status == JOB_NULL);
   if (ok)
-    next (lane);
+    lane_next (lane);
   else
     lane_failed (lane, job_failure (job, ask->wanted, status, words));
 }
@@ -110,7 +109,7 @@ on_job (const char *job, JobStatus status, const char *words, gpointer data)
 static void
 wait_for_job (Lane *lane)
 {
-  Ask *ask = current (lane);
+  Ask *ask = lane_ask (lane);
   lane->waiting_for = ask->job;
   job_watch_wait (lane->runner->watch, ask->job, ask->wanted, on_job, lane);
 }
@@ -118,8 +117,8 @@ wait_for_job (Lane *lane)
 /* ---- QMP ------------------------------------------------------------------------------------- */
 
 /* Kept, should it turn out to matter. */
-static void
-note_refusal (Lane *lane, const GError *error)
+void
+lane_note_refusal (Lane *lane, const GError *error)
 {
   Runner *runner = lane->runner;
   const char *words = rechain_error_get_cause (error);
@@ -137,9 +136,9 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
   g_autoptr (Runner) runner = lane->runner; /* the reference that the command held */
   if (is_stale (lane))
     return;
-  Ask *ask = current (lane);
+  Ask *ask = lane_ask (lane);
   if (error != NULL && ask->tolerant)
-    note_refusal (lane, error);
+    lane_note_refusal (lane, error);
   gboolean noisy =
       ask->silent_reply && ret != NULL &&
       (!json_object_is_type (ret, json_type_string) || json_object_get_string_len (ret) > 0);
@@ -153,14 +152,33 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
     lane_failed (lane, g_error_copy (error));
   else if (ask->job != NULL && error == NULL) /* what was refused will not happen */
     wait_for_job (lane);
+  else if (ask->ends_engine)
+    engine_wait_for_end (lane);
   else
-    next (lane);
+    lane_next (lane);
+}
+
+/* The engine of an offline operation has died, or was never started. */
+static void
+send_to_nobody (Lane *lane)
+{
+  GError *error = NULL;
+  if (lane_ask (lane)->tolerant)
+    lane_next (lane);
+  else {
+    fail (&error, FAILED, "%s: there is no qemu-storage-daemon", lane_ask (lane)->command);
+    lane_failed (lane, error);
+  }
 }
 
 static void
 send (Lane *lane)
 {
-  Ask *ask = current (lane);
+  Ask *ask = lane_ask (lane);
+  if (lane->runner->client == NULL) {
+    send_to_nobody (lane);
+    return;
+  }
   runner_ref (lane->runner);
   qmp_client_execute (lane->runner->client, ask->command,
                       ask->arguments ? json_dup (ask->arguments) : NULL, 0, on_reply, lane);
@@ -176,7 +194,7 @@ on_agent_reply (QmpAgent *agent, Json *ret, const GError *error, gpointer data)
 {
   Lane *lane = data;
   Runner *runner = lane->runner;
-  Ask *ask = current (lane);
+  Ask *ask = lane_ask (lane);
   gboolean silent = g_error_matches (error, RECHAIN_ERROR, UNREACHABLE);
   if (silent && ask->patient && !lane->asked_again) {
     lane->asked_again = TRUE;
@@ -184,20 +202,20 @@ on_agent_reply (QmpAgent *agent, Json *ret, const GError *error, gpointer data)
     return;
   }
   if (error != NULL && ask->tolerant)
-    note_refusal (lane, error);
+    lane_note_refusal (lane, error);
   if (ask->heard != NULL && (error == NULL || ask->tolerant))
     ask->heard (runner->op, ret, qmp_agent_get_sent_us (agent));
   if (error != NULL && !ask->tolerant)
     lane_failed (lane, g_error_copy (error));
   else
-    next (lane);
+    lane_next (lane);
 }
 
 /* The agent ends with the runner, and then no reply comes. */
 static void
 ask_guest (Lane *lane)
 {
-  Ask *ask = current (lane);
+  Ask *ask = lane_ask (lane);
   GError *error = NULL;
   QmpAgent *agent = runner_agent (lane->runner, &error);
   if (agent == NULL)
@@ -217,13 +235,13 @@ on_image (const char *out, const GError *error, gpointer data)
   lane->image = NULL;
   if (is_stale (lane))
     return;
-  gboolean tolerated = error != NULL && current (lane)->tolerant && lane->error == NULL;
+  gboolean tolerated = error != NULL && lane_ask (lane)->tolerant && lane->error == NULL;
   if (tolerated)
-    note_refusal (lane, error);
+    lane_note_refusal (lane, error);
   if (error != NULL && !tolerated)
     lane_failed (lane, g_error_copy (error));
   else
-    next (lane);
+    lane_next (lane);
 }
 
 /* Offline there is no job to count bytes: the share of what the plan expects. */
@@ -241,13 +259,13 @@ on_image_progress (guint share, gpointer data)
 static void
 run (Lane *lane)
 {
-  Ask *ask = current (lane);
+  Ask *ask = lane_ask (lane);
   const ImageMore more = {
       .from = ask->from, .into = ask->into, .on_progress = ask->watched ? on_image_progress : NULL};
   runner_ref (lane->runner);
-  lane->image =
-      image_run_more ((const char *const *)ask->argv,
-                      ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT, &more, on_image, lane);
+  lane->image = image_run_more ((const char *const *)ask->argv,
+                                ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT, &more,
+                                on_image, lane);
 }
 
 /* ---- work of our own ------------------------------------------------------------------------- */
@@ -263,7 +281,7 @@ on_worked (const GError *error, gpointer data)
   if (error != NULL)
     lane_failed (lane, g_error_copy (error));
   else
-    next (lane);
+    lane_next (lane);
 }
 
 static void
@@ -276,9 +294,9 @@ static void
 work (Lane *lane)
 {
   Runner *runner = runner_ref (lane->runner);
-  WorkHost host = {.done = on_worked, .changed = on_work_changed, .data = lane,
-                   .client = runner->client};
-  lane->work = current (lane)->work (runner->op, lane->disk, &host);
+  WorkHost host = {
+      .done = on_worked, .changed = on_work_changed, .data = lane, .client = runner->client};
+  lane->work = lane_ask (lane)->work (runner->op, lane->disk, &host);
 }
 
 /* ---- local acts and calm --------------------------------------------------------------------- */
@@ -289,11 +307,11 @@ static void
 act (Lane *lane)
 {
   Runner *runner = lane->runner;
-  Ask *ask = current (lane);
+  Ask *ask = lane_ask (lane);
   GError *error = NULL;
   if (ask->local (runner->op, lane->disk, &error) &&
       (ask->no_facts || journal_write (runner->journal, runner->op, &error)))
-    next (lane);
+    lane_next (lane);
   else
     lane_failed (lane, error);
 }
@@ -302,8 +320,8 @@ static void
 act_on_record (Lane *lane)
 {
   GError *error = NULL;
-  if (current (lane)->record (lane->runner->journal, lane->runner->op, &error))
-    next (lane);
+  if (lane_ask (lane)->record (lane->runner->journal, lane->runner->op, &error))
+    lane_next (lane);
   else
     lane_failed (lane, error);
 }
@@ -357,7 +375,7 @@ is_calm (Lane *lane, guint64 remaining)
   Runner *runner = lane->runner;
   Op *op = runner->op;
   runner->remaining = remaining;
-  if (!current (lane)->drained)
+  if (!lane_ask (lane)->drained)
     return remaining <= MAX (op->max_pause_ms * (CALM_RATE / 1000), 1 << 20) ||
            ++lane->calm_tries > CALM_TRIES;
   gint64 held_ms = (g_get_monotonic_time () - op->held_us) / 1000;
@@ -398,11 +416,11 @@ on_block_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
   } else if (lane->error != NULL)
     lane_ended (lane);
   else if (is_calm (lane, remaining_bytes (runner->op, ret)))
-    next (lane);
+    lane_next (lane);
   else if (lane->error != NULL)
     lane_ended (lane);
   else
-    ask_calm_later (lane, current (lane)->drained ? DRAIN_EVERY_MS : CALM_EVERY_MS);
+    ask_calm_later (lane, lane_ask (lane)->drained ? DRAIN_EVERY_MS : CALM_EVERY_MS);
 }
 
 static void
@@ -421,13 +439,15 @@ go_on (Lane *lane)
     lane_ended (lane);
     return;
   }
-  Ask *ask = current (lane);
+  Ask *ask = lane_ask (lane);
   if (ask->calm)
     ask_calm (lane);
   else if (ask->command != NULL)
     send (lane);
   else if (ask->agent != NULL)
     ask_guest (lane);
+  else if (ask->starts_engine)
+    engine_start (lane);
   else if (ask->argv != NULL)
     run (lane);
   else if (ask->local != NULL)
@@ -439,13 +459,13 @@ go_on (Lane *lane)
   else if (ask->job != NULL)
     wait_for_job (lane);
   else
-    next (lane);
+    lane_next (lane);
 }
 
 static Ask *
 next_act (Lane *lane)
 {
-  Ask *ask = lane->error == NULL && lane->at < lane->asks->len ? current (lane) : NULL;
+  Ask *ask = lane->error == NULL && lane->at < lane->asks->len ? lane_ask (lane) : NULL;
   return ask != NULL && ask->local != NULL && !ask->calm ? ask : NULL;
 }
 
@@ -566,6 +586,6 @@ lanes_fail_job (Runner *runner, const char *job, const char *words)
   }
   if (found == NULL)
     return;
-  found->error = job_failure (job, current (found)->wanted, JOB_PAUSED, words);
+  found->error = job_failure (job, lane_ask (found)->wanted, JOB_PAUSED, words);
   lanes_abort (runner, INTERRUPTED, "the job of another disk failed");
 }

@@ -78,7 +78,8 @@ static void
 on_state (QmpClient *client, QmpState state, gpointer data)
 {
   Runner *runner = data;
-  if (state != QMP_CLOSED || runner->lost)
+  /* What becomes of an engine its process tells. */
+  if (state != QMP_CLOSED || runner->lost || op_is_offline (runner->op))
     return;
   runner->lost = TRUE;
   if (runner->busy > 0)

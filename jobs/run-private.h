@@ -4,6 +4,7 @@
  * run-link.c (the connection, and losing it) and run-thaw.c (frozen guests wait for nobody). */
 #pragma once
 
+#include "jobs/engine.h"
 #include "jobs/image.h"
 #include "jobs/run.h"
 #include "jobs/watch.h"
@@ -30,6 +31,7 @@ typedef struct {
   guint calm_tries;
   ImageRun *image;
   Work *work;
+  gboolean for_engine;     /* waits for its start, or its end */
   GError *error;
 } Lane;
 
@@ -53,6 +55,7 @@ struct _Runner {
   JobWatch *watch;
   QmpRelay *relay;
   QmpAgent *agent;    /* NULL until it is needed */
+  Engine *engine;     /* what client leads to, offline; NULL: none runs */
   guint listeners[2]; /* on the client: state, guest's I/O errors */
 
   Cursor main, fold;
@@ -126,6 +129,10 @@ void runner_journal_failed (Runner *runner, GError *take_error);
 
 /* run-lane.c */
 void lane_free (gpointer lane);
+Ask *lane_ask (Lane *lane);                 /* the current one */
+void lane_next (Lane *lane);
+void lane_failed (Lane *lane, GError *take_error);
+void lane_note_refusal (Lane *lane, const GError *error); /* of a tolerant ask */
 void lanes_start (Runner *runner);          /* then lanes_ended() once all are through */
 void lanes_abort (Runner *runner, RechainError code, const char *why);
 void lanes_stop (Runner *runner);           /* nothing of them comes any more */
@@ -143,6 +150,10 @@ gboolean runner_thaw_first (Runner *runner, Thawed then);
 /* At every step: the freeze has an end. */
 void runner_watch_freeze (Runner *runner);
 void runner_drop_agent (Runner *runner);
+/* run-engine.c; each goes on with lane_next() or lane_failed() */
+void engine_start (Lane *lane);
+void engine_wait_for_end (Lane *lane);
+void engine_drop (Runner *runner);
 
 /* run-link.c */
 void link_attach (Runner *runner, QmpClient *client);

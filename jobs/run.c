@@ -120,6 +120,7 @@ runner_unref (Runner *runner)
   if (runner->deadline != NULL)
     g_source_destroy (runner->deadline);
   g_clear_pointer (&runner->deadline, g_source_unref);
+  engine_drop (runner);
   link_drop (runner);
   runner_drop_agent (runner);
   g_clear_pointer (&runner->relay, qmp_relay_free);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/step.h"
 
+#include "jobs/engine.h"
 #include "jobs/op-volume.h"
 
 const char *
@@ -14,28 +15,19 @@ const Step *
 steps_of (Op *op)
 {
   static const Step *const live[N_OP_KINDS] = {
-      [OP_SNAPSHOT] = snapshot_steps,
-      [OP_MOVE] = move_steps,
-      [OP_PULL] = merge_steps,
-      [OP_COMMIT] = merge_steps,
-      [OP_MERGE] = merge_steps,
-      [OP_COPY] = copy_steps,
-      [OP_MAP] = map_steps,
-      [OP_ALLOCATE] = allocate_steps,
-      [OP_QUIESCE] = quiesce_steps,
-      [OP_SNAPSHOT_DELETE] = merge_steps,
+      [OP_SNAPSHOT] = snapshot_steps, [OP_MOVE] = move_steps,
+      [OP_PULL] = merge_steps,        [OP_COMMIT] = merge_steps,
+      [OP_MERGE] = merge_steps,       [OP_COPY] = copy_steps,
+      [OP_MAP] = map_steps,           [OP_ALLOCATE] = allocate_steps,
+      [OP_QUIESCE] = quiesce_steps,   [OP_SNAPSHOT_DELETE] = merge_steps,
   };
   if (!op_is_offline (op) && op->kind == OP_VOL_RESIZE)
     return volume_resize_live_steps;
   static const Step *const offline[N_OP_KINDS] = {
-      [OP_VOL_CREATE] = volume_make_steps,
-      [OP_VOL_CLONE] = volume_make_steps,
-      [OP_VOL_COPY] = volume_make_steps,
-      [OP_VOL_COPY_CONTENTS] = volume_make_steps,
-      [OP_VOL_COMPRESS] = volume_make_steps,
-      [OP_VOL_DECOMPRESS] = volume_make_steps,
-      [OP_VOL_SNAPSHOT] = volume_make_steps,
-      [OP_VOL_RESIZE] = volume_resize_steps,
+      [OP_VOL_CREATE] = volume_make_steps,   [OP_VOL_CLONE] = volume_make_steps,
+      [OP_VOL_COPY] = volume_make_steps,     [OP_VOL_COPY_CONTENTS] = volume_make_steps,
+      [OP_VOL_COMPRESS] = volume_make_steps, [OP_VOL_DECOMPRESS] = volume_make_steps,
+      [OP_VOL_SNAPSHOT] = volume_make_steps, [OP_VOL_RESIZE] = volume_resize_steps,
       [OP_VOL_DELETE] = volume_delete_steps,
   };
   if (op_is_offline (op))
@@ -152,6 +144,22 @@ ask_wait (GPtrArray *asks, const char *job, JobStatus wanted)
   Ask *ask = add (asks);
   ask->job = job;
   ask->wanted = wanted;
+  return ask;
+}
+
+Ask *
+ask_engine (GPtrArray *asks)
+{
+  Ask *ask = ask_run (asks, engine_args ());
+  ask->starts_engine = TRUE;
+  return ask;
+}
+
+Ask *
+ask_quit (GPtrArray *asks)
+{
+  Ask *ask = ask_qmp (asks, "quit", NULL);
+  ask->ends_engine = TRUE;
   return ask;
 }
 

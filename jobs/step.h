@@ -52,6 +52,8 @@ struct Ask {
   AskLocal local;    /* a short, synchronous act on the file system or on the operation's facts */
   AskRecord record;  /* in the journal, beside the operation itself */
   WorkStart work;    /* a long act of ours in the main loop */
+  gboolean starts_engine; /* with argv: the qemu-storage-daemon that takes the commands from now on */
+  gboolean ends_engine;   /* with command: then wait until that process has ended well */
   const char *job;   /* then wait until this job ... */
   JobStatus wanted;  /* ... is at this status (borrowed from the operation's names) */
   gboolean no_facts; /* a local act that finds out nothing which must be recorded */
@@ -115,6 +117,10 @@ Ask *ask_local (GPtrArray *asks, const char *says, AskLocal local);
 Ask *ask_record (GPtrArray *asks, const char *says, AskRecord record);
 Ask *ask_work (GPtrArray *asks, const char *says, WorkStart work);
 Ask *ask_wait (GPtrArray *asks, const char *job, JobStatus wanted);
+/* Starting and ending what performs the jobs of an offline operation. One that is not there, or does not end
+ * well, is no failure for a tolerant ask. */
+Ask *ask_engine (GPtrArray *asks);
+Ask *ask_quit (GPtrArray *asks);
 /* {"execute":...,"arguments":...}, full; NULL where @ask is neither for QEMU nor for the agent. */
 Json *ask_to_qmp (const Ask *ask);
 /* Full: one line for people and for the journal. */
