@@ -42,6 +42,27 @@ image_check_args (const char *file, const char *format)
   return g_strv_builder_end (args);
 }
 
+char **
+image_repair_args (const char *file, const char *format)
+{
+  g_autofree char *name = plain_name (file);
+  const char *args[] = {"qemu-img", "check", "-q", "-f", format, "-r", "leaks", name, NULL};
+  return g_strdupv ((char **)args);
+}
+
+char **
+image_repoint_args (const char *file, const char *backing, const char *format)
+{
+  g_autofree char *name = plain_name (file);
+  g_autoptr (GStrvBuilder) args = g_strv_builder_new ();
+  g_strv_builder_add_many (args, "qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b",
+                           backing ? backing : "", NULL);
+  if (backing != NULL)
+    g_strv_builder_add_many (args, "-F", format, NULL);
+  g_strv_builder_add (args, name);
+  return g_strv_builder_end (args);
+}
+
 /* The protocol part: a file, a device, or what QEMU itself called it. */
 static Json *
 storage_spec (const char *file)

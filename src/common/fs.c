@@ -61,6 +61,18 @@ file_create_new (const char *path, const char *like, FileId *ret_id, GError **er
   return TRUE;
 }
 
+char *
+file_stamp (const char *path)
+{
+  struct stat st;
+  if (stat (path, &st) != 0)
+    return NULL;
+  return g_strdup_printf ("%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT " %" G_GINT64_FORMAT
+                          " %" G_GINT64_FORMAT ".%09ld",
+                          (guint64)st.st_dev, (guint64)st.st_ino, (gint64)st.st_size,
+                          (gint64)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+}
+
 gboolean
 file_resize (const char *path, guint64 size, GError **error)
 {

@@ -19,6 +19,8 @@ gboolean file_id_equal (FileId a, FileId b);
 gboolean file_create_new (const char *path, const char *like, FileId *ret_id, GError **error);
 /* Sets the length of @path; what is new reads as zeros and takes no space. */
 gboolean file_resize (const char *path, guint64 size, GError **error);
+/* Full, nullable: a text that differs once the contents may have been changed. */
+char *file_stamp (const char *path);
 /* Renames without ever replacing: REFUSED where @to exists. The caller syncs the directory. */
 gboolean file_rename_new (const char *from, const char *to, GError **error);
 /* Removes @path if it is @id; absent is fine; something else is REFUSED. Syncs the directory. */

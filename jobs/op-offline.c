@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Offline: pull, commit and merge on image files that nobody has open. A job of a
+ * qemu-storage-daemon copies (jobs/engine.h), one rewritten header is the pivot.
+ *
+ * The job is never finalized. When all is copied, the receiver is flushed, the job is cancelled in
+ * PENDING, which keeps what was copied, and the daemon quits; what is copied then equals what the
+ * dropped layers hold, so either chain reads the same. After the commit record only the header of
+ * one layer is rewritten, by a command that can be repeated: recovery goes the same way as the
+ * normal course. */
+#include "jobs/blocks-job.h"
+#include "jobs/blocks.h"
+
+#include "jobs/header.h"
+#include "jobs/image.h"
+#include "jobs/on-disk.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+static gboolean
+is_pull (OpDisk *disk)
+{
+  return disk->mode == MODE_STREAM;
+}
+
+static ChainLayer *
+layer_at (OpDisk *disk, int i)
+{
+  return disk->before->pdata[i];
+}
+
+/* The layer that the job's data goes into, and the uppermost one that has to be open. */
+static int
+receiver_of (OpDisk *disk)
+{
+  return is_pull (disk) ? disk->first - 1 : disk->base;
+}
+
+static int
+uppermost (OpDisk *disk)
+{
+  return is_pull (disk) ? disk->first - 1 : disk->first;
+}
+
+static gboolean
+is_qcow2 (ChainLayer *layer)
+{
+  return g_strcmp0 (layer->format, "qcow2") == 0;
+}
+
+/* ---- open ------------------------------------------------------------------------------------ */
+
+/* Full. The daemon is ours alone, so short names do. */
+static char *
+name_of (const char *what, int i)
+{
+  return g_strdup_printf ("%s%d", what, i);
+}
+
+static Json *
+file_options (OpDisk *disk, int i)
+{
+  struct stat st;
+  g_autofree char *node = name_of ("file", i);
+  const char *file = layer_at (disk, i)->file;
+  gboolean device = stat (file, &st) == 0 && S_ISBLK (st.st_mode);
+  return json_make ("driver", json_str (device ? "host_device" : "file"), "node-name",
+                    json_str (node), "filename", json_str (file), "read-only",
+                    json_flag (i != receiver_of (disk)), NULL);
+}
+
+/* Every layer is named with its format, and what its header says of others is not followed. */
+static Json *
+node_options (OpDisk *disk, int i)
+{
+  ChainLayer *layer = layer_at (disk, i);
+  g_autofree char *node = name_of ("layer", i);
+  g_autofree char *file = name_of ("file", i);
+  g_autofree char *below = name_of ("layer", i + 1);
+  gboolean last = (guint)i + 1 == disk->before->len;
+  Json *backing = last ? json_null () : json_str (below);
+  Json *options =
+      json_make ("driver", json_str (layer->format), "node-name", json_str (node), "file",
+                 json_str (file), "read-only", json_flag (i != receiver_of (disk)), NULL);
+  if (is_qcow2 (layer))
+    json_set (options, "backing", backing);
+  return options;
+}
+
+static void
+open_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_engine (asks);
+  for (int i = (int)disk->before->len - 1; i >= uppermost (disk); i--) {
+    ask_qmp (asks, "blockdev-add", file_options (disk, i));
+    ask_qmp (asks, "blockdev-add", node_options (disk, i));
+  }
+}
+
+/* Clusters that were allocated when it was killed, and are not used. */
+static void
+repair_leaks (OpDisk *disk, GPtrArray *asks, gboolean tolerant)
+{
+  ChainLayer *receiver = layer_at (disk, receiver_of (disk));
+  if (is_qcow2 (receiver))
+    ask_run (asks, image_repair_args (receiver->file, receiver->format))->tolerant = tolerant;
+}
+
+static void
+close_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_quit (asks)->tolerant = TRUE;
+  repair_leaks (disk, asks, TRUE);
+}
+
+/* ---- copy ------------------------------------------------------------------------------------ */
+
+static void
+copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  g_autofree char *top = name_of ("layer", uppermost (disk));
+  g_autofree char *base = name_of ("layer", disk->base);
+  gboolean flatten = (guint)disk->base == disk->before->len;
+  ask_qmp (asks, is_pull (disk) ? "block-stream" : "block-commit",
+           json_make ("job-id", json_str (disk->job), "device", json_str (top), "base-node",
+                      flatten ? NULL : json_str (base), "speed",
+                      json_int ((gint64)bandwidth_share (op, op->disks->len)), "on-error",
+                      json_str ("report"), "auto-finalize", json_flag (FALSE), "auto-dismiss",
+                      json_flag (FALSE), NULL));
+  if (!is_pull (disk)) {
+    ask_wait (asks, disk->job, JOB_READY);
+    ask_qmp (asks, "job-complete", json_make ("id", json_str (disk->job), NULL));
+  }
+  ask_wait (asks, disk->job, JOB_PENDING);
+}
+
+static void
+cancel (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  end_job (NULL, disk->job, asks);
+}
+
+/* Opening it again flushes it, and tells where that failed; a commit has flushed its base by itself
+ * when it is PENDING, and must not be touched then (qemu-reference 3.3). */
+static void
+flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (is_pull (disk))
+    ask_qmp (
+        asks, "blockdev-reopen",
+        json_make ("options", json_list (node_options (disk, receiver_of (disk)), NULL), NULL));
+}
+
+static gboolean
+sync_receiver (Op *op, OpDisk *disk, GError **error)
+{
+  return file_sync (disk->receiver, error);
+}
+
+static void
+finish_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  end_job (NULL, disk->job, asks);
+  ask_quit (asks);
+  ask_local (asks, "sync the layer that received it", sync_receiver)->no_facts = TRUE;
+}
+
+/* While nobody had it open but us: a layer that was only read is still what it was when the plan
+ * was made. */
+static gboolean
+sources_are_unchanged (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  Json *stamps = json_get (disk->details, "stamps");
+  for (int i = 0; (gsize)i < json_length (stamps); i++) {
+    const char *file = layer_at (disk, i)->file;
+    g_autofree char *now = i == receiver_of (disk) ? NULL : file_stamp (file);
+    if (now != NULL && g_strcmp0 (now, json_object_get_string (json_at (stamps, i))) != 0)
+      return fail (error, REFUSED, "'%s' was changed by somebody else meanwhile", file);
+  }
+  return TRUE;
+}
+
+/* ---- pivot ----------------------------------------------------------------------------------- */
+
+static gboolean
+sync_header (Op *op, OpDisk *disk, GError **error)
+{
+  return file_sync (disk->header, error);
+}
+
+static void
+write_header (OpDisk *disk, const char *backing, const char *format, GPtrArray *asks)
+{
+  ask_run (asks, image_repoint_args (disk->header, backing, format))->silent_program = TRUE;
+  ask_local (asks, "sync it", sync_header)->no_facts = TRUE;
+}
+
+static void
+repoint (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (disk->header != NULL)
+    write_header (disk, disk->backing, disk->backing_format, asks);
+}
+
+static gboolean
+header_names (OpDisk *disk, const char *backing, const char *format, GError **error)
+{
+  g_auto (ImageHeader) header = {0};
+  if (!image_header_read (disk->header, &header, error))
+    return prefix (error, "read back the header of '%s'", disk->header);
+  if (g_strcmp0 (header.backing, backing) == 0 &&
+      (backing == NULL || g_strcmp0 (header.backing_format, format) == 0))
+    return TRUE;
+  return fail (error, FAILED, "the header of '%s' names the backing file '%s' and not '%s'",
+               disk->header, header.backing ? header.backing : "", backing ? backing : "");
+}
+
+static gboolean
+is_right (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  g_auto (GStrv) planned = op_disk_planned_chain (disk);
+  return (disk->header == NULL ||
+          header_names (disk, disk->backing, disk->backing_format, error)) &&
+         disk_reads (disk, planned, error);
+}
+
+static Seen
+is_pivoted (Op *op, OpDisk *disk, World *world)
+{
+  return op->decided == DECIDED_NEW && is_right (op, disk, world, NULL) ? SEEN_YES : SEEN_NO;
+}
+
+static void
+point_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ChainLayer *layer = layer_at (disk, disk->first);
+  if (disk->header != NULL && !header_names (disk, disk->backing_old, layer->format, NULL))
+    write_header (disk, disk->backing_old, layer->format, asks);
+}
+
+/* ---- finish ---------------------------------------------------------------------------------- */
+
+static void
+check (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  repair_leaks (disk, asks, FALSE);
+}
+
+static gboolean
+deletes (Op *op)
+{
+  return (op->flags & OP_DELETE) != 0;
+}
+
+/* clang-format off */
+const Step offline_steps[] = {
+  {.name = "open",
+   .says = "open the layers in a qemu-storage-daemon of our own",
+   .kind = STEP_UNDOABLE,
+   .ask = open_layers,
+   .undo = close_layers,
+   .undo_says = "end it, and free clusters that nothing refers to"},
+  {.name = "copy",
+   .says = "copy what the layers hold that fall out of the chain",
+   .kind = STEP_UNDOABLE,
+   .ask = copy,
+   .undo = cancel,
+   .undo_says = "cancel the job"},
+  {.name = "flush",
+   .says = "make the copied data durable before any header names it",
+   .kind = STEP_UNDOABLE,
+   .ask = flush},
+  {.name = "close",
+   .says = "cancel the job, which keeps what was copied, and close the layers",
+   .kind = STEP_UNDOABLE,
+   .ask = finish_copy,
+   .verify = sources_are_unchanged},
+  {.name = "pivot",
+   .says = "drop the layers from the chain",
+   .kind = STEP_PIVOT,
+   .commits = TRUE,
+   .decides = DECIDED_NEW,
+   .ask = repoint,
+   .probe = is_pivoted,
+   .undo = point_back,
+   .undo_says = "write the old name into the header again",
+   .verify = is_right},
+  {.name = "check",
+   .says = "check the layer that received the data",
+   .kind = STEP_FINISH,
+   .ask = check,
+   .verify = is_right},
+  {.name = "remove",
+   .says = "remove the files of the dropped layers",
+   .kind = STEP_FINISH,
+   .applies = deletes,
+   .ask = drop_files},
+  {0},
+};
+/* clang-format on */
