@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The plan of an operation on images that no process has open. Headers are read by our own reader only, and
+ * nothing in them is followed that is not a plain file. */
+#include "jobs/plan.h"
+
+#include "jobs/header.h"
+#include "src/common/fs.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static ChainLayer *
+layer_at (OpDisk *disk, int i)
+{
+  return disk->before->pdata[i];
+}
+
+/* ---- every layer ----------------------------------------------------------------------------- */
+
+static gboolean
+check_header (const ChainLayer *layer, GError **error)
+{
+  g_auto (ImageHeader) header = {0};
+  if (g_strcmp0 (layer->format, "qcow2") != 0)
+    return TRUE;
+  if (!image_header_read (layer->file, &header, error))
+    return FALSE;
+  if (!header.corrupt)
+    return TRUE;
+  fail (error, REFUSED, "'%s' is marked as corrupt", layer->file);
+  return hint (error, "look at it: qemu-img check -f qcow2 '%s'", layer->file);
+}
+
+static gboolean
+check_layer (const ChainLayer *layer, GError **error)
+{
+  if (layer->encrypted)
+    return fail (error, REFUSED, "'%s' is encrypted, and its secret is not known", layer->file);
+  if (layer->data_file) {
+    fail (error, REFUSED, "'%s' keeps its data in an external data file", layer->file);
+    return hint (error, "its header could lead to any file; qemu-img convert makes a plain image of it");
+  }
+  if (!g_utf8_validate (layer->file, -1, NULL))
+    return fail (error, REFUSED, "the name of layer '%s' is not UTF-8, which QMP cannot carry",
+                 layer->file);
+  return check_header (layer, error);
+}
+
+static gboolean
+add_image (Op *op, const RequestDisk *wanted, OpDisk **ret_disk, GError **error)
+{
+  g_autoptr (GPtrArray) layers = chain_read_offline (wanted->disk, wanted->format, error);
+  if (layers == NULL)
+    return FALSE;
+  OpDisk *disk = *ret_disk = op_add_disk (op, ((ChainLayer *)layers->pdata[0])->file);
+  for (guint i = 0; i < layers->len; i++) {
+    g_ptr_array_add (disk->before, chain_layer_copy (layers->pdata[i]));
+    if (!check_layer (layers->pdata[i], error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* ---- the layers that are changed ------------------------------------------------------------- */
+
+static gboolean
+is_touched (OpDisk *disk, int i)
+{
+  return i < disk->base || path_same_file (layer_at (disk, i)->file, disk->receiver);
+}
+
+/* A base that is only read may be open in others, as a template is. */
+static gboolean
+check_closed (OpDisk *disk, GError **error)
+{
+  for (int i = 0; i < (int)disk->before->len; i++) {
+    const char *file = layer_at (disk, i)->file;
+    if (!is_touched (disk, i) || !file_is_locked (file))
+      continue;
+    fail (error, REFUSED, "'%s' is open in another process", file);
+    return hint (error, "stop the guest that runs on it, or work on the running guest: leave "
+                        "--offline out and name its VM");
+  }
+  return TRUE;
+}
+
+static gboolean
+check_not_taken (OpDisk *disk, Journal *journal, GError **error)
+{
+  for (int i = 0; journal != NULL && i < (int)disk->before->len; i++) {
+    const char *file = layer_at (disk, i)->file;
+    g_autofree char *other = journal_find_user (journal, file, is_touched (disk, i));
+    if (other == NULL)
+      continue;
+    gboolean alive = journal_owner (journal, other, NULL) == OWNER_ALIVE;
+    fail (error, REFUSED, "operation %s %s '%s'", other,
+          alive ? "is running on" : "was interrupted and is not settled, on", file);
+    return alive ? hint (error, "wait for it, or: rechain op cancel %s", other)
+                 : hint (error, "rechain recover --op %s", other);
+  }
+  return TRUE;
+}
+
+static gboolean
+check_writable (const char *file, GError **error)
+{
+  return file == NULL || access (file, W_OK) == 0 ||
+         fail_errno (error, errno, "'%s' cannot be written", file);
+}
+
+/* A header keeps its manner of naming: a chain that can be moved as a whole stays so. */
+static void
+keep_relative (OpDisk *disk)
+{
+  if (disk->backing == NULL || disk->backing_old == NULL || disk->backing_old[0] == '/')
+    return;
+  g_free (disk->backing);
+  disk->backing = path_relative (disk->header, layer_at (disk, disk->base)->file);
+}
+
+/* So that what somebody else writes between two of our steps is seen. */
+static void
+stamp_layers (OpDisk *disk)
+{
+  Json *stamps = json_array ();
+  for (guint i = 0; i < disk->before->len; i++) {
+    g_autofree char *stamp = file_stamp (layer_at (disk, (int)i)->file);
+    json_append (stamps, json_str (stamp ? stamp : ""));
+  }
+  disk->details = json_make ("stamps", stamps, NULL);
+}
+
+static void
+tell_how (Op *op, OpDisk *disk)
+{
+  g_ptr_array_add (op->notes,
+                   g_strdup_printf ("copied by a %s job of a qemu-storage-daemon%s",
+                                    disk->mode == MODE_STREAM ? "block-stream" : "block-commit",
+                                    disk->header ? "; the header is rewritten by qemu-img" : ""));
+  if (disk->mode == MODE_STREAM)
+    g_ptr_array_add (
+        op->notes,
+        g_strdup_printf ("taken back, '%s' keeps what was copied, which reads the same", disk->receiver));
+  if (disk->mode == MODE_COMMIT_ACTIVE)
+    g_ptr_array_add (op->notes,
+                     g_strdup_printf ("from then on the disk is '%s': change the guest's configuration",
+                                      disk->receiver));
+}
+
+gboolean
+plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **error)
+{
+  OpDisk *disk;
+  if (request->disks->len != 1)
+    return fail (error, USAGE, "an offline operation takes one image");
+  const RequestDisk *wanted = request->disks->pdata[0];
+  if (!add_image (op, wanted, &disk, error) || !plan_merge_disk (op, disk, wanted, NULL, error))
+    return FALSE;
+  keep_relative (disk);
+  op_name_disk (op, disk);
+  stamp_layers (disk);
+  tell_how (op, disk);
+  return check_not_taken (disk, journal, error) && check_closed (disk, error) &&
+         check_writable (disk->receiver, error) && check_writable (disk->header, error);
+}
