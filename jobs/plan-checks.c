@@ -346,8 +346,8 @@ find_overlay (OpDisk *disk, ChainLayer *layer)
 static const char *
 find_other_disk (OpDisk *disk, ChainLayer *layer, World *world)
 {
-  GPtrArray *disks = world_disks (world);
-  for (guint d = 0; d < disks->len; d++) {
+  GPtrArray *disks = world ? world_disks (world) : NULL;
+  for (guint d = 0; disks != NULL && d < disks->len; d++) {
     ChainDisk *other = disks->pdata[d];
     for (guint k = 0; !g_str_equal (other->name, disk->name) && k < other->layers->len; k++)
       if (path_same_file (((ChainLayer *)other->layers->pdata[k])->file, layer->file))

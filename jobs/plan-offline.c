@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The plan of an operation on images that no process has open. Headers are read by our own reader only, and
- * nothing in them is followed that is not a plain file. */
+/* The plan of an operation on images that no process has open. Headers are read by our own reader
+ * only, and nothing in them is followed that is not a plain file. */
 #include "jobs/plan.h"
 
 #include "jobs/header.h"
@@ -39,7 +39,8 @@ check_layer (const ChainLayer *layer, GError **error)
     return fail (error, REFUSED, "'%s' is encrypted, and its secret is not known", layer->file);
   if (layer->data_file) {
     fail (error, REFUSED, "'%s' keeps its data in an external data file", layer->file);
-    return hint (error, "its header could lead to any file; qemu-img convert makes a plain image of it");
+    return hint (error,
+                 "its header could lead to any file; qemu-img convert makes a plain image of it");
   }
   if (!g_utf8_validate (layer->file, -1, NULL))
     return fail (error, REFUSED, "the name of layer '%s' is not UTF-8, which QMP cannot carry",
@@ -140,12 +141,13 @@ tell_how (Op *op, OpDisk *disk)
                                     disk->header ? "; the header is rewritten by qemu-img" : ""));
   if (disk->mode == MODE_STREAM)
     g_ptr_array_add (
-        op->notes,
-        g_strdup_printf ("taken back, '%s' keeps what was copied, which reads the same", disk->receiver));
+        op->notes, g_strdup_printf ("taken back, '%s' keeps what was copied, which reads the same",
+                                    disk->receiver));
   if (disk->mode == MODE_COMMIT_ACTIVE)
-    g_ptr_array_add (op->notes,
-                     g_strdup_printf ("from then on the disk is '%s': change the guest's configuration",
-                                      disk->receiver));
+    g_ptr_array_add (
+        op->notes,
+        g_strdup_printf ("from then on the disk is '%s': change the guest's configuration",
+                         disk->receiver));
 }
 
 gboolean
@@ -159,6 +161,8 @@ plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **er
     return FALSE;
   keep_relative (disk);
   op_name_disk (op, disk);
+  if (disk->node == NULL)
+    disk->node = g_strdup (""); /* the table names its nodes itself */
   stamp_layers (disk);
   tell_how (op, disk);
   return check_not_taken (disk, journal, error) && check_closed (disk, error) &&

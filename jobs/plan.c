@@ -116,6 +116,14 @@ remember_dropped (OpDisk *disk, GError **error)
   return TRUE;
 }
 
+/* What is the same for all, once the layers are chosen. @world: NULL offline. */
+static gboolean
+finish_disk (Op *op, OpDisk *disk, World *world, GError **error)
+{
+  return remember_dropped (disk, error) && plan_check_dropped (op, disk, world, error) &&
+         file_free_space (disk->receiver, &disk->free, error);
+}
+
 static OpDisk *
 new_disk (Op *op, ChainDisk *found, World *world)
 {
@@ -188,8 +196,7 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   op_name_disk (op, disk);
   plan_bitmaps (op, disk, world);
   return (disk->to == NULL || plan_check_target (op, disk, world, error)) &&
-         remember_dropped (disk, error) && plan_check_dropped (op, disk, world, error) &&
-         file_free_space (disk->receiver, &disk->free, error);
+         finish_disk (op, disk, world, error);
 }
 
 /* ---- all disks ------------------------------------------------------------------------------- */
@@ -230,25 +237,19 @@ add_deletion (Plan *plan, GError **error)
 }
 
 static gboolean
-fill (Plan *plan, const Request *request, GError **error)
+fill_from_vm (Plan *plan, const Request *request, GError **error)
 {
   Op *op = plan->op;
   QmpClient *client = plan->context.client;
   op_set_vm (op, client);
   op->mask_protocol = qmp_features_has (plan->context.features, FEATURE_STREAM_MASK_PROTOCOL);
   op->start_held = qmp_client_get_version (client) < FIRST_SAFE_START;
-  op->flags = request->flags;
-  op->bandwidth = request->bandwidth;
-  op->timeout_ms = request->timeout_ms;
-  op->max_pause_ms = request->max_pause_ms;
   op->max_freeze_ms = request->max_freeze_ms;
   op->agent = g_strdup (request->agent);
   op->was_running = world_running (plan->context.world);
   plan_add_notes (op);
   GError *unreadable = NULL;
-  plan->journal = journal_open_to_read (plan->context.state_dir, &unreadable);
-  if (unreadable == NULL)
-    plan->records = records_list (plan->journal, op->vm, &unreadable);
+  plan->records = records_list (plan->journal, op->vm, &unreadable);
   if (unreadable != NULL) {
     g_propagate_error (error, unreadable);
     return FALSE;
@@ -272,6 +273,26 @@ fill (Plan *plan, const Request *request, GError **error)
       return FALSE;
   }
   return !(request->disks->len == 0 || request->all_others) || add_all (plan, error);
+}
+
+static gboolean
+fill (Plan *plan, const Request *request, GError **error)
+{
+  Op *op = plan->op;
+  op->flags = request->flags;
+  op->bandwidth = request->bandwidth;
+  op->timeout_ms = request->timeout_ms;
+  op->max_pause_ms = request->max_pause_ms;
+  GError *unreadable = NULL;
+  plan->journal = journal_open_to_read (plan->context.state_dir, &unreadable);
+  if (unreadable != NULL) {
+    g_propagate_error (error, unreadable);
+    return FALSE;
+  }
+  if (plan->context.client != NULL)
+    return fill_from_vm (plan, request, error);
+  return plan_fill_offline (op, request, plan->journal, error) &&
+         finish_disk (op, op_disk (op, 0), NULL, error);
 }
 
 /* ---- images

@@ -9,7 +9,7 @@
 
 /* What the plan is made against. All borrowed; they must outlive the callback. */
 typedef struct {
-  QmpClient *client;
+  QmpClient *client; /* NULL: offline; then there are no features and no world either */
   QmpFeatures *features;
   World *world;
   const char *state_dir; /* where other operations are looked up */
@@ -53,6 +53,9 @@ gboolean plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, Cha
 typedef void (*PlanAnswer) (GError *take_error, gpointer data);
 gboolean plan_ask_iothread (const PlanContext *context, OpKind kind, OpDisk *disk, PlanAnswer answer,
                             gpointer data);
+
+/* plan-offline.c: the one image of an offline operation, its layers and its checks. */
+gboolean plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **error);
 
 /* plan-checks.c: each is a refusal with reason and cure. */
 gboolean plan_check_vm (const PlanContext *context, const Request *request, GError **error);

@@ -30,6 +30,11 @@ steps_of (Op *op)
       [OP_VOL_SNAPSHOT] = volume_make_steps, [OP_VOL_RESIZE] = volume_resize_steps,
       [OP_VOL_DELETE] = volume_delete_steps,
   };
+  static const Step *const offline[N_OP_KINDS] = {
+      [OP_PULL] = offline_steps,
+      [OP_COMMIT] = offline_steps,
+      [OP_MERGE] = offline_steps,
+  };
   if (op_is_offline (op))
     return offline[op->kind];
   if (op->kind == OP_ALLOCATE && (op->flags & OP_DETACH_BACKING))

@@ -94,6 +94,7 @@ extern const Step snapshot_steps[];
 extern const Step move_steps[];
 extern const Step merge_steps[]; /* pull, commit, merge */
 extern const Step copy_steps[];
+extern const Step offline_steps[]; /* pull, commit, merge of image files */
 extern const Step leave_steps[]; /* copy --no-pivot */
 extern const Step fold_steps[];  /* the undo of a snapshot */
 extern const Step map_steps[];

@@ -62,12 +62,18 @@ is_listed (GPtrArray *disks, const char *name)
   return FALSE;
 }
 
-/* The words after VM. */
+static gboolean
+is_offline (Cli *cli)
+{
+  return args_has (&cli->args, OPT_OFFLINE);
+}
+
+/* The words after VM; offline there is none. */
 static GPtrArray *
 read_disks (Cli *cli, const char *const *known, GError **error)
 {
   g_autoptr (GPtrArray) disks = g_ptr_array_new_with_free_func ((GDestroyNotify)disk_arg_free);
-  for (guint i = 1; i < cli->n_words; i++) {
+  for (guint i = is_offline (cli) ? 0 : 1; i < cli->n_words; i++) {
     g_autoptr (DiskArg) disk = disk_arg_parse (cli->words[i], known, error);
     if (disk == NULL)
       return NULL;
@@ -197,7 +203,7 @@ change (Cli *cli, RechainKind kind, GPtrArray *disks, GError **error)
   g_autoptr (RechainRequest) request = rechain_request_new (kind);
   rechain_request_set_name (request, args_value (&cli->args, OPT_NAME));
   return add_disks (request, disks, error) && set_how (cli, request, error) &&
-         operate (cli, cli->words[0], request, error);
+         operate (cli, is_offline (cli) ? NULL : cli->words[0], request, error);
 }
 
 gboolean

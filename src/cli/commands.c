@@ -19,6 +19,9 @@
 #define NEW_FILE     (BIT (MODE) | BIT (OWNER) | BIT (GROUP))
 #define VOLUME_EXITS "0 1 2 3 4 5 7 8 130"
 #define ANY          G_MAXUINT
+#define OFFLINE_TEXT                                                                               \
+  "With --offline there is no VM: IMAGE is the file at the top of a chain that no process has "    \
+  "open."
 
 const Command commands[] = {
     {"info", "VM", "what a QEMU is, what it runs, and what it can do", run_info, 1, 1, 0,
@@ -95,40 +98,45 @@ const Command commands[] = {
      "and "
      "what it writes meanwhile may be in the map or not.",
      "rechain map web1 vda --start 1G --length 64M", "0 2 3 4 5 6 7 8"},
-    {"pull", "VM DISK[,base=LAYER][,top=LAYER]...",
+
+    {"pull", "VM DISK[,base=LAYER][,top=LAYER]... | --offline IMAGE[,base=LAYER][,top=LAYER]",
      "forward merge: data of the layers above base is pulled up into top", run_pull, 2, ANY,
-     BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | OPERATION,
+     BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | BIT (OFFLINE) | BIT (FORMAT) | OPERATION,
      "Copies what the layers between base and top hold into top, and drops them from the chain. "
      "Default top is the active layer, default base is none: top holds everything then. The guest "
      "runs on, on the same active layer. What is cancelled or fails leaves the chain as it was; "
      "what "
-     "was copied stays in top, where it changes nothing that is read.",
+     "was copied stays in top, where it changes nothing that is read. " OFFLINE_TEXT,
      "rechain pull web1 vda --base /img/template.qcow2", OPERATION_EXITS},
 
-    {"rebase", "VM DISK,base=LAYER[,top=LAYER]...", "pull, down to a base that must be named",
-     run_rebase, 2, ANY, BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | OPERATION,
+    {"rebase", "VM DISK,base=LAYER[,top=LAYER]... | --offline IMAGE,base=LAYER[,top=LAYER]",
+     "pull, down to a base that must be named", run_rebase, 2, ANY,
+     BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | BIT (OFFLINE) | BIT (FORMAT) | OPERATION,
      "The same as pull; --base must be given.",
      "rechain rebase web1 vda --base /img/template.qcow2", OPERATION_EXITS},
 
-    {"commit", "VM DISK[,top=LAYER][,base=LAYER]...",
+    {"commit", "VM DISK[,top=LAYER][,base=LAYER]... | --offline IMAGE[,top=LAYER][,base=LAYER]",
      "backward merge: top is committed down into base", run_commit, 2, ANY,
-     BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | OPERATION,
+     BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | BIT (OFFLINE) | BIT (FORMAT) | OPERATION,
      "Copies what top, and the layers between, hold down into base, and drops them from the chain. "
      "Default top is the active layer, default base the layer under top. Committing the active "
      "layer "
      "moves the guest to base: it is held for some milliseconds (--max-pause). The base is changed "
      "from the beginning: what fails or is cancelled leaves the guest's data as it was, but base "
      "by "
-     "itself is not what it was before. A base that others use too is refused.",
+     "itself is not what it was before. A base that others use too is refused. " OFFLINE_TEXT,
      "rechain commit web1 vda --top /img/snap1.qcow2 --base /img/template.qcow2", OPERATION_EXITS},
 
-    {"merge", "VM DISK,source=LAYER,dest=LAYER... | VM DISK --xml FILE",
+    {"merge",
+     "VM DISK,source=LAYER,dest=LAYER... | VM DISK --xml FILE | --offline "
+     "IMAGE,source=LAYER,dest=LAYER",
      "merge one layer into another, whichever lies above", run_merge, 2, ANY,
-     BIT (SOURCE) | BIT (DEST) | BIT (ALLOW_SHARED) | BIT (XML) | OPERATION,
+     BIT (SOURCE) | BIT (DEST) | BIT (ALLOW_SHARED) | BIT (OFFLINE) | BIT (FORMAT) | BIT (XML) |
+         OPERATION,
      "Where dest lies above source, data is pulled up; where it lies below, it is committed down. "
      "Layers between the two are merged too. What was backed by source is backed by dest then. "
      "With "
-     "--xml the two come from <merge><source>FILE</source><dest>FILE</dest></merge>.",
+     "--xml the two come from <merge><source>FILE</source><dest>FILE</dest></merge>. " OFFLINE_TEXT,
      "rechain merge web1 vda --source /img/snap1.qcow2 --dest /img/template.qcow2",
      OPERATION_EXITS},
 

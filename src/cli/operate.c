@@ -9,11 +9,19 @@
 /* ---- plan ------------------------------------------------------------------------------------ */
 
 static RechainOperation *
-make_plan (RechainVm *vm, RechainRequest *request, GError **error)
+make_plan (Cli *cli, RechainVm *vm, RechainRequest *request, GError **error)
 {
+  RechainController *controller = cli_controller (cli);
   g_autoptr (Wait) wait = wait_new (&(WaitSpec){0});
-  rechain_operation_plan_async (vm, request, wait_cancellable (wait), wait_done, wait);
-  RechainOperation *operation = rechain_operation_plan_finish (vm, wait_run (wait), error);
+  GCancellable *cancellable = wait_cancellable (wait);
+  RechainOperation *operation;
+  if (vm != NULL) {
+    rechain_operation_plan_async (vm, request, cancellable, wait_done, wait);
+    operation = rechain_operation_plan_finish (vm, wait_run (wait), error);
+  } else {
+    rechain_operation_plan_offline_async (controller, request, cancellable, wait_done, wait);
+    operation = rechain_operation_plan_offline_finish (controller, wait_run (wait), error);
+  }
   if (operation == NULL)
     wait_explain (wait, "planning", error);
   return operation;
@@ -149,8 +157,10 @@ operate_planned (Cli *cli, RechainOperation *operation, GError **error)
 gboolean
 operate (Cli *cli, const char *name, RechainRequest *request, GError **error)
 {
-  g_autoptr (RechainVm) vm = cli_vm (cli, name, error);
-  g_autoptr (RechainOperation) operation = vm ? make_plan (vm, request, error) : NULL;
+  g_autoptr (RechainVm) vm = name ? cli_vm (cli, name, error) : NULL;
+  if (name != NULL && vm == NULL)
+    return FALSE;
+  g_autoptr (RechainOperation) operation = make_plan (cli, vm, request, error);
   return operation != NULL && operate_planned (cli, operation, error);
 }
 

@@ -5,6 +5,7 @@
 
 #include "src/cli/print.h"
 
+/* @vm: NULL for an offline operation. */
 gboolean
 operate (Cli *cli, const char *vm, RechainRequest *request, GError **error);
 /* What the options say that every operation takes. (cmd-change.c) */

@@ -48,7 +48,7 @@ typedef enum {
      "how it is merged one day: forward or backward (one disk; as DISK,on-delete=HOW)")            \
   X (DIRECTION, 0, "direction", "HOW", 0, "forward or backward, for all disks")                    \
   X (METADATA_ONLY, 0, "metadata-only", NULL, 0, "drop the record and leave the layers alone")     \
-  X (OFFLINE, 0, "offline", NULL, 0, "read an image that no process has open; there is no VM")     \
+  X (OFFLINE, 0, "offline", NULL, 0, "work on image files that no process has open; there is no VM") \
   X (START, 0, "start", "SIZE", 0, "from this byte of the disk on")                                \
   X (LENGTH, 0, "length", "SIZE", 0, "so many bytes from there on")                                \
   X (OFFSET, 0, "offset", "SIZE", 0, "a region begins at this byte; can be repeated")              \

@@ -213,6 +213,45 @@ rechain_operation_plan (RechainVm *vm, const RechainRequest *request, GCancellab
   return rechain_operation_plan_finish (vm, waiting_result (&waiting), error);
 }
 
+static void
+on_offline_plan (Op *op, const GError *error, gpointer data)
+{
+  g_autoptr (GTask) task = data;
+  RechainController *controller = g_task_get_source_object (task);
+  if (op == NULL)
+    g_task_return_error (task, g_error_copy (error));
+  else
+    g_task_return_pointer (task, rechain_operation_wrap (controller, NULL, op), g_object_unref);
+}
+
+void
+rechain_operation_plan_offline_async (RechainController *controller, const RechainRequest *request,
+                                      GCancellable *cancellable, GAsyncReadyCallback callback,
+                                      gpointer user_data)
+{
+  GTask *task = g_task_new (controller, cancellable, callback, user_data);
+  RechainRequest *copy = request_copy (request);
+  g_task_set_task_data (task, copy, (GDestroyNotify)request_free);
+  PlanContext context = {.state_dir = rechain_controller_get_state_dir (controller)};
+  plan_make (&context, copy, on_offline_plan, task);
+}
+
+RechainOperation *
+rechain_operation_plan_offline_finish (RechainController *controller, GAsyncResult *result,
+                                       GError **error)
+{
+  return g_task_propagate_pointer (G_TASK (result), error);
+}
+
+RechainOperation *
+rechain_operation_plan_offline (RechainController *controller, const RechainRequest *request,
+                                GCancellable *cancellable, GError **error)
+{
+  g_auto (Waiting) waiting = {0};
+  rechain_operation_plan_offline_async (controller, request, cancellable, waiting_done, &waiting);
+  return rechain_operation_plan_offline_finish (controller, waiting_result (&waiting), error);
+}
+
 char *
 rechain_operation_plan_to_json (RechainOperation *operation)
 {

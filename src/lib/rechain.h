@@ -1079,6 +1079,47 @@ RECHAIN_API RechainOperation *rechain_operation_plan_finish (RechainVm *vm, GAsy
 RECHAIN_API RechainOperation *rechain_operation_plan (RechainVm *vm, const RechainRequest *request,
                                                       GCancellable *cancellable, GError **error);
 /**
+ * rechain_operation_plan_offline_async:
+ * @controller: a controller
+ * @request: a pull, commit or merge whose one disk is the path of an image; copied
+ * @cancellable: (nullable): a cancellable
+ * @callback: called with the plan
+ * @user_data: data of @callback
+ *
+ * Makes the plan of an operation on images that no process has open (QEMU: qemu-img commit, rebase). Changes
+ * nothing at all.
+ */
+RECHAIN_API void rechain_operation_plan_offline_async (RechainController *controller,
+                                                       const RechainRequest *request,
+                                                       GCancellable *cancellable,
+                                                       GAsyncReadyCallback callback,
+                                                       gpointer user_data);
+/**
+ * rechain_operation_plan_offline_finish:
+ * @controller: a controller
+ * @result: the result
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_REFUSED, %RECHAIN_ERROR_PERMISSION,
+ *   %RECHAIN_ERROR_USAGE
+ *
+ * Returns: (transfer full): an operation in state planned
+ */
+RECHAIN_API RechainOperation *rechain_operation_plan_offline_finish (RechainController *controller,
+                                                                     GAsyncResult *result,
+                                                                     GError **error);
+/**
+ * rechain_operation_plan_offline:
+ * @controller: a controller
+ * @request: what is wanted
+ * @cancellable: (nullable): a cancellable
+ * @error: return location
+ *
+ * Returns: (transfer full): an operation in state planned
+ */
+RECHAIN_API RechainOperation *rechain_operation_plan_offline (RechainController *controller,
+                                                              const RechainRequest *request,
+                                                              GCancellable *cancellable,
+                                                              GError **error);
+/**
  * rechain_operation_plan_to_json:
  * @operation: an operation
  *
