@@ -28,6 +28,13 @@ engine_args (void)
   return g_strdupv ((char **)argv);
 }
 
+char **
+engine_version_args (void)
+{
+  const char *argv[] = {"qemu-storage-daemon", "--version", NULL};
+  return g_strdupv ((char **)argv);
+}
+
 static void
 on_ended (const char *out, const GError *error, gpointer data)
 {

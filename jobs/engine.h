@@ -22,6 +22,8 @@ typedef struct {
 
 /* What is started, for plans; full. */
 char **engine_args (void);
+/* qemu-storage-daemon --version */
+char **engine_version_args (void);
 /* FAILED where there are no descriptors left; that it cannot be started comes through ended(). */
 Engine *engine_new (const EngineHost *host, GError **error);
 /* Borrowed. */

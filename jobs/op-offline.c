@@ -182,17 +182,22 @@ sources_are_unchanged (Op *op, OpDisk *disk, World *world, GError **error)
 
 /* ---- pivot ----------------------------------------------------------------------------------- */
 
+/* A header that could not be synced is no pivot, whatever reads back from a cache. */
 static gboolean
 sync_header (Op *op, OpDisk *disk, GError **error)
 {
-  return file_sync (disk->header, error);
+  if (!file_sync (disk->header, error))
+    return FALSE;
+  json_object_put (disk->found);
+  disk->found = json_make ("synced", json_flag (TRUE), NULL);
+  return TRUE;
 }
 
 static void
 write_header (OpDisk *disk, const char *backing, const char *format, GPtrArray *asks)
 {
   ask_run (asks, image_repoint_args (disk->header, backing, format))->silent_program = TRUE;
-  ask_local (asks, "sync it", sync_header)->no_facts = TRUE;
+  ask_local (asks, "sync it", sync_header);
 }
 
 static void
@@ -227,7 +232,9 @@ is_right (Op *op, OpDisk *disk, World *world, GError **error)
 static Seen
 is_pivoted (Op *op, OpDisk *disk, World *world)
 {
-  return op->decided == DECIDED_NEW && is_right (op, disk, world, NULL) ? SEEN_YES : SEEN_NO;
+  gboolean synced = disk->header == NULL || json_get_bool (disk->found, "synced");
+  return op->decided == DECIDED_NEW && synced && is_right (op, disk, world, NULL) ? SEEN_YES
+                                                                                  : SEEN_NO;
 }
 
 static void

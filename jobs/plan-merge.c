@@ -187,14 +187,36 @@ check_shared (OpDisk *disk, const RequestDisk *wanted, pid_t qemu, World *world,
   return TRUE;
 }
 
+/* Beyond the end of a shorter layer its overlay reads zeros; dropped, it would read what the base
+ * has there, since block-stream stops at the end (docs/qemu-findings.md). */
+static gboolean
+check_sizes_of_pull (OpDisk *disk, GError **error)
+{
+  if ((guint)disk->base >= disk->before->len)
+    return TRUE;
+  ChainLayer *base = layer_at (disk, disk->base), *receiver = layer_at (disk, disk->first - 1);
+  for (int i = disk->first; i < disk->base; i++) {
+    ChainLayer *layer = layer_at (disk, i);
+    if (layer->virtual_size >= MIN (base->virtual_size, receiver->virtual_size))
+      continue;
+    fail (error, REFUSED,
+          "disk '%s': '%s' (%" G_GUINT64_FORMAT " bytes) is smaller than '%s' (%" G_GUINT64_FORMAT
+          " bytes): without it, what lies beyond its end would be seen",
+          disk->name, layer->file, layer->virtual_size, base->file, base->virtual_size);
+    return hint (error, "pull everything (base none), or grow the layer first");
+  }
+  return TRUE;
+}
+
 /* Beyond the end of a shorter layer its overlay reads zeros; committed, it would read what the base
  * has there. */
 static gboolean
 check_sizes (Op *op, OpDisk *disk, GError **error)
 {
-  guint64 base = disk->mode != MODE_STREAM ? layer_at (disk, disk->base)->virtual_size : 0;
-  guint64 largest = 0;
-  for (int i = disk->first; disk->mode != MODE_STREAM && i < disk->base; i++) {
+  if (disk->mode == MODE_STREAM)
+    return check_sizes_of_pull (disk, error);
+  guint64 base = layer_at (disk, disk->base)->virtual_size, largest = 0;
+  for (int i = disk->first; i < disk->base; i++) {
     ChainLayer *layer = layer_at (disk, i);
     largest = MAX (largest, layer->virtual_size);
     if (layer->virtual_size >= base)
@@ -205,7 +227,7 @@ check_sizes (Op *op, OpDisk *disk, GError **error)
           disk->name, layer->file, layer->virtual_size, layer_at (disk, disk->base)->file, base);
     return hint (error, "pull instead of committing, or grow the layer first");
   }
-  if (largest > base && disk->mode != MODE_STREAM)
+  if (largest > base)
     g_ptr_array_add (op->notes,
                      g_strdup_printf ("'%s' grows from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
                                       " bytes, and stays so when the operation is undone",

@@ -8,12 +8,24 @@
 
 #include <errno.h>
 #include <string.h>
+#include <stdio.h>
 #include <unistd.h>
+
+/* QEMU 6.1: blockdev-reopen; 8.2: copy-on-read knows of subclusters, and does not abort any more
+ * (docs/qemu-findings.md). */
+#define FIRST_REOPEN      60100
+#define FIRST_SUBCLUSTERS 80200
 
 static ChainLayer *
 layer_at (OpDisk *disk, int i)
 {
   return disk->before->pdata[i];
+}
+
+static gboolean
+is_qcow2 (const ChainLayer *layer)
+{
+  return g_strcmp0 (layer->format, "qcow2") == 0;
 }
 
 /* ---- every layer ----------------------------------------------------------------------------- */
@@ -22,7 +34,7 @@ static gboolean
 check_header (const ChainLayer *layer, GError **error)
 {
   g_auto (ImageHeader) header = {0};
-  if (g_strcmp0 (layer->format, "qcow2") != 0)
+  if (!is_qcow2 (layer))
     return TRUE;
   if (!image_header_read (layer->file, &header, error))
     return FALSE;
@@ -86,12 +98,14 @@ check_closed (OpDisk *disk, GError **error)
   return TRUE;
 }
 
+/* @chosen: it is known which layers are changed; before that, at least the topmost is. */
 static gboolean
-check_not_taken (OpDisk *disk, Journal *journal, GError **error)
+check_not_taken (OpDisk *disk, Journal *journal, gboolean chosen, GError **error)
 {
   for (int i = 0; journal != NULL && i < (int)disk->before->len; i++) {
     const char *file = layer_at (disk, i)->file;
-    g_autofree char *other = journal_find_user (journal, file, is_touched (disk, i));
+    g_autofree char *other =
+        journal_find_user (journal, file, chosen ? is_touched (disk, i) : i == 0);
     if (other == NULL)
       continue;
     gboolean alive = journal_owner (journal, other, NULL) == OWNER_ALIVE;
@@ -157,7 +171,8 @@ plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **er
   if (request->disks->len != 1)
     return fail (error, USAGE, "an offline operation takes one image");
   const RequestDisk *wanted = request->disks->pdata[0];
-  if (!add_image (op, wanted, &disk, error) || !plan_merge_disk (op, disk, wanted, NULL, error))
+  if (!add_image (op, wanted, &disk, error) || !check_not_taken (disk, journal, FALSE, error) ||
+      !plan_merge_disk (op, disk, wanted, NULL, error))
     return FALSE;
   keep_relative (disk);
   op_name_disk (op, disk);
@@ -165,6 +180,36 @@ plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **er
     disk->node = g_strdup (""); /* the table names its nodes itself */
   stamp_layers (disk);
   tell_how (op, disk);
-  return check_not_taken (disk, journal, error) && check_closed (disk, error) &&
+  return check_not_taken (disk, journal, TRUE, error) && check_closed (disk, error) &&
          check_writable (disk->receiver, error) && check_writable (disk->header, error);
+}
+
+/* A pull into an image with subclusters. */
+static gboolean
+streams_subclusters (OpDisk *disk)
+{
+  g_auto (ImageHeader) header = {0};
+  return disk->mode == MODE_STREAM && image_header_read (disk->receiver, &header, NULL) &&
+         header.extended_l2;
+}
+
+gboolean
+plan_check_engine (Op *op, OpDisk *disk, const char *out, GError **error)
+{
+  int major = 0, minor = 0;
+  if (sscanf (out, "qemu-storage-daemon version %d.%d", &major, &minor) != 2)
+    return fail (error, FAILED, "qemu-storage-daemon does not tell its version");
+  int version = major * 10000 + minor * 100;
+  op->qemu = g_strdup_printf ("qemu-storage-daemon %d.%d", major, minor);
+  if (version < FIRST_REOPEN) {
+    fail (error, REFUSED, "this qemu-storage-daemon is version %d.%d", major, minor);
+    return hint (error, "6.1 and later can flush a layer before its job ends");
+  }
+  if (version >= FIRST_SUBCLUSTERS || !streams_subclusters (disk))
+    return TRUE;
+  fail (error, REFUSED,
+        "'%s' has subclusters (extended_l2), and qemu-storage-daemon %d.%d aborts when it "
+        "copies into such an image",
+        disk->receiver, major, minor);
+  return hint (error, "8.2 and later do not; or commit instead of pulling");
 }

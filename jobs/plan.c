@@ -2,6 +2,7 @@
 #include "jobs/plan.h"
 
 #include "jobs/bitmaps.h"
+#include "jobs/engine.h"
 #include "jobs/image.h"
 #include "jobs/records.h"
 #include "src/common/fs.h"
@@ -371,6 +372,16 @@ on_mapped (const char *out, const GError *error, gpointer data)
 }
 
 static void
+on_engine_version (const char *out, const GError *error, gpointer data)
+{
+  Question *question = data;
+  GError *bad = error ? g_error_copy (error) : NULL;
+  if (bad == NULL)
+    plan_check_engine (question->plan->op, question->disk, out, &bad);
+  answered (question, bad);
+}
+
+static void
 ask (Plan *plan, OpDisk *disk, char **take_argv, ImageDone done)
 {
   g_auto (GStrv) argv = take_argv;
@@ -442,6 +453,8 @@ ask_around (Plan *plan)
   ask_agent_of (plan);
   for (guint i = 0; i < plan->op->disks->len; i++) {
     OpDisk *disk = op_disk (plan->op, i);
+    if (op_is_offline (plan->op))
+      ask (plan, disk, engine_version_args (), on_engine_version);
     if (disk->first < disk->base && !is_device (disk->receiver))
       ask (plan, disk,
            image_measure_args (disk->before, (guint)disk->first, (guint)disk->base,

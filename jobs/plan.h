@@ -56,6 +56,8 @@ gboolean plan_ask_iothread (const PlanContext *context, OpKind kind, OpDisk *dis
 
 /* plan-offline.c: the one image of an offline operation, its layers and its checks. */
 gboolean plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **error);
+/* @out: what qemu-storage-daemon --version says. */
+gboolean plan_check_engine (Op *op, OpDisk *disk, const char *out, GError **error);
 
 /* plan-checks.c: each is a refusal with reason and cure. */
 gboolean plan_check_vm (const PlanContext *context, const Request *request, GError **error);

@@ -74,13 +74,17 @@ engine_start (Lane *lane)
     lane_failed (lane, error);
 }
 
+/* The answer tells nothing: the process may have ended before it is read. */
 void
-engine_wait_for_end (Lane *lane)
+engine_quit (Lane *lane)
 {
-  if (lane->runner->engine == NULL)
-    lane_next (lane);
-  else
-    lane->for_engine = TRUE;
+  Runner *runner = lane->runner;
+  if (runner->client == NULL) {
+    lane_send_to_nobody (lane);
+    return;
+  }
+  lane->for_engine = TRUE;
+  qmp_client_execute (runner->client, lane_ask (lane)->command, NULL, 0, NULL, NULL);
 }
 
 void

@@ -152,15 +152,12 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
     lane_failed (lane, g_error_copy (error));
   else if (ask->job != NULL && error == NULL) /* what was refused will not happen */
     wait_for_job (lane);
-  else if (ask->ends_engine)
-    engine_wait_for_end (lane);
   else
     lane_next (lane);
 }
 
-/* The engine of an offline operation has died, or was never started. */
-static void
-send_to_nobody (Lane *lane)
+void
+lane_send_to_nobody (Lane *lane)
 {
   GError *error = NULL;
   if (lane_ask (lane)->tolerant)
@@ -176,7 +173,7 @@ send (Lane *lane)
 {
   Ask *ask = lane_ask (lane);
   if (lane->runner->client == NULL) {
-    send_to_nobody (lane);
+    lane_send_to_nobody (lane);
     return;
   }
   runner_ref (lane->runner);
@@ -442,6 +439,8 @@ go_on (Lane *lane)
   Ask *ask = lane_ask (lane);
   if (ask->calm)
     ask_calm (lane);
+  else if (ask->ends_engine)
+    engine_quit (lane);
   else if (ask->command != NULL)
     send (lane);
   else if (ask->agent != NULL)
@@ -543,7 +542,7 @@ lanes_abort (Runner *runner, RechainError code, const char *why)
   }
   for (guint i = 0; i < idle->len; i++) {
     Lane *lane = idle->pdata[i];
-    if (lane->waiting_for != NULL)
+    if (lane->waiting_for != NULL && runner->watch != NULL)
       job_watch_cancel (runner->watch, lane->waiting_for);
     lane->waiting_for = NULL;
     if (lane->calm != NULL)

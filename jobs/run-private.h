@@ -132,6 +132,8 @@ void lane_free (gpointer lane);
 Ask *lane_ask (Lane *lane);                 /* the current one */
 void lane_next (Lane *lane);
 void lane_failed (Lane *lane, GError *take_error);
+/* There is no client: the engine of an offline operation has died, or was never started. */
+void lane_send_to_nobody (Lane *lane);
 void lane_note_refusal (Lane *lane, const GError *error); /* of a tolerant ask */
 void lanes_start (Runner *runner);          /* then lanes_ended() once all are through */
 void lanes_abort (Runner *runner, RechainError code, const char *why);
@@ -152,7 +154,7 @@ void runner_watch_freeze (Runner *runner);
 void runner_drop_agent (Runner *runner);
 /* run-engine.c; each goes on with lane_next() or lane_failed() */
 void engine_start (Lane *lane);
-void engine_wait_for_end (Lane *lane);
+void engine_quit (Lane *lane);
 void engine_drop (Runner *runner);
 
 /* run-link.c */

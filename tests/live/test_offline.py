@@ -113,19 +113,23 @@ def test_a_merge_leaves_in_each_layer_what_the_model_says(chains, rechain, workd
 def test_images_of_all_kinds_are_merged(rechain, workdir, options):
     for verb in ("pull", "commit"):
         layers = model.make(workdir, 3, options=options, suffix=verb)
-        offline(rechain, verb, layers, *named(layers, base=2)).expect(0)
+        result = offline(rechain, verb, layers, *named(layers, base=2), json=True)
+        if "extended_l2" in options and verb == "pull" and result.rc == 4:
+            assert "aborts" in result.error["message"]          # QEMU before 8.2
+            continue
+        result.expect(0)
         getattr(layers, verb)(0, 2)
         layers.check(written=[0 if verb == "pull" else 2])
 
 
 def test_forty_layers_are_merged(rechain, workdir):
     layers = model.make(workdir, 40, clusters=24)
-    offline(rechain, "pull", layers, *named(layers, base=39)).expect(0)
+    offline(rechain, "pull", layers, *named(layers, base=39), "--delete").expect(0)
     layers.pull(0, 39)
-    layers.check(written=[0])
+    layers.check(written=[0], dropped_stay=False)
     offline(rechain, "commit", layers).expect(0)
     layers.commit()
-    layers.check(written=[0, 39])
+    layers.check(written=[0, 39], dropped_stay=False)
 
 
 def test_a_tebibyte_with_little_data_takes_no_time(rechain, workdir):
@@ -134,7 +138,7 @@ def test_a_tebibyte_with_little_data_takes_no_time(rechain, workdir):
         run("qemu-img", "create", "-q", "-f", "qcow2", *(["-b", below, "-F", "qcow2"] if below else []), name, "1T")
         run("qemu-io", "-f", "qcow2", "-c", f"write -q -P {len(name)} 512G 30M", name)
     start = time.monotonic()
-    rechain.run("pull", "--offline", names[0], "--base", names[2]).expect(0)
+    rechain.run("pull", "--offline", names[0], "--base", names[2], "--delete").expect(0)
     rechain.run("commit", "--offline", names[0]).expect(0)
     assert time.monotonic() - start < 20
     run("qemu-io", "-f", "qcow2", "-c", f"read -q -P {len(names[0])} 512G 30M", names[2])
@@ -148,10 +152,11 @@ def test_layers_of_different_sizes_keep_what_they_show(rechain, workdir):
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", mid, "1M")
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", mid, "-F", "qcow2", top, "4M")
     before = model.read(top, "qcow2")
-    rechain.run("pull", "--offline", top, "--base", base).expect(0)
+    for words in (["pull", "--offline", top, "--base", base], ["commit", "--offline", top, "--base", base]):
+        assert "smaller" in rechain.run(*words, json=True).expect(4).error["message"]
     assert model.read(top, "qcow2") == before
-    refused = rechain.run("commit", "--offline", mid, json=True).expect(4)
-    assert "smaller" in refused.error["message"]
+    rechain.run("pull", "--offline", top).expect(0)
+    assert model.read(top, "qcow2") == before
 
 
 def test_a_base_that_is_smaller_grows(rechain, workdir):
@@ -177,9 +182,9 @@ def test_dropped_layers_are_removed_where_that_was_asked(chains, rechain, workdi
 
 
 def test_odd_names_are_names(rechain, workdir):
-    folder = os.path.join(workdir, 'a b:c,d"e')
+    folder = os.path.join(workdir, "a:b,c%d'")
     os.makedirs(folder)
-    layers = model.make(folder, 3, suffix=" -x,:%'")
+    layers = model.make(folder, 3, suffix="-x,:%'")
     image = layers.files[0].replace(",", ",,")
     rechain.run("pull", "--offline", image, "--base", layers.files[2]).expect(0)
     layers.pull(0, 2)
@@ -330,7 +335,7 @@ def test_the_bandwidth_is_kept_and_progress_is_told(rechain, workdir):
 @pytest.mark.parametrize("verb", ["pull", "commit"])
 def test_an_interrupt_takes_it_back(rechain, workdir, verb):
     top, mid, base = big(workdir, 64)
-    words = ["pull", "--offline", top, "--base", base] if verb == "pull" else ["commit", "--offline", mid]
+    words = [verb, "--offline", top, *(["--base", base] if verb == "pull" else ["--top", mid])]
     before = model.read(top, "qcow2")
     running = rechain.start("--progress", "json", *words, "--bandwidth", "8M", json=True)
     wait_for_copy(rechain, running)
@@ -421,6 +426,10 @@ def sample(count, wanted, seed):
     return sorted([1, count] + middle)
 
 
+def operations(rechain):
+    return rechain.run("op", "list", json=True).expect(0).json["operations"]
+
+
 def attempt(rechain, chains, dir, scene, shim):
     layers = chains(4, dir)
     spec = SCENES[scene]
@@ -445,18 +454,20 @@ def judge(rechain, layers, scene, result, what):
     new = model.Layers(layers.files, layers.formats, layers.clusters)
     new.own = [dict(own) for own in layers.own]
     getattr(new, spec["verb"])(**{k: v for k, v in spec["words"].items()})
-    states = [o["state"] for o in rechain.run("op", "list", json=True).expect(0).json["operations"]]
-    is_new = states[:1] == ["done"]
+    mine = [o["state"] for o in operations(rechain) if o["disks"][0]["disk"] == layers.files[0]]
+    is_new = mine == ["done"]
     active_commit = spec["verb"] == "commit" and spec["words"].get("top", 0) == 0
     wanted = new.chain() if is_new and not active_commit else layers.chain()
-    assert now == wanted, f"{what}: {now}"
+    assert now == wanted, f"{what}: {mine} {now} {recovered.json} {result}"
     if result.rc == 0:
         assert is_new, what
     if is_new:
         new.check()
         return
+    # A commit changes its base from the beginning: only what lies above all of it must read the same.
+    last = len(layers.files) - 1 if spec["verb"] == "pull" else spec["words"].get("top", 0)
     for index, view in views.items():
-        if index != spec["receiver"] or spec["verb"] == "pull":
+        if index <= last:
             assert model.read(layers.files[index], layers.formats[index]) == view, f"{what}: layer {index}"
         model.sound(layers.files[index])
     offline(rechain, spec["verb"], layers, *named(layers, **spec["words"])).expect(0)
@@ -467,7 +478,6 @@ def sweep(rechain, chains, workdir, scene, program, act, wanted):
     count = Shim(workdir, program)
     _, result = attempt(rechain, chains, os.path.join(workdir, "count"), scene, count)
     result.expect(0)
-    assert count.count > 0
     for at in sample(count.count, wanted, f"{scene} {program} {act}"):
         dir = os.path.join(workdir, f"at{at}")
         what = f"{scene}: {act} at call {at} of {count.count} of {program}"
@@ -480,16 +490,16 @@ def sweep(rechain, chains, workdir, scene, program, act, wanted):
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_kill_at_any_write_leaves_the_old_or_the_new_chain(chains, rechain, workdir, scene, program):
-    sweep(rechain, chains, workdir, scene, program, "kill", 7 if program == "rechain" else 5)
+    sweep(rechain, chains, workdir, scene, program, "kill", 5 if program == "rechain" else 3)
 
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_kill_of_both_at_any_write_leaves_the_old_or_the_new_chain(chains, rechain, workdir, scene):
-    sweep(rechain, chains, workdir, scene, "qemu-storage-daemon", "both", 5)
+    sweep(rechain, chains, workdir, scene, "qemu-storage-daemon", "both", 3)
 
 
 @pytest.mark.parametrize("act", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("scene", SCENES)
 def test_an_error_at_any_write_leaves_the_old_or_the_new_chain(chains, rechain, workdir, scene, act):
-    sweep(rechain, chains, workdir, scene, "qemu-storage-daemon", act, 5)
-    sweep(rechain, chains, workdir, scene, "qemu-img", act, 3)
+    sweep(rechain, chains, workdir, scene, "qemu-storage-daemon", act, 3)
+    sweep(rechain, chains, workdir, scene, "qemu-img", act, 2)

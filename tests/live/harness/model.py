@@ -185,11 +185,11 @@ def _fill(layers, index, rng, scratch):
         data = rng.randbytes(length)
         old = layers.cluster(index, number)
         layers.own[index][number] = old[:offset] + data + old[offset + length:]
-        piece = os.path.join(scratch, f"{index}-{number}")
-        with open(piece, "wb") as file:
+        piece = f"{index}-{number}"                     # relative: qemu-io splits at blanks and quotes
+        with open(os.path.join(scratch, piece), "wb") as file:
             file.write(data)
         commands.append(f"write -q -s {piece} {at + offset} {length}")
-    run("qemu-io", "-f", layers.formats[index], layers.files[index], input="\n".join(commands) + "\n")
+    run("qemu-io", "-f", layers.formats[index], layers.files[index], input="\n".join(commands) + "\n", cwd=scratch)
 
 
 def copy(layers, dir):
