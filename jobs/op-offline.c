@@ -297,6 +297,7 @@ const Step offline_steps[] = {
    .kind = STEP_FINISH,
    .ask = check,
    .verify = is_right},
+  FOLLOW_STEP,
   {.name = "remove",
    .says = "remove the files of the dropped layers",
    .kind = STEP_FINISH,

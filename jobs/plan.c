@@ -292,8 +292,11 @@ fill (Plan *plan, const Request *request, GError **error)
   }
   if (plan->context.client != NULL)
     return fill_from_vm (plan, request, error);
-  return plan_fill_offline (op, request, plan->journal, error) &&
-         finish_disk (op, op_disk (op, 0), NULL, error);
+  plan->records = records_list (plan->journal, NULL, error);
+  if (plan->records == NULL || !plan_fill_offline (op, request, plan->journal, error))
+    return FALSE;
+  op->on_record = records_touch (plan->records, op, op_disk (op, 0));
+  return finish_disk (op, op_disk (op, 0), NULL, error);
 }
 
 /* ---- images

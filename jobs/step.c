@@ -24,16 +24,18 @@ steps_of (Op *op)
   if (!op_is_offline (op) && op->kind == OP_VOL_RESIZE)
     return volume_resize_live_steps;
   static const Step *const offline[N_OP_KINDS] = {
-      [OP_VOL_CREATE] = volume_make_steps,   [OP_VOL_CLONE] = volume_make_steps,
-      [OP_VOL_COPY] = volume_make_steps,     [OP_VOL_COPY_CONTENTS] = volume_make_steps,
-      [OP_VOL_COMPRESS] = volume_make_steps, [OP_VOL_DECOMPRESS] = volume_make_steps,
-      [OP_VOL_SNAPSHOT] = volume_make_steps, [OP_VOL_RESIZE] = volume_resize_steps,
-      [OP_VOL_DELETE] = volume_delete_steps,
-  };
-  static const Step *const offline[N_OP_KINDS] = {
       [OP_PULL] = offline_steps,
       [OP_COMMIT] = offline_steps,
       [OP_MERGE] = offline_steps,
+      [OP_VOL_CREATE] = volume_make_steps,
+      [OP_VOL_CLONE] = volume_make_steps,
+      [OP_VOL_COPY] = volume_make_steps,
+      [OP_VOL_COPY_CONTENTS] = volume_make_steps,
+      [OP_VOL_COMPRESS] = volume_make_steps,
+      [OP_VOL_DECOMPRESS] = volume_make_steps,
+      [OP_VOL_SNAPSHOT] = volume_make_steps,
+      [OP_VOL_RESIZE] = volume_resize_steps,
+      [OP_VOL_DELETE] = volume_delete_steps,
   };
   if (op_is_offline (op))
     return offline[op->kind];
