@@ -83,7 +83,7 @@ is_exported (Op *op, OpDisk *disk, World *world)
 }
 
 void
-export_add (Op *op, OpDisk *disk, const char *node, GPtrArray *asks)
+export_add (Op *op, OpDisk *disk, const char *node, gboolean writable, GPtrArray *asks)
 {
   g_autofree char *dir = directory (disk);
   g_autofree char *says = g_strdup_printf ("make the directory %s", dir);
@@ -94,7 +94,13 @@ export_add (Op *op, OpDisk *disk, const char *node, GPtrArray *asks)
   ask_qmp (asks, "block-export-add",
            json_make ("type", json_str ("nbd"), "id", json_str (disk->export), "node-name",
                       json_str (node), "name", json_str (disk->export), "writable",
-                      json_flag (FALSE), "allocation-depth", json_flag (TRUE), NULL));
+                      json_flag (writable), "allocation-depth", json_flag (TRUE), NULL));
+}
+
+void
+export_forget (GPtrArray *asks)
+{
+  ask_local (asks, "remove the socket and its directory", remove_directory)->no_facts = TRUE;
 }
 
 Seen
@@ -114,7 +120,7 @@ export_remove (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   if (world == NULL || is_served (disk))
     ask_qmp (asks, "nbd-server-stop", NULL);
   if (world == NULL || exists (disk))
-    ask_local (asks, "remove the socket and its directory", remove_directory)->no_facts = TRUE;
+    export_forget (asks);
 }
 
 gboolean

@@ -12,8 +12,10 @@
 /* Names directory, socket and export of @disk; to be called when it is planned. */
 void export_name (Op *op, OpDisk *disk);
 
-/* @node: which node is exported. */
-void export_add (Op *op, OpDisk *disk, const char *node, GPtrArray *asks);
+/* @node: which node is exported. @writable: only of an image that nobody else has open. */
+void export_add (Op *op, OpDisk *disk, const char *node, gboolean writable, GPtrArray *asks);
+/* Removes the socket and its directory, whatever became of the server. */
+void export_forget (GPtrArray *asks);
 Seen export_is_there (Op *op, OpDisk *disk, World *world);
 void export_remove (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 gboolean export_is_gone (Op *op, OpDisk *disk, World *world, GError **error);

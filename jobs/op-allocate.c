@@ -70,7 +70,7 @@ filter_is_gone (Op *op, OpDisk *disk, World *world, GError **error)
 static void
 add_export (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  export_add (op, disk, has_backing (op) ? disk->file_node : active (disk)->node, asks);
+  export_add (op, disk, has_backing (op) ? disk->file_node : active (disk)->node, FALSE, asks);
 }
 
 /* ---- the work -------------------------------------------------------------------------------- */

@@ -102,7 +102,7 @@ start_reading (Op *op, OpDisk *disk, const WorkHost *host)
 static void
 add_export (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  export_add (op, disk, active_node (disk), asks);
+  export_add (op, disk, active_node (disk), FALSE, asks);
 }
 
 static void

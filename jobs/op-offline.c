@@ -7,8 +7,9 @@
  * dropped layers hold, so either chain reads the same. After the commit record only the header of
  * one layer is rewritten, by a command that can be repeated: recovery goes the same way as the
  * normal course. */
+#include "jobs/op-offline.h"
+
 #include "jobs/blocks-job.h"
-#include "jobs/blocks.h"
 
 #include "jobs/header.h"
 #include "jobs/image.h"
@@ -87,7 +88,7 @@ node_options (OpDisk *disk, int i)
   return options;
 }
 
-static void
+void
 open_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ask_engine (asks);
@@ -98,7 +99,7 @@ open_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 }
 
 /* Clusters that were allocated when it was killed, and are not used. */
-static void
+void
 repair_leaks (OpDisk *disk, GPtrArray *asks, gboolean tolerant)
 {
   ChainLayer *receiver = layer_at (disk, receiver_of (disk));
@@ -106,7 +107,7 @@ repair_leaks (OpDisk *disk, GPtrArray *asks, gboolean tolerant)
     ask_run (asks, image_repair_args (receiver->file, receiver->format))->tolerant = tolerant;
 }
 
-static void
+void
 close_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ask_quit (asks)->tolerant = TRUE;
@@ -151,7 +152,7 @@ flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
         json_make ("options", json_list (node_options (disk, receiver_of (disk)), NULL), NULL));
 }
 
-static gboolean
+gboolean
 sync_receiver (Op *op, OpDisk *disk, GError **error)
 {
   return file_sync (disk->receiver, error);

@@ -172,14 +172,17 @@ plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **er
     return fail (error, USAGE, "an offline operation takes one image");
   const RequestDisk *wanted = request->disks->pdata[0];
   if (!add_image (op, wanted, &disk, error) || !check_not_taken (disk, journal, FALSE, error) ||
-      !plan_merge_disk (op, disk, wanted, NULL, error))
+      !(op->kind == OP_ALLOCATE ? plan_allocate_image (op, disk, wanted, error)
+                                : plan_merge_disk (op, disk, wanted, NULL, error)))
     return FALSE;
   keep_relative (disk);
   op_name_disk (op, disk);
   if (disk->node == NULL)
     disk->node = g_strdup (""); /* the table names its nodes itself */
-  stamp_layers (disk);
-  tell_how (op, disk);
+  if (op->kind != OP_ALLOCATE) {
+    stamp_layers (disk);
+    tell_how (op, disk);
+  }
   return check_not_taken (disk, journal, TRUE, error) && check_closed (disk, error) &&
          check_writable (disk->receiver, error) && check_writable (disk->header, error);
 }

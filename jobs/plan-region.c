@@ -105,7 +105,7 @@ is_plain (const char *name)
 }
 
 static gboolean
-check_allocation (OpDisk *disk, gboolean full, GError **error)
+check_allocation (Op *op, OpDisk *disk, gboolean full, GError **error)
 {
   ChainLayer *active = disk->before->pdata[0];
   gboolean raw = g_strcmp0 (active->format, "raw") == 0;
@@ -114,7 +114,7 @@ check_allocation (OpDisk *disk, gboolean full, GError **error)
           active->format);
     return hint (error, "qcow2 and raw images can");
   }
-  if (!full || raw)
+  if (!full || raw || op_is_offline (op))
     return TRUE;
   if (g_strcmp0 (json_get_str (disk->cache, "detect-zeroes"), "on") == 0)
     return fail (error, REFUSED,
@@ -156,7 +156,7 @@ add_allocation (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
     Region whole = {.length = ((ChainLayer *)disk->before->pdata[0])->virtual_size};
     g_array_append_val (disk->regions, whole);
   }
-  if (!check_allocation (disk, full, error) || !file_identify (file, &id, &exists, error))
+  if (!check_allocation (op, disk, full, error) || !file_identify (file, &id, &exists, error))
     return FALSE;
   if (disk->receiver == NULL) {
     g_ptr_array_add (disk->old_ids, g_memdup2 (&id, sizeof id)); /* of the file itself: fill-file.c */
@@ -169,6 +169,40 @@ add_allocation (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
     g_array_prepend_val (disk->depths, first);
   }
   return TRUE;
+}
+
+static gboolean
+add_wanted (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
+{
+  guint64 size = ((ChainLayer *)disk->before->pdata[0])->virtual_size;
+  disk->regions = g_array_new (FALSE, FALSE, sizeof (Region));
+  for (guint i = 0; i < wanted->regions->len; i++) {
+    Region region = g_array_index (wanted->regions, Region, i);
+    if (!region_clip (&region, size, error))
+      return prefix (error, "disk '%s': region %u", disk->name, i + 1);
+    if (op->kind == OP_ALLOCATE)
+      region = widen (region, size);
+    g_array_append_val (disk->regions, region);
+  }
+  merge_regions (disk->regions);
+  return TRUE;
+}
+
+/* The first node of the export is the active layer, or the filter over it. */
+gboolean
+plan_allocate_image (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
+{
+  if (op->flags & OP_DETACH_BACKING) {
+    fail (error, REFUSED, "offline the backing layers are detached by another command");
+    return hint (error, "rechain pull --offline '%s'", disk->name);
+  }
+  disk->mode = disk->before->len > 1 ? MODE_STREAM : MODE_NONE; /* as copy-on-read does */
+  disk->first = disk->base = disk->before->len > 1 ? 1 : 0;
+  disk->depths = g_array_new (FALSE, FALSE, sizeof (guint));
+  for (guint i = 0; i < disk->before->len; i++)
+    g_array_append_val (disk->depths, i);
+  export_name (op, disk);
+  return add_wanted (op, disk, wanted, error) && add_allocation (op, disk, wanted, error);
 }
 
 /* Only where nothing below is needed any more, which is known of the whole disk or not at all. */
@@ -191,17 +225,8 @@ gboolean
 plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, ChainDisk *found,
                   const RequestDisk *wanted, GError **error)
 {
-  guint64 size = ((ChainLayer *)disk->before->pdata[0])->virtual_size;
-  disk->regions = g_array_new (FALSE, FALSE, sizeof (Region));
-  for (guint i = 0; i < wanted->regions->len; i++) {
-    Region region = g_array_index (wanted->regions, Region, i);
-    if (!region_clip (&region, size, error))
-      return prefix (error, "disk '%s': region %u", disk->name, i + 1);
-    if (op->kind == OP_ALLOCATE)
-      region = widen (region, size);
-    g_array_append_val (disk->regions, region);
-  }
-  merge_regions (disk->regions);
+  if (!add_wanted (op, disk, wanted, error))
+    return FALSE;
   disk->depths = world_depths (context->world, found);
   if (disk->depths == NULL)
     return fail (error, REFUSED, "disk '%s': QEMU's count of its layers cannot be told",
@@ -281,7 +306,8 @@ plan_ask_iothread (const PlanContext *context, OpKind kind, OpDisk *disk, PlanAn
 {
   gboolean exports = disk->before->len > 1 ||
                      g_strcmp0 (((ChainLayer *)disk->before->pdata[0])->format, "raw") != 0;
-  if (qmp_client_get_version (context->client) >= FIRST_SAFE_EXPORT ||
+  if (context->client == NULL || /* offline: the daemon is our own */
+      qmp_client_get_version (context->client) >= FIRST_SAFE_EXPORT ||
       (kind == OP_ALLOCATE && !exports))
     return FALSE;
   Question *question = g_new0 (Question, 1);

@@ -49,6 +49,8 @@ gboolean plan_check_region_disk (const PlanContext *context, OpKind kind, Journa
 gboolean plan_detach (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, GError **error);
 gboolean plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, ChainDisk *found,
                            const RequestDisk *wanted, GError **error);
+/* The same of an image that no process has open. */
+gboolean plan_allocate_image (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error);
 /* May @disk's node be exported by this QEMU? FALSE: that is known already, and @answer never comes. */
 typedef void (*PlanAnswer) (GError *take_error, gpointer data);
 gboolean plan_ask_iothread (const PlanContext *context, OpKind kind, OpDisk *disk, PlanAnswer answer,

@@ -17,7 +17,7 @@ static const struct {
 } options[] = {
     {"to", G_STRUCT_OFFSET (RequestDisk, to), SNAPSHOT | MOVE | COPY},
     {"base", G_STRUCT_OFFSET (RequestDisk, base), MOVE | PULL | COMMIT},
-    {"format", G_STRUCT_OFFSET (RequestDisk, format), SNAPSHOT | MOVE | COPY},
+    {"format", G_STRUCT_OFFSET (RequestDisk, format), SNAPSHOT | MOVE | COPY | ALLOCATE},
     {"top", G_STRUCT_OFFSET (RequestDisk, top), PULL | COMMIT},
     {"source", G_STRUCT_OFFSET (RequestDisk, source), MERGE},
     {"dest", G_STRUCT_OFFSET (RequestDisk, dest), MERGE},

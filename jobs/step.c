@@ -27,6 +27,7 @@ steps_of (Op *op)
       [OP_PULL] = offline_steps,
       [OP_COMMIT] = offline_steps,
       [OP_MERGE] = offline_steps,
+      [OP_ALLOCATE] = allocate_offline_steps,
       [OP_VOL_CREATE] = volume_make_steps,
       [OP_VOL_CLONE] = volume_make_steps,
       [OP_VOL_COPY] = volume_make_steps,

@@ -101,6 +101,7 @@ extern const Step map_steps[];
 extern const Step quiesce_steps[];
 extern const Step allocate_steps[];
 extern const Step allocate_detach_steps[];
+extern const Step allocate_offline_steps[];
 
 /* NULL where there is no such operation offline, or none on a VM. */
 const Step *steps_of (Op *op);

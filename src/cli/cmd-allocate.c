@@ -77,10 +77,20 @@ add_regions (Cli *cli, RechainRequest *request, const char *disk, GError **error
 gboolean
 run_allocate (Cli *cli, GError **error)
 {
-  const char *disk = cli->words[1], *fill = args_value (&cli->args, OPT_FILL);
+  gboolean offline = args_has (&cli->args, OPT_OFFLINE);
+  if (cli->n_words != (offline ? 1 : 2)) {
+    fail (error, USAGE, "allocate takes a VM and a disk");
+    return hint (error, "rechain allocate VM DISK, or rechain allocate --offline IMAGE");
+  }
+  const char *disk = cli->words[offline ? 0 : 1], *fill = args_value (&cli->args, OPT_FILL);
+  const char *format = args_value (&cli->args, OPT_FORMAT);
+  if (format != NULL && !offline)
+    return fail (error, USAGE, "option '--format' goes with --offline: QEMU knows the format");
   g_autoptr (RechainRequest) request = rechain_request_new (RECHAIN_KIND_ALLOCATE);
   rechain_request_add_disk (request, disk);
   return (fill == NULL || rechain_request_set_disk_option (request, disk, "fill", fill, error)) &&
+         (format == NULL ||
+          rechain_request_set_disk_option (request, disk, "format", format, error)) &&
          add_regions (cli, request, disk, error) && set_how (cli, request, error) &&
-         operate (cli, cli->words[0], request, error);
+         operate (cli, offline ? NULL : cli->words[0], request, error);
 }

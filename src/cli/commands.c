@@ -149,9 +149,9 @@ const Command commands[] = {
      "where it is, and FILE is a copy of one moment.",
      "rechain copy web1 vda --to /new/web1.raw --format raw", OPERATION_EXITS},
 
-    {"allocate", "VM DISK [--offset SIZE --length SIZE]...",
-     "give regions of the active layer their own data", run_allocate, 2, 2,
-     BIT (OFFSET) | BIT (LENGTH) | BIT (REGIONS) | BIT (FILL) | BIT (DETACH) | BIT (DRY_RUN) | BIT (BANDWIDTH) |
+    {"allocate", "VM DISK [--offset SIZE --length SIZE]... | --offline IMAGE ...",
+     "give regions of the active layer their own data", run_allocate, 1, 2,
+     BIT (OFFLINE) | BIT (FORMAT) | BIT (OFFSET) | BIT (LENGTH) | BIT (REGIONS) | BIT (FILL) | BIT (DETACH) | BIT (DRY_RUN) | BIT (BANDWIDTH) |
          BIT (TIMEOUT) | BIT (MAX_PAUSE) | BIT (NO_UNDO),
      "Copies what backing layers hold in the regions (default: the whole disk) into the active "
      "layer, "

@@ -1,5 +1,6 @@
 """allocate: what backing layers hold gets into the active layer, and the guest never sees a difference."""
 
+import hashlib
 import json
 import os
 import random
@@ -124,6 +125,62 @@ def test_what_the_guest_writes_meanwhile_wins(make_vm, rechain, workdir):
     assert mapped(rechain, [vm.qmp_path, "vda"]) == "A" * 16
     leftovers(vm, rechain.state_dir, [workdir])
     vm.quit_qemu()
+    assert_same_view(chain)
+    assert_independent(chain)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_ends_in_its_picture_offline_too(rechain, workdir, name):
+    pictures, asked, wanted, independent = SCENARIOS[name]
+    chain = build(workdir, *pictures)
+    below = [sha(layer) for layer in chain.layers[1:]]
+    document = valid(rechain.run("allocate", "--offline", chain.active, *asked, json=True).expect(0).json)
+    assert (document["kind"], document["state"]) == ("allocate", "done") and "vm" not in document
+    assert mapped(rechain, ["--offline", chain.active]) == wanted
+    assert [sha(layer) for layer in chain.layers[1:]] == below
+    assert_no_exports(rechain)
+    assert_same_view(chain)
+    if independent:
+        assert_independent(chain)
+
+
+def sha(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def test_offline_a_raw_image_gets_its_space_and_an_open_one_is_refused(make_vm, rechain, workdir):
+    chain = build(workdir, "DD..............", base="raw")
+    rechain.run("allocate", "--offline", chain.active, "--fill", "full").expect(4)
+    rechain.run("allocate", "--offline", chain.active, "--format", "raw", "--fill", "full").expect(0)
+    assert os.stat(chain.active).st_blocks * 512 >= SIZE
+    assert_same_view(chain)
+    other = build(os.path.join(workdir, "other"), "DD..............", "................")
+    vm = make_vm(other)
+    error = valid(rechain.run("allocate", "--offline", other.active, json=True).expect(4).error)
+    assert other.active in error["message"] and vm.is_alive()
+    rechain.run("allocate", "--offline", other.active, "--detach-backing").expect(4)
+
+
+@pytest.mark.parametrize("fill", ["backing", "full"])
+def test_offline_killed_or_cancelled_it_leaves_a_valid_image(rechain, workdir, fill):
+    chain = build(workdir, "DDDDDDDD........", "................")
+    for how in ("sigint", "kill"):
+        enough = os.stat(chain.active).st_blocks * 512 + MiB // 2
+        run = rechain.start("allocate", "--offline", chain.active, "--fill", fill, "--bandwidth", "2M", json=True)
+        deadline = time.monotonic() + 30
+        while os.stat(chain.active).st_blocks * 512 < enough and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if how == "sigint":
+            run.sigint()
+            assert valid(run.wait().expect(7).json)["state"] == "undone"
+        else:
+            run.kill()
+            document = valid(rechain.run("recover", json=True).expect(0).json)
+            assert [o["state"] for o in document["operations"]] == ["undone"]
+        assert_no_exports(rechain)
+        assert_same_view(chain)
+    rechain.run("allocate", "--offline", chain.active, "--fill", fill).expect(0)
     assert_same_view(chain)
     assert_independent(chain)
 
