@@ -111,3 +111,21 @@ runner_recover (Runner *runner, RunDirection direction, RunnerEnded ended, Runne
     look_and_choose (runner);
   return TRUE;
 }
+
+/* A freeze ends with the guest that it stopped. */
+gboolean
+runner_settle_gone (Op *op, Journal *journal, GError **error)
+{
+  gboolean gone = op->qemu_pid > 0 && process_start_time (op->qemu_pid) != op->qemu_start;
+  if (op->kind != OP_QUIESCE || !gone)
+    return FALSE;
+  if (!journal_take_over (journal, op, error))
+    return FALSE;
+  journal_note (journal, op, "quiesce", NULL, "undo", "note",
+                "QEMU is gone, and the freeze with it");
+  op->frozen = FALSE;
+  op_set_state (op, OP_UNDOING);
+  op_set_state (op, OP_UNDONE);
+  op->ended_us = g_get_real_time ();
+  return journal_release (journal, op, TRUE, error);
+}

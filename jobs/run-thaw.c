@@ -99,6 +99,40 @@ runner_thaw_first (Runner *runner, Thawed then)
   return TRUE;
 }
 
+/* ---- without a runner ------------------------------------------------------------------------ */
+
+typedef struct {
+  Op *op;
+  void (*done) (gpointer data);
+  gpointer data;
+} OpThaw;
+
+static void
+on_op_thawed (QmpAgent *agent, Json *ret, const GError *error, gpointer data)
+{
+  g_autofree OpThaw *waiting = data;
+  if (error == NULL) {
+    heard_thaw (waiting->op, ret, qmp_agent_get_sent_us (agent));
+    waiting->op->frozen = FALSE;
+  } else
+    g_info ("operation %s: %s", waiting->op->id, error->message);
+  qmp_agent_free (agent);
+  waiting->done (waiting->data);
+}
+
+void
+runner_thaw_op (Op *op, void (*done) (gpointer data), gpointer data)
+{
+  QmpAgent *agent = op->frozen && op->agent ? qmp_agent_new (op->agent, 0, NULL) : NULL;
+  if (agent == NULL) {
+    done (data);
+    return;
+  }
+  OpThaw *waiting = g_new0 (OpThaw, 1);
+  *waiting = (OpThaw){.op = op, .done = done, .data = data};
+  qmp_agent_execute (agent, THAW_COMMAND, NULL, THAW_MS, on_op_thawed, waiting);
+}
+
 /* ---- the limit ------------------------------------------------------------------------------- */
 
 /* What was not asked for yet, or not answered, may be taken of a guest that writes again: it does

@@ -44,6 +44,13 @@ void runner_detach (Runner *runner);
 gboolean runner_pause (Runner *runner, gboolean pause, GError **error);
 gboolean runner_set_bandwidth (Runner *runner, guint64 bytes_per_second, GError **error);
 
+/* Before recovery, also where QEMU cannot be reached: a guest that @op may have frozen is thawed, if its
+ * agent can be. Then @done, perhaps at once. */
+void runner_thaw_op (Op *op, void (*done) (gpointer data), gpointer data);
+/* The QEMU of @op is gone, and all that @op did was done inside it: it is undone, and ends. FALSE and no
+ * error: there is more to settle. */
+gboolean runner_settle_gone (Op *op, Journal *journal, GError **error);
+
 Op *runner_op (Runner *runner);
 const char *runner_step_name (Runner *runner);      /* "" before the first */
 gboolean runner_was_detached (Runner *runner);

@@ -433,6 +433,15 @@ not_recovered (GTask *task, GError *take_error)
   g_object_unref (task);
 }
 
+/* Is there anything left to settle, where QEMU cannot be reached? */
+static gboolean
+ended_with_qemu (RechainOperation *operation)
+{
+  const char *state_dir = rechain_controller_get_state_dir (operation->controller);
+  g_autoptr (Journal) journal = operation->op ? journal_open (state_dir, NULL) : NULL;
+  return journal != NULL && runner_settle_gone (operation->op, journal, NULL);
+}
+
 static void
 on_connected_to_recover (GObject *source, GAsyncResult *result, gpointer data)
 {
@@ -441,8 +450,29 @@ on_connected_to_recover (GObject *source, GAsyncResult *result, gpointer data)
   if (rechain_vm_look_finish (RECHAIN_VM (source), result, &error) &&
       check_same_qemu (operation, &error) && start_to_recover (data, &error))
     return;
+  if (ended_with_qemu (operation)) {
+    g_clear_error (&error);
+    g_task_return_boolean (data, TRUE);
+    g_object_unref (data);
+    return;
+  }
+  if (op_of (operation)->frozen)
+    hint (&error, "the guest may still be frozen: 'rechain thaw' needs its agent only");
   explain_dead_qemu (op_of (operation), &error);
   not_recovered (data, error);
+}
+
+static void
+recover_thawed (gpointer data)
+{
+  GTask *task = data;
+  RechainOperation *operation = g_task_get_source_object (task);
+  GError *error = NULL;
+  if (operation->vm != NULL)
+    rechain_vm_connect_async (operation->vm, g_task_get_cancellable (task), on_connected_to_recover,
+                              task);
+  else if (!start_to_recover (task, &error))
+    not_recovered (task, error);
 }
 
 void
@@ -455,11 +485,7 @@ rechain_operation_recover_async (RechainOperation *operation, RechainDirection d
   recovery->direction = direction;
   g_task_set_task_data (task, recovery, g_free);
   g_task_set_check_cancellable (task, FALSE);
-  GError *error = NULL;
-  if (operation->vm != NULL)
-    rechain_vm_connect_async (operation->vm, cancellable, on_connected_to_recover, task);
-  else if (!start_to_recover (task, &error))
-    not_recovered (task, error);
+  runner_thaw_op (operation->op, recover_thawed, task);
 }
 
 /* ---- control and reading --------------------------------------------------------------------- */

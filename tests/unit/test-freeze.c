@@ -5,6 +5,7 @@
 
 #include "tests/unit/bad-disk.h"
 #include "tests/unit/fake-agent.h"
+#include "tests/unit/ops.h"
 #include "tests/unit/scene.h"
 
 #include "src/common/error.h"
@@ -351,6 +352,120 @@ a_quiesce_that_was_killed_is_thawed_by_recovery (void **state)
   end (&guest);
 }
 
+static void
+an_interrupted_quiesce_ends_with_its_qemu (void **state)
+{
+  Guest guest;
+  g_autoptr (GError) error = NULL;
+  begin (&guest, OP_QUIESCE, 0);
+  guest.agent->silent = FREEZE;
+  scene_start (&guest.s);
+  until (fake_agent_asked (guest.agent, FREEZE) == 1);
+  scene_kill (&guest.s);
+  g_autoptr (Journal) journal = journal_open (guest.s.dir, NULL);
+  g_autoptr (Op) op = journal_load (journal, OP_ID, NULL);
+  assert_false (runner_settle_gone (op, journal, &error)); /* it lives: there is a guest to thaw */
+  op->qemu_pid = 1;
+  op->qemu_start = 1;
+  assert_true (runner_settle_gone (op, journal, &error));
+  assert_null (error);
+  g_autoptr (Op) ended = journal_load (journal, OP_ID, NULL);
+  assert_int_equal (ended->state, OP_UNDONE);
+  assert_false (ended->frozen);
+  assert_int_equal (journal_owner (journal, OP_ID, NULL), OWNER_NONE);
+  g_clear_pointer (&journal, journal_close);
+  end (&guest);
+}
+
+static void
+note_it (gpointer data)
+{
+  ++*(guint *)data;
+}
+
+static void
+a_guest_is_thawed_although_its_monitor_cannot_be_reached (void **state)
+{
+  Guest guest;
+  guint told = 0;
+  begin (&guest, OP_SNAPSHOT, 1);
+  Op *op = guest.s.op;
+  runner_thaw_op (op, note_it, &told);
+  assert_int_equal (told, 1); /* nothing is frozen: at once */
+  op->frozen = guest.agent->frozen = TRUE;
+  op->frozen_at_us = g_get_real_time () - 2 * G_USEC_PER_SEC;
+  runner_thaw_op (op, note_it, &told);
+  until (told == 2);
+  assert_false (op->frozen || guest.agent->frozen);
+  assert_true (op->freeze_us >= 2 * G_USEC_PER_SEC);
+  op->frozen = TRUE;
+  guest.agent->hang_up = THAW;
+  runner_thaw_op (op, note_it, &told);
+  until (told == 3);
+  assert_true (op->frozen); /* recovery tries again */
+  end (&guest);
+}
+
+/* ---- every mishap at every command ----------------------------------------------------------- */
+
+typedef enum { REFUSED_AT, CUT_AT, CUT_AFTER, KILLED_AT, N_MISHAPS } Mishap;
+
+static guint kill_at;
+
+static void
+kill_at_change (Model *model, const char *command, Json *arguments, gpointer data)
+{
+  Guest *guest = data;
+  if (model->changes + 1 != kill_at || guest->s.runner == NULL || guest->s.ended > 0)
+    return;
+  bad_disk_breaks (BAD_DISK_WRITE, 0);
+  runner_detach (guest->s.runner);
+}
+
+/* FALSE: the operation has fewer changes than @k. */
+static gboolean
+survives (OpKind kind, Mishap mishap, guint k)
+{
+  Guest guest;
+  begin (&guest, kind, 1);
+  Model *model = guest.s.model;
+  model->hook = NULL;
+  if (mishap == REFUSED_AT)
+    model->refuse_change = k;
+  else if (mishap == KILLED_AT) {
+    kill_at = k;
+    model->hook = kill_at_change;
+  } else {
+    model->cut_at = k;
+    model->cut_after = mishap == CUT_AFTER;
+  }
+  scene_start (&guest.s);
+  until (guest.s.ended > 0);
+  gboolean met = mishap == KILLED_AT ? runner_was_detached (guest.s.runner) : model->changes >= k;
+  model->hook = NULL;
+  if (mishap == KILLED_AT && met) {
+    scene_kill (&guest.s);
+    scene_recover (&guest.s, RUN_BY_RECORD);
+  }
+  if (guest.s.op->state != OP_DONE)
+    scene_check_is (&guest.s, OP_UNDONE);
+  else
+    scene_check (&guest.s);
+  assert_false (guest.agent->frozen || guest.s.op->frozen);
+  end (&guest);
+  return met;
+}
+
+static void
+whatever_happens_at_whatever_command_the_guest_is_thawed (void **state)
+{
+  static const OpKind kinds[] = {OP_SNAPSHOT, OP_MOVE};
+  for (guint i = 0; i < G_N_ELEMENTS (kinds); i++)
+    for (Mishap mishap = 0; mishap < N_MISHAPS; mishap++)
+      for (guint k = 1; k <= 4 && survives (kinds[i], mishap, k); k++)
+        ;
+}
+
 int
 main (void)
 {
@@ -370,6 +485,9 @@ main (void)
       cmocka_unit_test (a_quiesce_leaves_the_guest_frozen),
       cmocka_unit_test (a_quiesce_that_is_refused_is_undone),
       cmocka_unit_test (a_quiesce_that_was_killed_is_thawed_by_recovery),
+      cmocka_unit_test (an_interrupted_quiesce_ends_with_its_qemu),
+      cmocka_unit_test (a_guest_is_thawed_although_its_monitor_cannot_be_reached),
+      cmocka_unit_test (whatever_happens_at_whatever_command_the_guest_is_thawed),
   };
   bad_disk_install ();
   return cmocka_run_group_tests (tests, NULL, NULL);
