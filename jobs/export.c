@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Short names: the path of a socket has 107 bytes. QEMU may run as somebody who cannot see the state
- * directory. */
+/* Short names: the path of a socket has 107 bytes. QEMU may run as somebody who cannot see the
+ * state directory. */
 static const char *
 place (void)
 {
@@ -64,7 +64,8 @@ remove_directory (Op *op, OpDisk *disk, GError **error)
   return TRUE;
 }
 
-/* QEMU makes the socket when its server starts and removes it when that stops; nobody else can make it. */
+/* QEMU makes the socket when its server starts and removes it when that stops; nobody else can make
+ * it. */
 static gboolean
 is_served (OpDisk *disk)
 {

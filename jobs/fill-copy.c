@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bytes through the export, a few requests at a time: reads, which copy-on-read turns into allocations
- * in the active layer (a guest's write to the same place waits for it, and wins), or writes of zeros,
- * only into an image that nobody else has open. */
+/* Bytes through the export, a few requests at a time: reads, which copy-on-read turns into
+ * allocations in the active layer (a guest's write to the same place waits for it, and wins), or
+ * writes of zeros, only into an image that nobody else has open. */
 #include "jobs/fill.h"
 
 /* -1: it failed; 0: not yet. */

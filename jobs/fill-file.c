@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Space for a raw image: fallocate, which changes nothing of what is in the file, whoever writes to it at
- * the same time; the kernel sees to that. A piece per turn of the main loop, so that it is never held
- * up for long. */
+/* Space for a raw image: fallocate, which changes nothing of what is in the file, whoever writes to
+ * it at the same time; the kernel sees to that. A piece per turn of the main loop, so that it is
+ * never held up for long. */
 #include "jobs/fill.h"
 
 #include "src/common/fs.h"

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Zeros into the active qcow2 layer of a running guest.
  *
- * QEMU has no command that allocates where nothing is and leaves alone what the guest has just written: a
- * copy-on-read of zeros makes a zero cluster without space behind it, and a write of zeros beside a
- * running guest could come after the guest's own write to the same place, and undo it. So the guest is
- * stopped for a moment, and within that moment it is looked which clusters have no data, zeros are
- * written to those and no others, and it is looked again. That no write of the guest is overwritten
- * follows from the order: QEMU's "stop" returns when every request of the guest has ended, the map is
- * read after that, and the guest sends nothing before "cont". Should somebody else continue the guest
- * meanwhile (QEMU tells by an event), nothing more is written and the allocation fails.
+ * QEMU has no command that allocates where nothing is and leaves alone what the guest has just
+ * written: a copy-on-read of zeros makes a zero cluster without space behind it, and a write of
+ * zeros beside a running guest could come after the guest's own write to the same place, and undo
+ * it. So the guest is stopped for a moment, and within that moment it is looked which clusters have
+ * no data, zeros are written to those and no others, and it is looked again. That no write of the
+ * guest is overwritten follows from the order: QEMU's "stop" returns when every request of the
+ * guest has ended, the map is read after that, and the guest sends nothing before "cont". Should
+ * somebody else continue the guest meanwhile (QEMU tells by an event), nothing more is written and
+ * the allocation fails.
  *
- * The writes go through the device's own backend (qemu-io -d), which has the permission to write; an
- * export of ours could not have it. How much is done in one hold follows the time that the last one
- * took: a quarter of --max-pause. */
+ * The writes go through the device's own backend (qemu-io -d), which has the permission to write;
+ * an export of ours could not have it. How much is done in one hold follows the time that the last
+ * one took: a quarter of --max-pause. */
 #include "jobs/fill.h"
 
 #include <string.h>
@@ -36,9 +37,9 @@ struct _Hold {
   guint64 chunk;    /* bytes for the next hold */
   Region window;
   MapReader *reader;
-  GArray *holes;    /* Region: without data, in the window */
+  GArray *holes; /* Region: without data, in the window */
   guint hole;
-  guint target;     /* which way of naming the backend works */
+  guint target; /* which way of naming the backend works */
 };
 
 static void
@@ -118,7 +119,8 @@ looked (Fill *fill)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* How the device's backend is called, by what is known of the disk; full, NULL where there is no more. */
+/* How the device's backend is called, by what is known of the disk; full, NULL where there is no
+ * more. */
 static char *
 backend (OpDisk *disk, guint nth)
 {
@@ -183,8 +185,8 @@ write_next (Fill *fill)
   g_autofree char *line =
       g_strdup_printf ("qemu-io %s \"write -q -P 0 %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT "\"",
                        name, piece.start, piece.length);
-  ask_qemu (fill, WRITING, "human-monitor-command", json_make ("command-line", json_str (line), NULL),
-        on_written);
+  ask_qemu (fill, WRITING, "human-monitor-command",
+            json_make ("command-line", json_str (line), NULL), on_written);
 }
 
 /* ---- holding and releasing ------------------------------------------------------------------- */

@@ -91,8 +91,8 @@ fill_wait (Fill *fill)
   return MAX (fill->paid_until - g_get_monotonic_time (), 0);
 }
 
-/* What this phase is for. Zeros that a backing layer has stay where they are: the active layer reads the
- * same without them. */
+/* What this phase is for. Zeros that a backing layer has stay where they are: the active layer
+ * reads the same without them. */
 static gboolean
 is_wanted (Fill *fill, const MapExtent *extent)
 {
@@ -146,8 +146,7 @@ check_space (Fill *fill, const Map *map, guint64 copied, GError **error)
   if (!file_free_space (file, &free, NULL) || needed <= free)
     return TRUE;
   fail (error, REFUSED,
-        "not enough space for '%s': %" G_GUINT64_FORMAT " bytes needed, %" G_GUINT64_FORMAT
-        " free",
+        "not enough space for '%s': %" G_GUINT64_FORMAT " bytes needed, %" G_GUINT64_FORMAT " free",
         file, needed, free);
   return hint (error, "make room, or allocate smaller regions");
 }
@@ -181,8 +180,8 @@ read_map (Fill *fill)
   Region hull = {.start = first->start, .length = last->start + last->length - first->start};
   FillPhase phase = fill->phase;
   if (fill->reader == NULL)
-    fill->reader = map_reader_new (fill->link, fill->disk->before, fill->disk->depths, hull, on_map,
-                                   fill);
+    fill->reader =
+        map_reader_new (fill->link, fill->disk->before, fill->disk->depths, hull, on_map, fill);
   map_reader_turn (fill->reader);
   if (fill->phase != phase)
     g_clear_pointer (&fill->reader, map_reader_free);

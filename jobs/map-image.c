@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* qemu-img prints one list of flat objects, whose members are numbers, true, false and file names. They
- * are read byte by byte as they come, so that nothing of the text is held: 100,000 extents are 12 MB of
- * it. json-c's tokener, object by object, took as much CPU time as qemu-img itself: 0.37 s for both,
- * where this needs 0.26 (tests/bench/run map-1t). */
+/* qemu-img prints one list of flat objects, whose members are numbers, true, false and file names.
+ * They are read byte by byte as they come, so that nothing of the text is held: 100,000 extents are
+ * 12 MB of it. json-c's tokener, object by object, took as much CPU time as qemu-img itself: 0.37 s
+ * for both, where this needs 0.26 (tests/bench/run map-1t). */
 #include "jobs/map-image.h"
 
 #include "src/common/error.h"

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One request at a time, each for as much as the protocol's 32-bit lengths allow: a server answers with
- * as many extents as it likes, but at least one, and the next request begins where the shorter of the
- * two contexts ended. So the memory needed is that of one answer, and the map itself. */
+/* One request at a time, each for as much as the protocol's 32-bit lengths allow: a server answers
+ * with as many extents as it likes, but at least one, and the next request begins where the shorter
+ * of the two contexts ended. So the memory needed is that of one answer, and the map itself. */
 #include "jobs/map-nbd.h"
 
 #include "src/common/error.h"
 
 #include <string.h>
 
-#define MAX_REQUEST ((4ull << 30) - (2u << 20)) /* below 4 GiB, and a multiple of any cluster size */
-#define HOLE        1u                          /* flags of base:allocation */
-#define ZERO        2u
+#define MAX_REQUEST                                                                                \
+  ((4ull << 30) - (2u << 20)) /* below 4 GiB, and a multiple of any cluster size */
+#define HOLE 1u               /* flags of base:allocation */
+#define ZERO 2u
 
 /* What one answer said, in one context. */
 typedef struct {
@@ -25,9 +26,9 @@ struct _MapReader {
   GPtrArray *layers;
   GArray *depths;
   Region region;
-  guint64 end;       /* aligned end of what is asked for */
-  guint64 at;        /* where the answer in hand begins */
-  gint64 cookie;     /* of the request in flight; 0: none */
+  guint64 end;   /* aligned end of what is asked for */
+  guint64 at;    /* where the answer in hand begins */
+  gint64 cookie; /* of the request in flight; 0: none */
   Context allocation, depth;
   MapReady ready;
   gpointer data;
@@ -37,7 +38,8 @@ struct _MapReader {
 
 /* libnbd: may not call libnbd from here. */
 static int
-on_extents (void *data, const char *context, uint64_t offset, uint32_t *entries, size_t n, int *error)
+on_extents (void *data, const char *context, uint64_t offset, uint32_t *entries, size_t n,
+            int *error)
 {
   MapReader *reader = data;
   gboolean depth = g_str_equal (context, "qemu:allocation-depth");
@@ -106,8 +108,8 @@ take_answer (MapReader *reader, GError **error)
     guint32 flags = entry (&reader->allocation, reader->allocation.at + 1);
     guint32 depth = entry (&reader->depth, reader->depth.at + 1);
     if (!layer_of_depth (reader, depth, &layer, error) ||
-        !map_add (reader->map, within (reader, length), layer, !(flags & HOLE),
-                  (flags & ZERO) != 0, error))
+        !map_add (reader->map, within (reader, length), layer, !(flags & HOLE), (flags & ZERO) != 0,
+                  error))
       return FALSE;
     reader->allocation.used += (guint32)length;
     reader->depth.used += (guint32)length;

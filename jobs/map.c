@@ -143,7 +143,8 @@ flush (Out *out, gsize above)
 static void
 put_extent (Out *out, const MapExtent *extent, char **files)
 {
-  g_string_append_printf (out->text, "{\"start\":%" G_GUINT64_FORMAT ",\"length\":%" G_GUINT64_FORMAT,
+  g_string_append_printf (out->text,
+                          "{\"start\":%" G_GUINT64_FORMAT ",\"length\":%" G_GUINT64_FORMAT,
                           extent->start, extent->length);
   if (extent->depth != MAP_NOBODY)
     g_string_append_printf (out->text, ",\"depth\":%u,\"file\":%s", extent->depth,
@@ -168,12 +169,12 @@ put_totals (Out *out, const Map *map, char **files)
                             ",\"data\":%" G_GUINT64_FORMAT ",\"zero\":%" G_GUINT64_FORMAT "}",
                             i ? "," : "", i, files[i], total.allocated, total.data, total.zero);
   }
-  g_string_append_printf (
-      out->text,
-      "{\"allocated\":%" G_GUINT64_FORMAT ",\"unallocated\":%" G_GUINT64_FORMAT
-      ",\"data\":%" G_GUINT64_FORMAT ",\"zero\":%" G_GUINT64_FORMAT ",\"layers\":[%s]}",
-      all.allocated, map_end (map) - map->start - all.allocated, all.data, all.zero + nobody.zero,
-      layers->str);
+  g_string_append_printf (out->text,
+                          "{\"allocated\":%" G_GUINT64_FORMAT ",\"unallocated\":%" G_GUINT64_FORMAT
+                          ",\"data\":%" G_GUINT64_FORMAT ",\"zero\":%" G_GUINT64_FORMAT
+                          ",\"layers\":[%s]}",
+                          all.allocated, map_end (map) - map->start - all.allocated, all.data,
+                          all.zero + nobody.zero, layers->str);
 }
 
 gboolean

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Allocate, offline: the same work as with a running guest (jobs/fill.c) on an image that nobody has open.
- * A qemu-storage-daemon of our own exports it through a copy-on-read filter, and since nobody else
- * writes, the export may write: zeros need no hold. */
+/* Allocate, offline: the same work as with a running guest (jobs/fill.c) on an image that nobody
+ * has open. A qemu-storage-daemon of our own exports it through a copy-on-read filter, and since
+ * nobody else writes, the export may write: zeros need no hold. */
 #include "jobs/export.h"
 #include "jobs/fill.h"
 #include "jobs/op-offline.h"
@@ -20,8 +20,8 @@ open_export (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   open_layers (op, disk, world, asks);
   if (filter)
     ask_qmp (asks, "blockdev-add",
-             json_make ("driver", json_str ("copy-on-read"), "node-name", json_str ("filter"), "file",
-                        json_str ("layer0"), NULL));
+             json_make ("driver", json_str ("copy-on-read"), "node-name", json_str ("filter"),
+                        "file", json_str ("layer0"), NULL));
   export_add (op, disk, filter ? "filter" : "layer0", TRUE, asks);
 }
 
@@ -39,11 +39,12 @@ fill (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   if (!is_not_raw (op))
     ask_work (asks, "allocate space for the regions of the file (fallocate)", fill_file_start);
   else if (disk->depths != NULL) /* else recovered: what was not allocated stays so */
-    ask_work (asks,
-              fill_is_full (disk)
-                  ? "read the regions, which allocates them, then write zeros where there is no data"
-                  : "read the regions, which allocates them",
-              fill_start);
+    ask_work (
+        asks,
+        fill_is_full (disk)
+            ? "read the regions, which allocates them, then write zeros where there is no data"
+            : "read the regions, which allocates them",
+        fill_start);
 }
 
 static void

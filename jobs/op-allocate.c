@@ -2,12 +2,12 @@
 /* Allocate: regions of the active layer get their own data, and, with fill=full, their own zeros.
  *
  * Data of backing layers is read through a copy-on-read filter over the live node (QEMU:
- * docs/interop/live-block-operations, block/copy-on-read.c): QEMU itself copies each cluster, serialised
- * with the guest's writes. Zeros of a qcow2 layer are jobs/fill-hold.c, those of a raw file
- * jobs/fill-file.c, which needs no QEMU at all.
+ * docs/interop/live-block-operations, block/copy-on-read.c): QEMU itself copies each cluster,
+ * serialised with the guest's writes. Zeros of a qcow2 layer are jobs/fill-hold.c, those of a raw
+ * file jobs/fill-file.c, which needs no QEMU at all.
  *
- * There is nothing to take back of what was allocated: the guest reads the same. Undo only takes out of
- * QEMU what was put there, and continues a guest that is held. */
+ * There is nothing to take back of what was allocated: the guest reads the same. Undo only takes
+ * out of QEMU what was put there, and continues a guest that is held. */
 #include "jobs/blocks-job.h"
 #include "jobs/export.h"
 #include "jobs/fill.h"
@@ -43,8 +43,8 @@ static void
 add_filter (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ask_qmp (asks, "blockdev-add",
-           json_make ("driver", json_str ("copy-on-read"), "node-name", json_str (disk->file_node), "file",
-                      json_str (active (disk)->node), NULL));
+           json_make ("driver", json_str ("copy-on-read"), "node-name", json_str (disk->file_node),
+                      "file", json_str (active (disk)->node), NULL));
 }
 
 static Seen

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Map: read which layer holds what, through an export that is made for it and removed again.
  *
- * It changes nothing of the disk, and is an operation all the same: for a moment there is an NBD server
- * in QEMU and an export on the disk's node, and whatever happens to us they have to go again. That is
- * what the runner, the journal and `recover` are for; a second mechanism that remembers exports would
- * be the same once more. It costs two writes of the journal. */
+ * It changes nothing of the disk, and is an operation all the same: for a moment there is an NBD
+ * server in QEMU and an export on the disk's node, and whatever happens to us they have to go
+ * again. That is what the runner, the journal and `recover` are for; a second mechanism that
+ * remembers exports would be the same once more. It costs two writes of the journal. */
 #include "jobs/export.h"
 #include "jobs/map-nbd.h"
 

@@ -11,8 +11,8 @@
 /* QEMU's NBD server runs in IOThreads without harm since then (upstream f816310d0c, 7075d23511,
  * 9c707525cb); 7.2 can abort the guest. */
 #define FIRST_SAFE_EXPORT 90000u
-/* Copy-on-read knows of subclusters since 8.2; before that QEMU can abort when it copies into an image
- * that has them (docs/qemu-findings.md). */
+/* Copy-on-read knows of subclusters since 8.2; before that QEMU can abort when it copies into an
+ * image that has them (docs/qemu-findings.md). */
 #define FIRST_SUBCLUSTERS 80200u
 #define SECTOR            512u
 
@@ -137,10 +137,11 @@ check_subclusters (const PlanContext *context, OpDisk *disk, GError **error)
     return prefix (error, "disk '%s'", disk->name);
   if (!header.extended_l2)
     return TRUE;
-  fail (error, REFUSED,
-        "disk '%s': '%s' has subclusters (extended_l2), and this QEMU (%s) can abort when it copies "
-        "into such an image by copy-on-read",
-        disk->name, file, qmp_client_get_version_string (context->client));
+  fail (
+      error, REFUSED,
+      "disk '%s': '%s' has subclusters (extended_l2), and this QEMU (%s) can abort when it copies "
+      "into such an image by copy-on-read",
+      disk->name, file, qmp_client_get_version_string (context->client));
   return hint (error, "QEMU 8.2 and later can do it");
 }
 
@@ -159,7 +160,8 @@ add_allocation (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
   if (!check_allocation (op, disk, full, error) || !file_identify (file, &id, &exists, error))
     return FALSE;
   if (disk->receiver == NULL) {
-    g_ptr_array_add (disk->old_ids, g_memdup2 (&id, sizeof id)); /* of the file itself: fill-file.c */
+    g_ptr_array_add (disk->old_ids,
+                     g_memdup2 (&id, sizeof id)); /* of the file itself: fill-file.c */
     disk->receiver = g_strdup (file);
   }
   if (!file_free_space (file, &disk->free, error))
@@ -232,8 +234,8 @@ plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, ChainDisk *f
     return fail (error, REFUSED, "disk '%s': QEMU's count of its layers cannot be told",
                  disk->name);
   export_name (op, disk);
-  return op->kind != OP_ALLOCATE || (add_allocation (op, disk, wanted, error) &&
-                                     check_subclusters (context, disk, error));
+  return op->kind != OP_ALLOCATE ||
+         (add_allocation (op, disk, wanted, error) && check_subclusters (context, disk, error));
 }
 
 /* ---- IOThreads ------------------------------------------------------------------------------- */
@@ -265,14 +267,17 @@ on_iothread (QmpClient *client, Json *ret, const GError *error, gpointer data)
   gboolean none = error == NULL && json_object_is_type (ret, json_type_string) &&
                   json_object_get_string_len (ret) == 0;
   if (!none) {
-    fail (&refusal, REFUSED, "disk '%s' may run in an IOThread, and this QEMU (%s) can abort when "
-          "such a disk is exported", question->disk, qmp_client_get_version_string (client));
+    fail (&refusal, REFUSED,
+          "disk '%s' may run in an IOThread, and this QEMU (%s) can abort when "
+          "such a disk is exported",
+          question->disk, qmp_client_get_version_string (client));
     hint (&refusal, "QEMU 9.0 and later can do it; or end the guest and use --offline");
   }
   answer (question, refusal);
 }
 
-/* The property is that of a virtio device; of another kind of disk it is not known where it runs. */
+/* The property is that of a virtio device; of another kind of disk it is not known where it runs.
+ */
 static void
 on_iothreads (QmpClient *client, Json *ret, const GError *error, gpointer data)
 {
@@ -283,10 +288,10 @@ on_iothreads (QmpClient *client, Json *ret, const GError *error, gpointer data)
   } else if (json_length (ret) == 0)
     answer (question, NULL);
   else
-    qmp_client_execute (client, "qom-get",
-                        json_make ("path", json_str (question->qdev), "property",
-                                   json_str ("iothread"), NULL),
-                        0, on_iothread, question);
+    qmp_client_execute (
+        client, "qom-get",
+        json_make ("path", json_str (question->qdev), "property", json_str ("iothread"), NULL), 0,
+        on_iothread, question);
 }
 
 /* Full. "vda", "/machine/peripheral/vda/virtio-backend" -> the device. */

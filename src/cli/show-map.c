@@ -5,9 +5,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define STRIP_WIDTH 64u          /* characters, where stdout is no terminal */
+#define STRIP_WIDTH 64u /* characters, where stdout is no terminal */
 #define MAX_WIDTH   512u
-#define PIECE       (64u << 10)  /* bytes written at once */
+#define PIECE       (64u << 10) /* bytes written at once */
 #define N_LETTERS   26
 
 /* Deeper layers share the last sign. */

@@ -19,8 +19,8 @@ static RechainMap *
 wrap (Map *map, const char *vm, const char *disk)
 {
   RechainMap *wrapped = g_new0 (RechainMap, 1);
-  *wrapped = (RechainMap){
-      .refs = 1, .map = map_ref (map), .vm = g_strdup (vm), .disk = g_strdup (disk)};
+  *wrapped =
+      (RechainMap){.refs = 1, .map = map_ref (map), .vm = g_strdup (vm), .disk = g_strdup (disk)};
   return wrapped;
 }
 

@@ -345,7 +345,7 @@ def test_somebody_elses_cont_ends_it(make_vm, rechain, workdir):
 @pytest.mark.parametrize("fill", ["backing", "full"])
 def test_no_acknowledged_write_is_lost(make_chain, make_vm, rechain, workdir, fill):
     """Random allocations under a guest that writes as it can; RECHAIN_SWEEP=full: 1000 of them."""
-    count = 1000 if os.environ.get("RECHAIN_SWEEP") == "full" else 25
+    count = 1000 if os.environ.get("RECHAIN_SWEEP") == "full" else 12
     chain = make_chain(["template", "middle", "current1"], size=64 * MiB)
     vm = make_vm(chain, guest=True)
     rng = random.Random(fill)
