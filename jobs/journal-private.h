@@ -15,7 +15,8 @@ gboolean journal_sql (Journal *journal, const char *sql, RowFunc on_row, gpointe
 const char *row_text (sqlite3_stmt *row, int column); /* borrowed, nullable */
 /* "the journal in DIR cannot WHAT", with SQLite's words; returns FALSE. */
 gboolean journal_failed (Journal *journal, const char *what, GError **error);
-/* Ends a transaction that BEGIN IMMEDIATE began: COMMIT where @ok, else ROLLBACK and an error. */
+/* Ends a transaction that BEGIN IMMEDIATE began: COMMIT where @ok, with all lines noted since the last
+ * one, else ROLLBACK and an error. */
 gboolean journal_commit (Journal *journal, gboolean ok, const char *what, GError **error);
 /* Of the tables as they are in the file; older than this program's where it was only opened to read. */
 gint64 journal_version (Journal *journal);

@@ -379,7 +379,7 @@ write_lines (Journal *journal)
 gboolean
 journal_commit (Journal *journal, gboolean ok, const char *what, GError **error)
 {
-  if (ok && journal_sql (journal, "COMMIT", NULL, NULL, "")) {
+  if (ok && write_lines (journal) && journal_sql (journal, "COMMIT", NULL, NULL, "")) {
     g_ptr_array_set_size (journal->lines, 0);
     return TRUE;
   }
@@ -437,7 +437,7 @@ journal_begin (Journal *journal, Op *op, GError **error)
       NULL, NULL, "ssssssiii", op->id, op_kind_name (op->kind), op->vm ? op->vm : "",
       op_state_name (op->state), plan_text, facts_text, (gint64)getpid (),
       (gint64)process_start_time (getpid ()), op->started_us);
-  return journal_commit (journal, ok && write_lines (journal), "record a new operation", error);
+  return journal_commit (journal, ok, "record a new operation", error);
 }
 
 void
@@ -471,8 +471,7 @@ journal_write (Journal *journal, Op *op, GError **error)
 {
   if (!journal_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
     return journal_failed (journal, "be written", error);
-  return journal_commit (journal, update (journal, op) && write_lines (journal), "record a step",
-                         error);
+  return journal_commit (journal, update (journal, op), "record a step", error);
 }
 
 gboolean
@@ -481,7 +480,7 @@ journal_release (Journal *journal, Op *op, gboolean ended, GError **error)
   if (!journal_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
     return journal_failed (journal, "be written", error);
   gboolean ok =
-      update (journal, op) && write_lines (journal) &&
+      update (journal, op) &&
       journal_sql (journal,
                    "UPDATE operations SET owner_pid = NULL, owner_start = NULL WHERE id = ?", NULL,
                    NULL, "s", op->id) &&

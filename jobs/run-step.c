@@ -136,7 +136,8 @@ record_intent (Runner *runner, const Step *step, GError **error)
                  step->decides == DECIDED_NEW ? "commit record: the new layer"
                                               : "commit record: the old layer");
   }
-  if (step->foretold && !cursor->back)
+  /* What is only recorded needs no record of its intent; the lines go with it. */
+  if ((step->foretold || step->aside) && !cursor->back)
     return TRUE;
   if (journal_write (runner->journal, runner->op, error))
     return TRUE;

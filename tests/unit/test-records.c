@@ -261,6 +261,19 @@ a_snapshot_is_recorded_once_however_often_it_is_asked (void **state)
 }
 
 static void
+what_was_noted_before_goes_with_the_record (void **state)
+{
+  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Op) op = snapshot_op (1);
+  assert_true (journal_begin (journal, op, NULL));
+  journal_note (journal, op, "record", NULL, "do", "intent", "on its way");
+  assert_true (records_add (journal, op, NULL));
+  g_autoptr (Json) steps = journal_steps (journal, op->id, NULL);
+  assert_int_equal (json_length (steps), 1);
+  assert_string_equal (json_get_str (json_at (steps, 0), "detail"), "on its way");
+}
+
+static void
 a_name_that_was_taken_meanwhile_gets_the_operations_id (void **state)
 {
   g_autoptr (Journal) journal = opened ();
@@ -535,6 +548,7 @@ main (void)
       TEST (nobody_is_its_own_ancestor),
       TEST (a_full_disk_leaves_the_records_as_they_were),
       TEST (a_snapshot_is_recorded_once_however_often_it_is_asked),
+      TEST (what_was_noted_before_goes_with_the_record),
       TEST (a_name_that_was_taken_meanwhile_gets_the_operations_id),
       TEST (records_follow_a_move),
       TEST (the_children_of_vanished_snapshots_keep_a_parent),
