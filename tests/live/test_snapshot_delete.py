@@ -164,6 +164,22 @@ def test_merges_by_other_commands_take_the_records_along(make_chain, make_vm, re
     assert vm.chain() == chain.layers and names(rechain, vm) == []
 
 
+def test_offline_merges_take_the_records_along(make_chain, make_vm, rechain, workdir):
+    """With the guest off its layers are merged by name of file; the guest that is started again finds a match."""
+    chain = make_chain(size=4 * MiB)
+    vm = make_vm(chain)
+    one, two = f"{workdir}/one.qcow2", f"{workdir}/two.qcow2"
+    take(rechain, vm, "one", f"vda,to={one}")
+    take(rechain, vm, "two", f"vda,to={two}")
+    vm.stop()
+    rechain.run("merge", "--offline", two, "--source", one, "--dest", chain.active, json=True).expect(0)
+    assert images.header_chain(two) == [two] + chain.layers
+    (record,) = valid(rechain.run("snapshot", "list", vm.qmp_path, json=True).expect(0).json)["snapshots"]
+    assert record["name"] == "two" and "parent" not in record
+    told = record["disks"][0]
+    assert (told["overlay"], told["read-only-source"]) == (two, chain.active)
+
+
 def test_the_plan_says_what_each_disk_does(make_vm, rechain, workdir):
     chains = {id: images.make_chain(os.path.join(workdir, id), size=4 * MiB) for id in ("vda", "vdb")}
     vm = make_vm(list(chains.values()), dir=workdir)
