@@ -1,0 +1,81 @@
+"""A guest whose kernel has a device-mapper, for the tests of volume groups: this host's own may have none.
+
+The script of a test runs in it as root, with rechain, lvm and their libraries from this host; a volume group's
+disk is /dev/vda. What the script prints is the result."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+from . import CACHE, ROOT
+from .rechain import binary
+
+PROGRAMS = ["/usr/sbin/lvm", "/usr/sbin/dmsetup", "/usr/bin/qemu-img"]
+_SOURCE = os.path.join(ROOT, "tests", "lvm-guest")
+
+
+def missing():
+    """Why these tests cannot run here; None where they can."""
+    for path in PROGRAMS + [os.path.join(CACHE, "guest", "initrd")]:
+        if not os.path.exists(path):
+            return f"{path} is not here"
+    return None if shutil.which("qemu-system-x86_64") else "qemu-system-x86_64 is not here"
+
+
+def _module(name):
+    found = subprocess.run(["find", os.path.join(CACHE, "kernel"), "-name", f"{name}.ko"], capture_output=True,
+                           text=True, check=True).stdout.split()
+    return found[-1]
+
+
+def _libraries(program):
+    for word in subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout.split():
+        if word.startswith("/"):
+            yield word
+
+
+def _tree(dir, script):
+    for folder in ("bin", "lib", "modules"):
+        os.makedirs(os.path.join(dir, "lvm", folder))
+    shutil.copy(os.path.join(_SOURCE, "init"), os.path.join(dir, "init"))
+    os.chmod(os.path.join(dir, "init"), 0o755)
+    with open(os.path.join(_SOURCE, "modules")) as file:
+        modules = file.read().split()
+    for name in modules:
+        shutil.copy(_module(name), os.path.join(dir, "lvm", "modules"))
+    shutil.copy(os.path.join(_SOURCE, "modules"), os.path.join(dir, "lvm", "modules", "order"))
+    loader = None
+    for program in PROGRAMS + [binary()]:
+        shutil.copy(program, os.path.join(dir, "lvm", "bin"))
+        for library in _libraries(program):
+            shutil.copy(library, os.path.join(dir, "lvm", "lib"))
+            loader = library if "/ld-linux" in library else loader
+    target = os.path.join(dir, loader.lstrip("/"))
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    shutil.copy(loader, target)
+    with open(os.path.join(dir, "lvm", "script"), "w") as file:
+        file.write(script)
+
+
+def run(script, dir, disk_mib=256, timeout=180):
+    """Boots, runs the script and returns what it printed; `console` of the error has all that was said."""
+    disk, out, initrd = (os.path.join(dir, name) for name in ("lvm-disk.img", "lvm-out", "lvm-initrd"))
+    with open(disk, "wb") as file:
+        file.truncate(disk_mib << 20)
+    with tempfile.TemporaryDirectory(dir=dir) as tree:
+        _tree(tree, script)
+        cpio = subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=tree, check=True,
+                              capture_output=True).stdout
+    with open(initrd, "wb") as file, open(os.path.join(CACHE, "guest", "initrd"), "rb") as base:
+        file.write(base.read())
+        file.write(cpio)
+    done = subprocess.run(
+        ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-smp", "1", "-nodefaults", "-display", "none",
+         "-no-reboot", "-kernel", os.path.join(CACHE, "guest", "vmlinuz"), "-initrd", initrd, "-append",
+         "console=ttyS0 quiet panic=-1", "-serial", "stdio", "-serial", f"file:{out}",
+         "-drive", f"file={disk},format=raw,if=virtio"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=timeout)
+    assert "script ended with 0" in done.stdout, done.stdout[-6000:] + done.stderr
+    with open(out) as file:
+        return file.read()
