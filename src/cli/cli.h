@@ -144,6 +144,8 @@ run_op_show (Cli *cli, GError **error);
 gboolean
 run_op_wait (Cli *cli, GError **error);
 gboolean
+run_op_undo (Cli *cli, GError **error);
+gboolean
 run_op_cancel (Cli *cli, GError **error);
 gboolean
 run_recover (Cli *cli, GError **error);

@@ -65,6 +65,17 @@ run_op_wait (Cli *cli, GError **error)
   return print_operation (cli, document, error);
 }
 
+/* ---- op undo --------------------------------------------------------------------------------- */
+
+gboolean
+run_op_undo (Cli *cli, GError **error)
+{
+  g_autofree char *vm = NULL;
+  g_autoptr (RechainRequest) request =
+      rechain_controller_undo_request (cli_controller (cli), cli->words[0], &vm, error);
+  return request != NULL && operate (cli, vm, request, error);
+}
+
 /* ---- op cancel ------------------------------------------------------------------------------- */
 
 /* Asked to be cancelled, it may have been past the pivot. */

@@ -151,11 +151,13 @@ const Command commands[] = {
 
     {"allocate", "VM DISK [--offset SIZE --length SIZE]... | --offline IMAGE ...",
      "give regions of the active layer their own data", run_allocate, 1, 2,
-     BIT (OFFLINE) | BIT (FORMAT) | BIT (OFFSET) | BIT (LENGTH) | BIT (REGIONS) | BIT (FILL) | BIT (DETACH) | BIT (DRY_RUN) | BIT (BANDWIDTH) |
-         BIT (TIMEOUT) | BIT (MAX_PAUSE) | BIT (NO_UNDO),
+     BIT (OFFLINE) | BIT (FORMAT) | BIT (OFFSET) | BIT (LENGTH) | BIT (REGIONS) | BIT (FILL) |
+         BIT (DETACH) | BIT (DRY_RUN) | BIT (BANDWIDTH) | BIT (TIMEOUT) | BIT (MAX_PAUSE) |
+         BIT (NO_UNDO),
      "Copies what backing layers hold in the regions (default: the whole disk) into the active "
      "layer, "
-     "so that it no longer depends on them there; zeros stay unallocated. With --fill full they are "
+     "so that it no longer depends on them there; zeros stay unallocated. With --fill full they "
+     "are "
      "allocated as well. The guest reads the same and runs on; for zeros of a qcow2 image it is "
      "held "
      "for moments, each shorter than --max-pause. --detach-backing then drops the backing layers "
@@ -222,6 +224,14 @@ const Command commands[] = {
      "the "
      "pivot it is too late: the operation is finished.",
      "rechain op cancel 7f3a", "0 3 4 8"},
+    {"op undo", "OP", "undo a finished operation, where that is possible", run_op_undo, 1, 1,
+     BIT (DRY_RUN) | BIT (YES),
+     "Takes a finished snapshot back: what was written since is committed into the old layer of "
+     "each "
+     "disk, the guest continues there, and the overlays are removed. It is planned and run like "
+     "any "
+     "operation. Other kinds cannot be undone when they are done, and are refused with the reason.",
+     "rechain op undo 7f3a", OPERATION_EXITS},
     {"recover", "[VM]", "settle every interrupted operation", run_recover, 0, 1,
      BIT (OP) | BIT (UNDO) | BIT (FINISH) | BIT (YES),
      "Looks at the journal, QEMU and the files, and takes each operation whose process is gone to "
@@ -319,7 +329,6 @@ const Command commands[] = {
      "Prints all commands, or everything about one.", "rechain help move", "0 2"},
 
     /* Of the contract, not built yet. */
-    {"op undo", "OP", "undo a finished operation"},
     {"vol growfs", "VOL", "grow a filesystem"},
     {"vol shrinkfs", "VOL SIZE", "shrink a filesystem"},
     {"doctor", "[VM]", "what is wrong or missing on this host"},

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "src/lib/lib-private.h"
 
+#include "jobs/undo.h"
+
 #include "jobs/journal.h"
 #include "src/common/fs.h"
 
@@ -110,6 +112,21 @@ rechain_controller_show_operation (RechainController *controller, const char *id
   Json *document = operation_with_owner (journal, op);
   json_set (document, "journal", steps);
   return print_document (document);
+}
+
+RechainRequest *
+rechain_controller_undo_request (RechainController *controller, const char *id, char **vm,
+                                 GError **error)
+{
+  GError *bad = NULL;
+  g_autoptr (Journal) journal = journal_open_to_read (controller->state_dir, &bad);
+  g_autoptr (Op) op = bad == NULL ? journal_load (journal, id, &bad) : NULL;
+  Request *request = op ? request_to_undo (op, &bad) : NULL;
+  if (request != NULL)
+    *vm = g_strdup (op->vm);
+  else
+    g_propagate_error (error, bad);
+  return request;
 }
 
 /* ---- waiting for, and cancelling, an operation of another process ---------------------------- */

@@ -411,6 +411,20 @@ RECHAIN_API char *rechain_controller_list_operations (RechainController *control
 RECHAIN_API char *rechain_controller_show_operation (RechainController *controller, const char *id,
                                                      GError **error);
 /**
+ * rechain_controller_undo_request:
+ * @controller: a controller
+ * @id: operation id, or an unambiguous beginning of one
+ * @vm: (out) (transfer full): address of the VM that the request is for
+ * @error: return location: %RECHAIN_ERROR_NOT_FOUND, %RECHAIN_ERROR_REFUSED where nothing leads back
+ *
+ * What takes back an operation that is done, to be planned like any other request: for a snapshot, the
+ * commit of its overlays into the layers under them, and their removal.
+ *
+ * Returns: (transfer full): the request
+ */
+RECHAIN_API RechainRequest *rechain_controller_undo_request (RechainController *controller, const char *id,
+                                                             char **vm, GError **error);
+/**
  * rechain_controller_cancel_operation_async:
  * @controller: a controller
  * @id: operation id, or an unambiguous beginning of one

@@ -168,3 +168,24 @@ def test_the_second_disks_overlay_cannot_be_made_and_nothing_happened_on_the_fir
     for id, chain in zip(("vda", "vdb"), chains):
         assert_chain(vm, chain.layers, id)
     leftovers(vm, rechain.state_dir, [c.dir for c in chains], result=False)
+
+
+# --- op undo ---
+
+def test_a_finished_snapshot_is_undone_and_nothing_written_is_lost(make_chain, make_vm, rechain, workdir, version):
+    chain = make_chain()
+    vm = make_vm(chain, style="blockdev" if version == "7.2" else "drive", guest=True)
+    overlay = os.path.join(workdir, "overlay.qcow2")
+    id = snapshot(rechain, vm, f"vda,to={overlay}")["operation"]
+    vm.guest.wait_flushed(50)
+    plan = rechain.run("op", "undo", id, "--dry-run", json=True).expect(0).json
+    assert plan["disks"][0]["chain-after"] == chain.layers and os.path.exists(overlay)
+    document = rechain.run("op", "undo", id, json=True).expect(0).json
+    assert change_of(document)["removed"] == [overlay] and not os.path.exists(overlay)
+    settle(vm, rechain, chain.layers)
+    assert not rechain.run("snapshot", "list", vm.qmp_path, json=True).expect(0).json["snapshots"]
+    again = rechain.run("op", "undo", document["operation"], json=True).expect(4).error
+    assert "commit cannot be undone" in again["message"] and again["hint"]
+    vm.guest.wait_flushed(50)
+    vm.kill()
+    vm.check(image=chain.active)
