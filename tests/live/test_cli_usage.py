@@ -13,7 +13,7 @@ from harness import rechain as program
 
 UNBUILT = ["pull VM DISK", "rebase VM DISK --base x", "commit VM DISK --top y", "merge VM DISK --source a --dest b",
            "copy VM DISK --to f --shallow",
-           "op undo 7f", "vol growfs v", "doctor"]
+           "vol growfs v", "doctor"]
 OPERATIONS = ["move /no/x.qmp vda --to /n", "snapshot create /no/x.qmp vda"]
 
 
