@@ -135,14 +135,12 @@ choose (Fill *fill, const Map *map)
   return sum;
 }
 
-/* The forecast, from the map: nothing is begun that does not fit. */
+/* Nothing is begun that does not fit. */
 static gboolean
-check_space (Fill *fill, const Map *map, guint64 copied, GError **error)
+check_space (Fill *fill, const Map *map, GError **error)
 {
-  guint64 needed = copied, free;
+  guint64 needed = map_needed (map, fill->disk->regions, fill_is_full (fill->disk)), free;
   const char *file = ((ChainLayer *)fill->disk->before->pdata[0])->file;
-  for (guint i = 0; fill_is_full (fill->disk) && i < map->extents->len; i++)
-    needed += map_extent (map, i)->data ? 0 : map_extent (map, i)->length;
   if (!file_free_space (file, &free, NULL) || needed <= free)
     return TRUE;
   fail (error, REFUSED,
@@ -162,7 +160,7 @@ on_map (Map *map, GError *take_error, gpointer data)
   if (map != NULL) {
     guint64 sum = choose (fill, map);
     if (fill->phase == FILL_MAPPING)
-      check_space (fill, map, sum, &error);
+      check_space (fill, map, &error);
     fill->disk->total = fill->disk->current + sum;
   }
   if (error != NULL)

@@ -4,6 +4,7 @@
 #include "jobs/bitmaps.h"
 #include "jobs/engine.h"
 #include "jobs/image.h"
+#include "jobs/map-image.h"
 #include "jobs/records.h"
 #include "src/common/fs.h"
 
@@ -450,6 +451,31 @@ ask_agent_of (Plan *plan)
 }
 
 /* FALSE: nothing was to be asked. */
+/* What an allocation needs. Of a running disk the map is only read by the operation itself, since it takes
+ * an export, and nothing is changed for a plan; there the fill looks before it begins. */
+static void
+on_image_map (Map *map, const GError *error, gpointer data)
+{
+  Question *question = data;
+  OpDisk *disk = question->disk;
+  g_autoptr (Map) owned = map;
+  gboolean full = g_strcmp0 (json_get_str (disk->details, "fill"), "full") == 0;
+  disk->has_needed = map != NULL;
+  if (map != NULL)
+    disk->needed = map_needed (map, disk->regions, full);
+  answered (question, error ? g_error_copy (error) : NULL);
+}
+
+static void
+ask_image_map (Plan *plan, OpDisk *disk)
+{
+  Question *question = g_new0 (Question, 1);
+  Region whole = {.length = ((ChainLayer *)disk->before->pdata[0])->virtual_size};
+  *question = (Question){.plan = plan, .disk = disk};
+  plan->asking++;
+  map_image (disk->before, whole, on_image_map, question);
+}
+
 static gboolean
 ask_around (Plan *plan)
 {
@@ -463,7 +489,9 @@ ask_around (Plan *plan)
            image_measure_args (disk->before, (guint)disk->first, (guint)disk->base,
                                disk->to_format ? disk->to_format : "qcow2"),
            on_measured);
-    if (op_has_regions (plan->op))
+    if (op_has_regions (plan->op) && op_is_offline (plan->op))
+      ask_image_map (plan, disk);
+    else if (op_has_regions (plan->op))
       ask_iothread (plan, disk);
     if ((plan->op->flags & OP_REUSE) && disk->mode != MODE_MIRROR)
       ask (plan, disk, image_map_args (disk->to), on_mapped);

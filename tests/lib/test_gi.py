@@ -94,6 +94,22 @@ class Move(unittest.TestCase):
         subprocess.run(["qemu-io", "-r", "-f", "qcow2", "-c", "read -P 7 0 1M", self.new], check=True,
                        stdout=subprocess.DEVNULL)
 
+    def test_a_map_and_an_allocation(self):
+        shown = self.vm.map("vda", 0, 0, None)
+        extents = [shown.get_extent(i) for i in range(shown.get_n_extents())]
+        self.assertEqual([(e.start, e.length, e.depth) for e in extents], [(0, 1 << 20, 0), (1 << 20, 3 << 20, -1)])
+        self.assertEqual(shown.get_layers(), [self.top, self.base])
+        self.assertEqual(json.loads(shown.to_json())["virtual-size"], shown.get_virtual_size())
+        request = Rechain.Request.new(Rechain.Kind.ALLOCATE)
+        request.add_disk("vda")
+        request.set_disk_option("vda", "fill", "full")
+        request.add_region("vda", 2 << 20, 1 << 20)
+        self.assertTrue(Rechain.Operation.plan(self.vm, request, None).run(None))
+        self.qemu.kill()
+        self.qemu.wait()
+        offline = Rechain.Map.read_offline(self.top, None, 2 << 20, 1 << 20, None)
+        self.assertEqual((offline.get_n_extents(), offline.get_extent(0).data), (1, True))
+
     def test_an_async_move_ends_in_its_callback(self):
         loop, ended = GLib.MainLoop(), []
         operation = Rechain.Operation.plan(self.vm, self.request(), None)

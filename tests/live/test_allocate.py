@@ -322,6 +322,10 @@ def test_what_does_not_fit_is_refused_before_it_begins(make_vm, rechain, workdir
         assert result.rc in (4, 7) and "not enough space" in str(result)
         assert mapped(rechain, [vm.qmp_path, "vda"]) == "B" * 16
         vm.quit_qemu()
+        plan = valid(rechain.run("allocate", "--offline", active, "--length", "2M", "--offset", "0", "-n", json=True)
+                     .expect(0).json)
+        assert plan["space"][0]["needed"] == 2 * MiB
+        assert "not enough space" in str(rechain.run("allocate", "--offline", active).expect(4))
         assert_same_view(chain)
 
 

@@ -104,6 +104,23 @@ a_region_lies_in_the_disk (void **state)
   assert_false (region_clip (&huge, 100, NULL));
 }
 
+static void
+a_forecast_counts_what_the_active_layer_does_not_have (void **state)
+{
+  g_autoptr (GPtrArray) layers = make_layers (2);
+  g_autoptr (Map) map = map_new (layers, SIZE, 0);
+  g_autoptr (GArray) regions = g_array_new (FALSE, FALSE, sizeof (Region));
+  Region two[] = {{.start = 5, .length = 10}, {.start = 25, .length = 20}};
+  map_add (map, 10, 1, TRUE, FALSE, NULL);          /* 0: data below */
+  map_add (map, 10, 0, TRUE, FALSE, NULL);          /* 10: its own */
+  map_add (map, 10, MAP_NOBODY, FALSE, TRUE, NULL); /* 20: nothing */
+  map_add (map, 10, 1, FALSE, TRUE, NULL);          /* 30: zeros below */
+  map_add (map, 10, 1, TRUE, FALSE, NULL);          /* 40: data below */
+  g_array_append_vals (regions, two, G_N_ELEMENTS (two));
+  assert_int_equal (map_needed (map, regions, FALSE), 5 + 5);
+  assert_int_equal (map_needed (map, regions, TRUE), 5 + 5 + 10 + 5);
+}
+
 /* ---- what qemu-img prints -------------------------------------------------------------------- */
 
 static const char printed[] =
@@ -194,6 +211,7 @@ main (void)
       cmocka_unit_test (the_number_of_extents_is_bounded),
       cmocka_unit_test (the_document_has_totals_and_names_as_they_are),
       cmocka_unit_test (a_region_lies_in_the_disk),
+      cmocka_unit_test (a_forecast_counts_what_the_active_layer_does_not_have),
       cmocka_unit_test (a_list_is_read_in_pieces_of_any_size),
       cmocka_unit_test (a_list_that_is_wrong_is_an_error),
       cmocka_unit_test (a_name_of_any_length_passes_by),
