@@ -98,12 +98,26 @@ exit_codes (Cli *cli, const char *list, GString *out)
 
 /* ---- one command ----------------------------------------------------------------------------- */
 
+/* One line for each way to write it. */
+static void
+usage (const Command *command, GString *out)
+{
+  g_auto (GStrv) ways = g_strsplit (command->synopsis, " | --offline", -1);
+  for (guint i = 0; i == 0 || (ways[0] != NULL && ways[i] != NULL); i++)
+    g_string_append_printf (out, "%s rechain %s%s%s%s\n",
+                            i == 0 ? "Usage:" : "   or:", command->name,
+                            command->options ? " [OPTIONS]" : "",
+                            i > 0                ? " --offline"
+                            : *command->synopsis ? " "
+                                                 : "",
+                            ways[0] ? ways[i] : "");
+  g_string_append_c (out, '\n');
+}
+
 static void
 command_help (Cli *cli, const Command *command, GString *out)
 {
-  g_string_append_printf (out, "Usage: rechain %s%s%s%s\n\n", command->name,
-                          command->options ? " [OPTIONS]" : "", *command->synopsis ? " " : "",
-                          command->synopsis);
+  usage (command, out);
   text_wrap (out, command->text, 0, WIDTH);
   own_options (cli, command, out);
   heading (cli, "Example", out);
