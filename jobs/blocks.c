@@ -93,8 +93,13 @@ remove_layer (Op *op, OpDisk *disk, GError **error)
 {
   FileId id;
   gboolean exists;
-  return file_identify (disk->to, &id, &exists, error) &&
-         (!exists || !file_id_equal (id, disk->id) || file_remove (disk->to, disk->id, error));
+  if (!file_identify (disk->to, &id, &exists, error))
+    return FALSE;
+  if (!exists || !file_id_equal (id, disk->id))
+    return TRUE;
+  if (file_is_locked (disk->to))
+    return fail (error, REFUSED, "'%s' is open in another process; it is not removed", disk->to);
+  return file_remove (disk->to, disk->id, error);
 }
 
 void

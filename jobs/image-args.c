@@ -34,6 +34,14 @@ image_create_args (const char *file, const char *format, const char *backing,
 }
 
 char **
+image_commit_args (const char *file, const char *format)
+{
+  g_autofree char *name = plain_name (file);
+  const char *args[] = {"qemu-img", "commit", "-q", "-d", "-f", format, name, NULL};
+  return g_strdupv ((char **)args);
+}
+
+char **
 image_check_args (const char *file, const char *format)
 {
   g_autoptr (GStrvBuilder) args = g_strv_builder_new ();

@@ -4,7 +4,7 @@
 GPtrArray *
 disk_read_chain (OpDisk *disk, const char *file, GError **error)
 {
-  const char *format = NULL;
+  const char *format = path_same_file (disk->to ? disk->to : "", file) ? disk->to_format : NULL;
   for (guint i = 0; i < disk->before->len; i++) {
     ChainLayer *layer = disk->before->pdata[i];
     if (path_same_file (layer->file, file))

@@ -121,7 +121,7 @@ op_to_json (Op *op)
   Json *json = json_make ("kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags),
                           "qemu_pid", json_int (op->qemu_pid), "mask_protocol",
                           json_flag (op->mask_protocol), "start_held", json_flag (op->start_held),
-                          "on_record", json_flag (op->on_record), NULL);
+                          "on_record", json_flag (op->on_record), "locks", json_flag (op->locks), NULL);
   put_strings (json, op, op_strings, G_N_ELEMENTS (op_strings));
   for (gsize i = 0; i < G_N_ELEMENTS (op_numbers); i++)
     json_set (json, op_numbers[i].key, json_int ((gint64)FIELD (guint64, op, op_numbers[i])));
@@ -193,7 +193,7 @@ op_facts_to_json (Op *op)
                                    "found", disk->found ? json_dup (disk->found) : NULL, NULL));
   }
   return json_make ("was_running", json_flag (op->was_running), "held", json_flag (op->held),
-                    "switched", json_flag (op->switched), "frozen", json_flag (op->frozen),
+                    "switched", json_flag (op->switched), "dead", json_flag (op->dead), "frozen", json_flag (op->frozen),
                     "frozen_at_us", json_int (op->frozen_at_us), "filesystems",
                     json_int (op->filesystems), "thawed_early", json_flag (op->thawed_early),
                     "freeze_us", json_int ((gint64)op->freeze_us), "attempt",
@@ -259,9 +259,11 @@ op_from_json (Json *plan, Json *facts, GError **error)
   op->qemu_pid = (pid_t)json_get_int (plan, "qemu_pid");
   op->mask_protocol = json_get_bool (plan, "mask_protocol");
   op->start_held = json_get_bool (plan, "start_held");
+  op->locks = json_get_bool (plan, "locks");
   op->on_record = json_get_bool (plan, "on_record");
   op->was_running = json_get_bool (facts, "was_running");
   op->held = json_get_bool (facts, "held");
+  op->dead = json_get_bool (facts, "dead");
   op->switched = json_get_bool (facts, "switched");
   op->frozen = json_get_bool (facts, "frozen");
   op->frozen_at_us = json_get_int (facts, "frozen_at_us");

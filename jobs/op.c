@@ -225,7 +225,7 @@ op_add_disk (Op *op, const char *name)
 gboolean
 op_is_offline (const Op *op)
 {
-  return op->vm == NULL;
+  return op->vm == NULL || op->dead;
 }
 
 /* Of kinds that change the chain of a disk. The identities of dropped layers are missing only in

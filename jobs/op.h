@@ -149,6 +149,7 @@ typedef struct {
   char *agent; /* address of the guest agent; nullable */
   char *qemu; /* version string */
   pid_t qemu_pid;
+  gboolean locks;     /* image locks told that it had active layers open */
   guint64 qemu_start; /* start time of that process in clock ticks after boot; 0 unknown */
   gboolean mask_protocol; /* this QEMU takes backing-mask-protocol */
   gboolean start_held;    /* this QEMU wants the guest stopped while a commit job starts */
@@ -162,6 +163,7 @@ typedef struct {
   /* -- facts -- */
   OpState state;
   OpDecision decided;
+  gboolean dead;        /* its QEMU is gone: what is left to do is done on the files */
   gboolean was_running; /* the guest ran when the operation began */
   gboolean switched;    /* the snapshot was asked for: the new layers may hold writes */
   gboolean held;        /* the guest is stopped by us (recorded before we stop it) */

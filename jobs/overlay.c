@@ -154,3 +154,21 @@ overlay_write (const char *path, guint64 size, const char *backing, const char *
     ok = fail_errno (error, errno, "close '%s'", path);
   return ok;
 }
+
+/* QEMU: docs/interop/qcow2: l1_size at byte 36 of the header, l1_table_offset at 40. */
+gboolean
+overlay_is_empty (const char *path)
+{
+  guint32 size = 0;
+  guint64 at = 0, entry = 0;
+  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  gboolean empty = fd >= 0 && pread (fd, &size, sizeof size, 36) == sizeof size &&
+                   pread (fd, &at, sizeof at, 40) == sizeof at && GUINT32_FROM_BE (size) <= MAX_L1;
+  for (guint i = 0; empty && i < GUINT32_FROM_BE (size); i++)
+    empty = pread (fd, &entry, sizeof entry, (off_t)(GUINT64_FROM_BE (at) + i * sizeof entry)) ==
+                sizeof entry &&
+            entry == 0;
+  if (fd >= 0)
+    close (fd);
+  return empty;
+}

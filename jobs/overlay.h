@@ -11,3 +11,5 @@
  * does not fit the header. */
 gboolean overlay_write (const char *path, guint64 size, const char *backing,
                         const char *backing_format, GError **error);
+/* Has the qcow2 image @path no tables at all, so that it holds nothing? FALSE where that cannot be read. */
+gboolean overlay_is_empty (const char *path);

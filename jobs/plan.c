@@ -6,6 +6,7 @@
 #include "jobs/image.h"
 #include "jobs/map-image.h"
 #include "jobs/records.h"
+#include "jobs/run.h"
 #include "src/common/fs.h"
 
 #include <string.h>
@@ -480,6 +481,7 @@ static gboolean
 ask_around (Plan *plan)
 {
   ask_agent_of (plan);
+  plan->op->locks = plan->op->vm != NULL && op_layers_are_open (plan->op);
   for (guint i = 0; i < plan->op->disks->len; i++) {
     OpDisk *disk = op_disk (plan->op, i);
     if (op_is_offline (plan->op))

@@ -254,7 +254,7 @@ runner_is_undone (Runner *runner, World *world)
     fail (&op->error, UNDONE, "operation %s was interrupted", op->id);
   recode (&op->error, UNDONE);
   if (rechain_error_get_hint (op->error) == NULL)
-    hint (&op->error, "everything is as it was before; rechain op show %s tells what happened",
-          op->id);
+    hint (&op->error, "everything is as it was before%s; rechain op show %s tells what happened",
+          op->dead ? ", but for the guest, whose QEMU is gone" : "", op->id);
   runner_finish (runner, OP_UNDONE);
 }

@@ -185,12 +185,6 @@ link_drop (Runner *runner)
 /* ---- getting it back ------------------------------------------------------------------------- */
 
 static gboolean
-qemu_is_gone (Op *op)
-{
-  return op->qemu_pid > 0 && process_start_time (op->qemu_pid) != op->qemu_start;
-}
-
-static gboolean
 try_again (gpointer data);
 
 static void
@@ -209,7 +203,7 @@ on_new_state (QmpClient *client, QmpState state, gpointer data)
   GError *error = g_error_copy (qmp_client_get_error (client));
   qmp_client_unlisten (client, runner->listeners[0]);
   g_clear_pointer (&runner->client, qmp_client_unref);
-  if (qemu_is_gone (runner->op) || g_get_monotonic_time () > runner->reconnect_until) {
+  if (op_qemu_is_gone (runner->op) || g_get_monotonic_time () > runner->reconnect_until) {
     link_is_dead (runner, error);
     return;
   }
@@ -222,7 +216,7 @@ try_again (gpointer data)
 {
   Runner *runner = data;
   GError *error = NULL;
-  if (qemu_is_gone (runner->op)) {
+  if (op_qemu_is_gone (runner->op)) {
     fail (&error, UNREACHABLE, "QEMU (process %d) is gone", (int)runner->op->qemu_pid);
     link_is_dead (runner, error);
     return G_SOURCE_REMOVE;

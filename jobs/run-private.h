@@ -157,6 +157,11 @@ void engine_start (Lane *lane);
 void engine_quit (Lane *lane);
 void engine_drop (Runner *runner);
 
+/* run-dead.c */
+gboolean dead_may_finish (Op *op, GError **error); /* --finish */
+/* Goes on with the files alone. FALSE: left for inspection, as asked. */
+gboolean runner_settle_files (Runner *runner);
+
 /* run-link.c */
 void link_attach (Runner *runner, QmpClient *client);
 void link_drop (Runner *runner);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Journal + the world now -> where the runner goes on, and in which direction. */
+#include "jobs/overlay.h"
 #include "jobs/run-private.h"
 
 /* Of a table without one: the last step, from which everything can be taken back. */
@@ -69,11 +70,31 @@ settle (Runner *runner, gboolean on)
   }
 }
 
+/* Neither process nor locks tell of a QEMU that was started again behind a relay. But what was attached
+ * before a snapshot stays in its QEMU until the fold is on record, or until nothing was written to it. */
+static gboolean
+is_another_qemu (Op *op, World *world)
+{
+  gboolean attached = op->switched && op->decided != DECIDED_OLD;
+  for (guint i = 0; world && attached && i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    gboolean used = file_has_writer (disk->to) || !overlay_is_empty (disk->to);
+    if (!world_has_node (world, disk->node) && g_file_test (disk->to, G_FILE_TEST_EXISTS) && used)
+      return TRUE;
+  }
+  return FALSE;
+}
+
 /* Where the journal and the world put us. */
 static void
 choose_direction (Runner *runner, World *world)
 {
   Op *op = runner->op;
+  if (op->dead || is_another_qemu (op, world)) {
+    link_drop (runner);
+    runner_settle_files (runner);
+    return;
+  }
   gboolean on = goes_on (runner);
   runner->main.at = on && op->decided == DECIDED_NOTHING ? 0 : pivot_of (runner->main.steps);
   runner->main.back = !on;
@@ -101,6 +122,10 @@ runner_recover (Runner *runner, RunDirection direction, RunnerEnded ended, Runne
     journal_release (runner->journal, runner->op, FALSE, NULL);
     return FALSE;
   }
+  if (direction == RUN_ON && runner->op->dead && !dead_may_finish (runner->op, error)) {
+    journal_release (runner->journal, runner->op, FALSE, NULL);
+    return FALSE;
+  }
   runner->on_ended = ended;
   runner->on_changed = changed;
   runner->data = data;
@@ -110,22 +135,4 @@ runner_recover (Runner *runner, RunDirection direction, RunnerEnded ended, Runne
   if (!runner_thaw_first (runner, look_and_choose))
     look_and_choose (runner);
   return TRUE;
-}
-
-/* A freeze ends with the guest that it stopped. */
-gboolean
-runner_settle_gone (Op *op, Journal *journal, GError **error)
-{
-  gboolean gone = op->qemu_pid > 0 && process_start_time (op->qemu_pid) != op->qemu_start;
-  if (op->kind != OP_QUIESCE || !gone)
-    return FALSE;
-  if (!journal_take_over (journal, op, error))
-    return FALSE;
-  journal_note (journal, op, "quiesce", NULL, "undo", "note",
-                "QEMU is gone, and the freeze with it");
-  op->frozen = FALSE;
-  op_set_state (op, OP_UNDOING);
-  op_set_state (op, OP_UNDONE);
-  op->ended_us = g_get_real_time ();
-  return journal_release (journal, op, TRUE, error);
 }

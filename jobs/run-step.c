@@ -516,6 +516,14 @@ link_is_back (Runner *runner)
 void
 link_is_dead (Runner *runner, GError *take_error)
 {
+  if (op_qemu_is_gone (runner->op)) {
+    if (runner->op->error == NULL)
+      remember (runner, g_error_copy (take_error));
+    if (runner_settle_files (runner)) {
+      g_error_free (take_error);
+      return;
+    }
+  }
   g_clear_pointer (&runner->world, world_free);
   if (runner->in_fold)
     runner->in_fold = FALSE;

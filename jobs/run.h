@@ -32,9 +32,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Runner, runner_unref)
 /* A new operation: records it, then runs. FALSE: nothing was changed, and the callbacks will not come. */
 gboolean runner_start (Runner *runner, RunnerEnded ended, RunnerChanged changed, gpointer data,
                        GError **error);
-/* An interrupted one, from the journal. RUN_BY_RECORD: back before the pivot, on after it. */
+/* An interrupted one, from the journal. Without a client: @op is offline, or its QEMU forgotten. RUN_BY_RECORD: back before the pivot, on after it. */
 gboolean runner_recover (Runner *runner, RunDirection direction, RunnerEnded ended,
                          RunnerChanged changed, gpointer data, GError **error);
+
+/* Does a process write to an active layer, the old one or the new one, of any disk? As image locks tell. */
+gboolean op_layers_are_open (const Op *op);
+/* Did its QEMU end? Its process did (a zombie counts), or no process has the layers open that it had open
+ * under lock. FALSE where neither can be told. */
+gboolean op_qemu_is_gone (const Op *op);
+/* From here on it is settled on the files; for runner_recover without a client. */
+void op_forget_qemu (Op *op);
 
 /* Turns round where it still can; @why reads as the cause of the failure. */
 void runner_cancel (Runner *runner, const char *why);
@@ -47,9 +55,6 @@ gboolean runner_set_bandwidth (Runner *runner, guint64 bytes_per_second, GError 
 /* Before recovery, also where QEMU cannot be reached: a guest that @op may have frozen is thawed, if its
  * agent can be. Then @done, perhaps at once. */
 void runner_thaw_op (Op *op, void (*done) (gpointer data), gpointer data);
-/* The QEMU of @op is gone, and all that @op did was done inside it: it is undone, and ends. FALSE and no
- * error: there is more to settle. */
-gboolean runner_settle_gone (Op *op, Journal *journal, GError **error);
 
 Op *runner_op (Runner *runner);
 const char *runner_step_name (Runner *runner);      /* "" before the first */

@@ -21,7 +21,7 @@ steps_of (Op *op)
       [OP_MAP] = map_steps,           [OP_ALLOCATE] = allocate_steps,
       [OP_QUIESCE] = quiesce_steps,   [OP_SNAPSHOT_DELETE] = merge_steps,
   };
-  if (!op_is_offline (op) && op->kind == OP_VOL_RESIZE)
+  if (op->vm != NULL && op->kind == OP_VOL_RESIZE)
     return volume_resize_live_steps;
   static const Step *const offline[N_OP_KINDS] = {
       [OP_PULL] = offline_steps,
@@ -38,7 +38,7 @@ steps_of (Op *op)
       [OP_VOL_RESIZE] = volume_resize_steps,
       [OP_VOL_DELETE] = volume_delete_steps,
   };
-  if (op_is_offline (op))
+  if (op->vm == NULL)
     return offline[op->kind];
   if (op->kind == OP_ALLOCATE && (op->flags & OP_DETACH_BACKING))
     return allocate_detach_steps;

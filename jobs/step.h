@@ -102,6 +102,8 @@ extern const Step quiesce_steps[];
 extern const Step allocate_steps[];
 extern const Step allocate_detach_steps[];
 extern const Step allocate_offline_steps[];
+extern const Step dead_back_steps[]; /* of any kind, when its QEMU is gone: performed backward */
+extern const Step dead_on_steps[];   /* and forward */
 
 /* NULL where there is no such operation offline, or none on a VM. */
 const Step *steps_of (Op *op);

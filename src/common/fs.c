@@ -161,6 +161,19 @@ file_is_locked (const char *path)
   return locked;
 }
 
+/* QEMU: block/file-posix.c, RAW_LOCK_PERM_BASE and BLK_PERM_WRITE. */
+gboolean
+file_has_writer (const char *path)
+{
+  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 101, .l_len = 1};
+  if (fd < 0)
+    return FALSE;
+  gboolean locked = fcntl (fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  close (fd);
+  return locked;
+}
+
 char *
 path_absolute (const char *path)
 {

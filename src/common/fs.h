@@ -33,6 +33,8 @@ gboolean file_sync_dir_of (const char *path, GError **error);
 gboolean file_free_space (const char *path, guint64 *ret_bytes, GError **error);
 /* Does a process hold one of QEMU's image locks on @path (QEMU: block/file-posix, bytes 100 to 300)? */
 gboolean file_is_locked (const char *path);
+/* Does one of them write to it? Not so for a backing file, however many use it. */
+gboolean file_has_writer (const char *path);
 /* Full. Absolute, with "." and ".." removed, symlinks untouched. */
 char *path_absolute (const char *path);
 /* Full. @target as seen from the directory of @from (both absolute), with symlinks in the directory

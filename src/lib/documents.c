@@ -185,18 +185,19 @@ document_jobs (World *world, ChainJob *only)
 
 /* ---- operation ------------------------------------------------------------------------------- */
 
-/* Before the snapshot the old layer, after it the new one, which is backed by it until the pivot;
+/* Settled without its QEMU, the chain it ended with. Until then: before the snapshot the old layer, after it the new one, which is backed by it until the pivot;
  * after the commit record of a fold the old one again (design, "Journal and recovery"). */
 Json *
 authoritative_files (Op *op)
 {
-  gboolean over = op_state_is_end (op->state) || op->state == OP_PLANNED;
-  if (over || op->qemu_pid <= 0 || process_start_time (op->qemu_pid) == op->qemu_start)
+  gboolean over = op_state_is_end (op->state);
+  if (op->state == OP_PLANNED || (over ? !op->dead : !op_qemu_is_gone (op)))
     return NULL;
   Json *files = json_object_new_object ();
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
-    gboolean on_new = disk->mode == MODE_COMMIT_ACTIVE || disk->mode == MODE_MIRROR
+    gboolean on_new = over ? op->state == OP_DONE && op_changes_chain (op)
+                      : disk->mode == MODE_COMMIT_ACTIVE || disk->mode == MODE_MIRROR
                           ? op->decided == DECIDED_NEW
                           : op->switched && op->decided != DECIDED_OLD;
     g_auto (GStrv) planned = op_disk_planned_chain (disk);
@@ -220,7 +221,8 @@ chain_on_disk (OpDisk *disk, const char *file)
     return NULL;
   ChainLayer *old = disk->before->pdata[0];
   gboolean is_new = g_strcmp0 (file, disk->to) == 0;
-  g_autoptr (GPtrArray) layers = chain_read_offline (file, is_new ? "qcow2" : old->format, NULL);
+  const char *format = disk->to_format ? disk->to_format : "qcow2";
+  g_autoptr (GPtrArray) layers = chain_read_offline (file, is_new ? format : old->format, NULL);
   return layers ? chain_files (layers) : NULL;
 }
 

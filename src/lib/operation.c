@@ -322,7 +322,8 @@ watch_cancellable (RechainOperation *operation, GCancellable *cancellable)
 static Runner *
 make_runner (RechainOperation *operation, GError **error)
 {
-  VmLink *link = operation->vm ? rechain_vm_get_link (operation->vm) : NULL;
+  gboolean live = operation->vm != NULL && !operation->op->dead;
+  VmLink *link = live ? rechain_vm_get_link (operation->vm) : NULL;
   const char *state_dir = rechain_controller_get_state_dir (operation->controller);
   g_autofree char *cache = g_build_filename (state_dir, "cache", NULL);
   Journal *journal = journal_open (state_dir, error);
@@ -377,34 +378,6 @@ typedef struct {
   RechainDirection direction;
 } Recovery;
 
-/* The same QEMU: its process, or, where that cannot be told (TCP), our own nodes in it. */
-static gboolean
-check_same_qemu (RechainOperation *operation, GError **error)
-{
-  VmLink *link = rechain_vm_get_link (operation->vm);
-  Op *op = op_of (operation);
-  pid_t pid = qmp_client_get_peer_pid (link->client);
-  if (op->qemu_pid <= 0 || pid <= 0 || pid == op->qemu_pid)
-    return TRUE;
-  fail (error, STUCK, "at '%s' there is another QEMU now (process %d instead of %d)", op->vm,
-        (int)pid, (int)op->qemu_pid);
-  return hint (error, "is the VM's address used by another VM now?");
-}
-
-/* Where QEMU died too, the message of a socket that nobody listens at would lead nowhere. */
-static void
-explain_dead_qemu (Op *op, GError **error)
-{
-  g_autoptr (Json) files = authoritative_files (op);
-  if (files == NULL || error == NULL || *error == NULL)
-    return;
-  g_clear_error (error);
-  fail (error, STUCK, "the QEMU of operation %s (process %d) is gone", op->id, (int)op->qemu_pid);
-  hint (error,
-        "start the guest from the file named here: it and its chain hold every flushed write; "
-        "settling an operation without its QEMU is not built in this version");
-}
-
 /* TRUE: @task is taken; its end comes from the runner. */
 static gboolean
 start_to_recover (GTask *task, GError **error)
@@ -433,33 +406,40 @@ not_recovered (GTask *task, GError *take_error)
   g_object_unref (task);
 }
 
-/* Is there anything left to settle, where QEMU cannot be reached? */
+/* The old one lives, at another address. */
 static gboolean
-ended_with_qemu (RechainOperation *operation)
+check_same_qemu (RechainOperation *operation, GError **error)
 {
-  const char *state_dir = rechain_controller_get_state_dir (operation->controller);
-  g_autoptr (Journal) journal = operation->op ? journal_open (state_dir, NULL) : NULL;
-  return journal != NULL && runner_settle_gone (operation->op, journal, NULL);
+  VmLink *link = rechain_vm_get_link (operation->vm);
+  Op *op = op_of (operation);
+  pid_t pid = qmp_client_get_peer_pid (link->client);
+  if (op->dead || op->qemu_pid <= 0 || pid <= 0 || pid == op->qemu_pid)
+    return TRUE;
+  fail (error, STUCK, "at '%s' there is another QEMU now (process %d instead of %d)", op->vm,
+        (int)pid, (int)op->qemu_pid);
+  return hint (error, "is the VM's address used by another VM now?");
 }
 
+/* The same QEMU is its process, or, where that cannot be told (TCP), one that has our nodes (looked at
+ * by the runner). A QEMU that is gone is not waited for, and one that was started since is no help:
+ * what is left to do is done on the files. */
 static void
 on_connected_to_recover (GObject *source, GAsyncResult *result, gpointer data)
 {
   RechainOperation *operation = g_task_get_source_object (data);
   GError *error = NULL;
-  if (rechain_vm_look_finish (RECHAIN_VM (source), result, &error) &&
-      check_same_qemu (operation, &error) && start_to_recover (data, &error))
-    return;
-  if (ended_with_qemu (operation)) {
+  gboolean reached = rechain_vm_look_finish (RECHAIN_VM (source), result, &error);
+  Op *op = op_of (operation);
+  if (op_qemu_is_gone (op)) {
     g_clear_error (&error);
-    g_task_return_boolean (data, TRUE);
-    g_object_unref (data);
-    return;
+    op_forget_qemu (op);
+    reached = TRUE;
   }
-  if (op_of (operation)->frozen)
-    hint (&error, "the guest may still be frozen: 'rechain thaw' needs its agent only");
-  explain_dead_qemu (op_of (operation), &error);
-  not_recovered (data, error);
+  if (!reached || !check_same_qemu (operation, &error) || !start_to_recover (data, &error)) {
+    if (op_of (operation)->frozen)
+      hint (&error, "the guest may still be frozen: 'rechain thaw' needs its agent only");
+    not_recovered (data, error);
+  }
 }
 
 static void

@@ -4,7 +4,7 @@
         rechain.run("pull", proxy.path, "vda")
 
 A policy is called with every message (class Message) and returns what to do:
-PASS, DROP, CUT, CUT_AFTER, a Delay(seconds) or, for a command, a Reply(...).
+PASS, DROP, TWICE, CUT, CUT_AFTER, a Delay(seconds) or, for a command, a Reply(...).
 It may also do things itself, such as killing QEMU, before it returns."""
 
 import json
@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 
-PASS, DROP, CUT, CUT_AFTER = "pass", "drop", "cut", "cut after"
+PASS, DROP, CUT, CUT_AFTER, TWICE = "pass", "drop", "cut", "cut after", "twice"
 
 
 class Delay:
@@ -235,7 +235,7 @@ class _Connection:
             return True
         elif action == CUT:
             return False
-        self._send(from_client, raw)
+        self._send(from_client, raw * 2 if action == TWICE else raw)
         return action != CUT_AFTER
 
     def _send(self, to_qemu, raw):

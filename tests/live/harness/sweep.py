@@ -43,7 +43,7 @@ def digest(path):
 
 class Stage:
     """vm, cli (a Rechain), dir, new (folder of the targets), chains; `writes` per disk, and all that were
-    ever `written` to a block. `makes`: what is done leaves a target, `leaves`: beside the chain. `reopens`: what is undone
+    ever `written` to a block, of which so many are `flushed`. `killed`: QEMU is, by us. `makes`: what is done leaves a target, `leaves`: beside the chain. `reopens`: what is undone
     may leave QEMU with an old layer under another node name."""
 
     def __init__(self, version, disks=1, style="blockdev", size=8 * MiB, dir=None, running=True,
@@ -61,7 +61,8 @@ class Stage:
         self.makes, self.leaves, self.reopens = makes, leaves, reopens
         self.writes = {id: {} for id in ids}
         self.written = {id: {} for id in ids}
-        self._count, self._lock = 0, threading.Lock()
+        self.flushed = {id: {} for id in ids}
+        self._count, self._lock, self.killed = 0, threading.Lock(), False
         self.vm.start()
         if running:
             self.vm.cont()
@@ -89,15 +90,26 @@ class Stage:
             for id, chain in self.chains.items():
                 self._count += 1
                 block, pattern = (self._count * 7) % (chain.size // BLOCK), self._count % 255 + 1
-                self.vm.guest_write(block * BLOCK, BLOCK, pattern, id)
                 self.writes[id][block] = pattern
                 self.written[id].setdefault(block, []).append(pattern)
+                self.vm.guest_write(block * BLOCK, BLOCK, pattern, id)
+            if self._count % 3 == 0:
+                self._flush()
+
+    def _flush(self):
+        for id, written in self.written.items():
+            self.vm.flush(id)
+            self.flushed[id] = {block: len(patterns) for block, patterns in written.items()}
 
     def writing(self, policy):
         """A policy that lets the guest write before every telling command, then does as `policy` says."""
         def both(m):
             if m.kind == "command" and m.name in _WRITES:
-                self.write()
+                try:
+                    self.write()
+                except (OSError, AssertionError):
+                    if not self.killed:
+                        raise
             return policy(m)
         return both
 
@@ -406,9 +418,6 @@ def _telling(message):
 @functools.cache
 def rehearse(scenario, version):
     """The messages of the scenario without a mishap."""
-    def stage(self, version):
-        return Stage(version, self.disks, self.style, **self.options)
-
     with scenario.stage(version) as stage, Proxy(stage.vm.qmp_path) as proxy:
         scenario.begin(stage, proxy)
         case = Case(stage, proxy, scenario, 0)

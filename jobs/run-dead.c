@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The QEMU of an operation is gone, under a running one or before it is recovered: the runner goes
+ * on with the tables of op-dead.c, which work on the files. A process that is gone stays gone,
+ * whoever listens at its address now. */
+#include "jobs/overlay.h"
+#include "jobs/run-private.h"
+
+static const char *
+active_file (OpDisk *disk)
+{
+  return ((ChainLayer *)disk->before->pdata[0])->file;
+}
+
+gboolean
+op_layers_are_open (const Op *op)
+{
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op->disks->pdata[i];
+    g_auto (GStrv) planned = op_disk_planned_chain (disk);
+    if (file_has_writer (active_file (disk)) || file_has_writer (planned[0]))
+      return TRUE;
+  }
+  return FALSE;
+}
+
+/* Whoever listens at its monitor may be no more than a relay, and its process not of this host. */
+gboolean
+op_qemu_is_gone (const Op *op)
+{
+  return op->dead || (op->qemu_pid > 0 && process_start_time (op->qemu_pid) != op->qemu_start) ||
+         (op->locks && !op_layers_are_open (op));
+}
+
+void
+op_forget_qemu (Op *op)
+{
+  op->dead = TRUE;
+  op->held = op->frozen = FALSE; /* with the guest */
+  op->frozen_us = 0;
+}
+
+/* The snapshot was asked for, and the guest does not run without it: every new layer is a good
+ * active layer, whether QEMU got to it or not. Not where nothing was written since to any of them
+ * and a guest was started from the old files, as if nothing had been. */
+static gboolean
+snapshot_stands (Op *op)
+{
+  gboolean used = FALSE, empty = TRUE;
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    used = used || file_has_writer (active_file (disk));
+    empty = empty && overlay_is_empty (disk->to);
+  }
+  return op->switched && !op->thawed_early && !(used && empty);
+}
+
+/* Copying cannot go on without QEMU; what is decided can be brought to its end. */
+static gboolean
+goes_on (Runner *runner)
+{
+  Op *op = runner->op;
+  if (op->decided != DECIDED_NOTHING)
+    return op->decided == DECIDED_NEW;
+  return op->state != OP_UNDOING && runner->recover != RUN_BACK && op->kind == OP_SNAPSHOT &&
+         snapshot_stands (op);
+}
+
+gboolean
+dead_may_finish (Op *op, GError **error)
+{
+  if (op->decided == DECIDED_NEW || op->state == OP_UNDOING ||
+      (op->kind == OP_SNAPSHOT && op->switched))
+    return TRUE;
+  fail (error, REFUSED, "operation %s cannot be finished, since its QEMU is gone", op->id);
+  return hint (error, "rechain recover --op %s takes it back", op->id);
+}
+
+gboolean
+runner_settle_files (Runner *runner)
+{
+  Op *op = runner->op;
+  op_forget_qemu (op);
+  gboolean on = goes_on (runner);
+  if (!on && (op->flags & OP_NO_UNDO) && !runner->resumed)
+    return FALSE;
+  runner->main = (Cursor){.steps = on ? dead_on_steps : dead_back_steps, .back = !on};
+  if (!on)
+    runner->main.at = (int)steps_count (dead_back_steps) - 1;
+  runner->in_fold = runner->lost = FALSE;
+  runner->turn_at = -1;
+  runner->tries = 0;
+  runner->resumed = TRUE;
+  g_clear_error (&runner->failure);
+  g_clear_pointer (&runner->world, world_free);
+  if (on)
+    g_clear_error (&op->error);
+  runner_note (runner, NULL, "note", "its QEMU is gone: what is left to do is done on the files");
+  op_set_state (op, on ? OP_FINISHING : OP_UNDOING);
+  runner_begin_step (runner);
+  return TRUE;
+}
