@@ -381,6 +381,7 @@ an_interrupted_quiesce_ends_with_its_qemu (void **state)
   assert_int_equal (ended->state, OP_UNDONE);
   assert_false (ended->frozen);
   assert_int_equal (journal_owner (journal, OP_ID, NULL), OWNER_NONE);
+  g_clear_pointer (&runner, runner_unref);
   g_clear_pointer (&journal, journal_close);
   end (&guest);
 }
