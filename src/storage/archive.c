@@ -11,7 +11,7 @@ const Codec codecs[] = {
     {"gzip", ".gz", MAGIC ("\x1f\x8b"),
      {"gzip", "-n", "-c", NULL}, {"gzip", "-d", "-c", NULL}, FALSE},
     {"xz", ".xz", MAGIC ("\xfd" "7zXZ\0"),
-     {"xz", "-q", "-T0", "-c", NULL}, {"xz", "-q", "-d", "-T0", "-c", NULL}, TRUE},
+     {"xz", "-q", "-T2", "-c", NULL}, {"xz", "-q", "-d", "-c", NULL}, TRUE},
     {"lz4", ".lz4", MAGIC ("\x04\x22\x4d\x18"),
      {"lz4", "-q", "-c", NULL}, {"lz4", "-q", "-d", "--sparse", "-c", NULL}, TRUE},
     {"lzop", ".lzo", MAGIC ("\x89LZO\0\r\n\x1a\n"),

@@ -65,6 +65,28 @@ plan_find_vms (VolumePlan *plan, Volume *volume)
   volume->vms = layers_of_volume (plan->layers, volume);
 }
 
+/* A guest can write a qcow2 header into its raw disk, and let it name any file of this host as
+ * backing or data file (CVE-2026-24708): where only the header says that it is qcow2, it may name
+ * none. */
+static gboolean
+check_header (Volume *volume, const char *format, GError **error)
+{
+  const char *path = volume->place.path;
+  for (guint i = 0; volume->chain != NULL && i < volume->chain->len; i++) {
+    ChainLayer *layer = volume->chain->pdata[i];
+    if (layer->data_file)
+      return fail (error, REFUSED, "'%s' keeps its data in another file", layer->file);
+  }
+  if (volume->chain == NULL || volume->chain->len < 2 || format != NULL ||
+      g_str_has_suffix (path, ".qcow2"))
+    return TRUE;
+  fail (error, REFUSED,
+        "the format of '%s' must be named: its contents say qcow2, its name does not", path);
+  return hint (error,
+               "--source-format qcow2 (or --backing-format) where no guest wrote it as a raw disk, "
+               "else raw");
+}
+
 Volume *
 plan_find (VolumePlan *plan, const char *path, const char *format, gboolean reading, GError **error)
 {
@@ -78,7 +100,9 @@ plan_find (VolumePlan *plan, const char *path, const char *format, gboolean read
     because (error, "%s", volume->broken);
     return NULL;
   }
-  return plan_check_free (plan, volume, reading, error) ? g_steal_pointer (&volume) : NULL;
+  return check_header (volume, format, error) && plan_check_free (plan, volume, reading, error)
+             ? g_steal_pointer (&volume)
+             : NULL;
 }
 
 /* ---- the operation --------------------------------------------------------------------------- */

@@ -165,11 +165,20 @@ volume_find_users (Volume *volume, OpenFiles *files)
 #define PEEK_MIB                                                                                   \
   2 /* superblocks and tables at the start; what has them only at the end stays unknown */
 
+static gboolean
+has_data_file (Volume *volume)
+{
+  for (guint i = 0; volume->chain != NULL && i < volume->chain->len; i++)
+    if (((ChainLayer *)volume->chain->pdata[i])->data_file)
+      return TRUE;
+  return FALSE;
+}
+
 char **
 volume_peek_args (Volume *volume, const char *to)
 {
   if (g_strcmp0 (volume->format, "qcow2") != 0 || volume->broken != NULL ||
-      volume->virtual_size == 0)
+      volume->virtual_size == 0 || has_data_file (volume))
     return NULL;
   g_autoptr (GStrvBuilder) args = g_strv_builder_new ();
   g_autofree char *in = g_strdup_printf ("if=%s", volume->place.path);

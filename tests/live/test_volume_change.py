@@ -111,7 +111,7 @@ def test_an_overlay_takes_size_and_format_from_its_backing_volume(rechain, workd
 
 
 def test_a_document_says_the_same_as_options(rechain, workdir):
-    base, path, document = (os.path.join(workdir, name) for name in ("base.qcow2", "new.img", "volume.xml"))
+    base, path, document = (os.path.join(workdir, name) for name in ("base.qcow2", "new.qcow2", "volume.xml"))
     run("qemu-img", "create", "-q", "-f", "qcow2", base, "1M")
     with open(document, "w") as file:
         file.write(f"""<volume><name>new</name><capacity unit='MiB'>3</capacity><allocation>0</allocation>
@@ -121,8 +121,8 @@ def test_a_document_says_the_same_as_options(rechain, workdir):
     info, st = images.info(path), os.stat(path)
     assert (info["virtual-size"], info["format"], info["backing-filename"]) == (3 * MiB, "qcow2", base)
     assert (st.st_mode & 0o7777, st.st_uid, st.st_gid) == (0o640, 1, 2)
-    vol(rechain, "clone", path, path + "2", "--xml", document)
-    assert images.info(path + "2")["backing-filename"] == base
+    vol(rechain, "clone", path, path + "2.qcow2", "--xml", document)
+    assert images.info(path + "2.qcow2")["backing-filename"] == base
     with open(document, "w") as file:
         file.write("<volume><capacity>many</capacity></volume>")
     assert document in rechain.run("vol", "create", path + "3", "--xml", document).expect(2).err
@@ -472,6 +472,20 @@ def test_only_what_is_allowed_is_touched(workdir):
             vol(rechain, "copy", good, new, rc=5)
     assert digest(secret) == before and os.listdir(outside) == ["a.img"]
     assert sorted(os.listdir(inside)) == ["a.img", "link.img", "out"]
+
+
+def test_a_raw_disk_whose_guest_wrote_a_header_gives_no_file_of_the_host_away(rechain, workdir):
+    secret, disk, dst = (os.path.join(workdir, name) for name in ("secret.img", "disk.img", "dst.img"))
+    scatter(secret, MiB, 1)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", disk, "1M")
+    for words in (["clone", disk, dst], ["copy", disk, dst], ["create", dst, "--backing", disk], ["resize", disk, "2M"]):
+        assert "must be named" in vol(rechain, *words, rc=4).error["message"]
+    vol(rechain, "clone", disk, dst, "--source-format", "raw")
+    assert digest(dst) == digest(disk)
+    os.unlink(disk)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={secret}.data", disk, "1M")
+    for format in ([], ["--source-format", "qcow2"]):
+        assert "another file" in vol(rechain, "clone", disk, dst + "2", *format, rc=4).error["message"]
 
 
 # ---- mishaps ----
