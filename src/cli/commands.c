@@ -88,17 +88,6 @@ const Command commands[] = {
      "in full; old layers stay unless --delete is given.",
      "rechain move web1 vda --to /new/web1.qcow2 --bandwidth 200M", OPERATION_EXITS},
 
-    {"map", "VM DISK | --offline IMAGE", "allocation map: which layer holds what", run_map, 1, 2,
-     BIT (OFFLINE) | BIT (FORMAT) | BIT (START) | BIT (LENGTH),
-     "Prints a strip with one character per slice of the disk (the letter of the layer that holds "
-     "most of it, small for zeros, a dot for what no layer has), the totals of each layer, and all "
-     "extents. The map of a running disk is read through a read-only NBD export on a private "
-     "socket, "
-     "which is removed afterwards; of an image, with --offline, by qemu-img. The guest runs on, "
-     "and "
-     "what it writes meanwhile may be in the map or not.",
-     "rechain map web1 vda --start 1G --length 64M", "0 2 3 4 5 6 7 8"},
-
     {"pull", "VM DISK[,base=LAYER][,top=LAYER]... | --offline IMAGE[,base=LAYER][,top=LAYER]",
      "forward merge: data of the layers above base is pulled up into top", run_pull, 2, ANY,
      BIT (BASE) | BIT (TOP) | BIT (ALLOW_SHARED) | BIT (OFFLINE) | BIT (FORMAT) | OPERATION,
@@ -148,6 +137,17 @@ const Command commands[] = {
      "only the active layer is copied, and what backs it is kept. With --no-pivot the guest stays "
      "where it is, and FILE is a copy of one moment.",
      "rechain copy web1 vda --to /new/web1.raw --format raw", OPERATION_EXITS},
+
+    {"map", "VM DISK | --offline IMAGE", "allocation map: which layer holds what", run_map, 1, 2,
+     BIT (OFFLINE) | BIT (FORMAT) | BIT (START) | BIT (LENGTH),
+     "Prints a strip with one character per slice of the disk (the letter of the layer that holds "
+     "most of it, small for zeros, a dot for what no layer has), the totals of each layer, and all "
+     "extents. The map of a running disk is read through a read-only NBD export on a private "
+     "socket, "
+     "which is removed afterwards; of an image, with --offline, by qemu-img. The guest runs on, "
+     "and "
+     "what it writes meanwhile may be in the map or not.",
+     "rechain map web1 vda --start 1G --length 64M", "0 2 3 4 5 6 7 8"},
 
     {"allocate", "VM DISK [--offset SIZE --length SIZE]... | --offline IMAGE ...",
      "give regions of the active layer their own data", run_allocate, 1, 2,
