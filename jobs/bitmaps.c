@@ -9,11 +9,21 @@ layer_at (OpDisk *disk, int i)
   return i >= 0 && (guint)i < disk->before->len ? disk->before->pdata[i] : NULL;
 }
 
+/* The bitmaps of a layer: as QEMU shows them, or as the images hold them. Borrowed, nullable. */
+static Json *
+bitmaps_of (const BitmapSource *source, const ChainLayer *layer)
+{
+  if (layer == NULL)
+    return NULL;
+  return source->world ? world_node_bitmaps (source->world, layer->node)
+                       : json_get (source->on_disk, layer->node);
+}
+
 /* Borrowed, nullable. */
 static Json *
-find_bitmap (World *world, ChainLayer *layer, const char *name)
+find_bitmap (const BitmapSource *source, ChainLayer *layer, const char *name)
 {
-  Json *all = layer ? world_node_bitmaps (world, layer->node) : NULL;
+  Json *all = bitmaps_of (source, layer);
   for (gsize i = 0; i < json_length (all); i++)
     if (g_strcmp0 (json_get_str (json_at (all, i), "name"), name) == 0)
       return json_at (all, i);
@@ -30,11 +40,11 @@ is_usable (Json *bitmap)
 /* The layers from which the bits come: from the first dropped one down, as far as each has the
  * bitmap. Below a layer without it the bitmap says nothing about what was written above. */
 static Json *
-sources (OpDisk *disk, World *world, const char *name)
+sources (OpDisk *disk, const BitmapSource *source, const char *name)
 {
   Json *from = json_array ();
   for (int i = disk->first; i < disk->base; i++) {
-    if (!is_usable (find_bitmap (world, layer_at (disk, i), name)))
+    if (!is_usable (find_bitmap (source, layer_at (disk, i), name)))
       break;
     json_append (from, json_str (layer_at (disk, i)->node));
   }
@@ -42,10 +52,10 @@ sources (OpDisk *disk, World *world, const char *name)
 }
 
 static void
-add_bitmap (OpDisk *disk, World *world, Json *bitmap, ChainLayer *receiver)
+add_bitmap (OpDisk *disk, const BitmapSource *source, Json *bitmap, ChainLayer *receiver)
 {
   const char *name = json_get_str (bitmap, "name");
-  Json *there = find_bitmap (world, receiver, name);
+  Json *there = find_bitmap (source, receiver, name);
   gboolean recording = json_get_bool (bitmap, "recording");
   gboolean raw = g_strcmp0 (disk->to_format, "raw") == 0;
   json_append (disk->bitmaps,
@@ -54,7 +64,7 @@ add_bitmap (OpDisk *disk, World *world, Json *bitmap, ChainLayer *receiver)
                           json_flag (json_get_bool (bitmap, "persistent") && !raw), "recording",
                           json_flag (recording), "add", json_flag (there == NULL), "enable",
                           json_flag (there && recording && !json_get_bool (there, "recording")),
-                          "from", sources (disk, world, name), NULL));
+                          "from", sources (disk, source, name), NULL));
 }
 
 static void
@@ -66,11 +76,11 @@ note_lost (Op *op, OpDisk *disk, ChainLayer *layer, const char *name, const char
 
 /* Of all layers that fall out, or are covered by an overlay. */
 static void
-tell_lost (Op *op, OpDisk *disk, World *world, ChainLayer *above)
+tell_lost (Op *op, OpDisk *disk, const BitmapSource *source, ChainLayer *above)
 {
   int last = MAX (disk->base, 1);
   for (int i = disk->first; i < last; i++) {
-    Json *all = layer_at (disk, i) ? world_node_bitmaps (world, layer_at (disk, i)->node) : NULL;
+    Json *all = bitmaps_of (source, layer_at (disk, i));
     for (gsize k = 0; k < json_length (all); k++) {
       const char *name = json_get_str (json_at (all, k), "name");
       if (name == NULL)
@@ -79,7 +89,7 @@ tell_lost (Op *op, OpDisk *disk, World *world, ChainLayer *above)
         note_lost (op, disk, layer_at (disk, i), name,
                    "is inconsistent (QEMU was not ended in order): it is not taken along, and a "
                    "backup that relies on it must begin anew");
-      else if (!is_usable (find_bitmap (world, above, name)) && i > disk->first - 1 &&
+      else if (!is_usable (find_bitmap (source, above, name)) && i > disk->first - 1 &&
                above != layer_at (disk, i))
         note_lost (op, disk, layer_at (disk, i), name,
                    "is not in the layer above it, so it did not record what was written there: it "
@@ -93,19 +103,41 @@ tell_lost (Op *op, OpDisk *disk, World *world, ChainLayer *above)
 }
 
 void
-plan_bitmaps (Op *op, OpDisk *disk, World *world)
+plan_bitmaps (Op *op, OpDisk *disk, const BitmapSource *source)
 {
   gboolean up = disk->mode == MODE_STREAM && disk->to == NULL; /* into a layer that is there */
   gboolean down = disk->mode == MODE_COMMIT || disk->mode == MODE_COMMIT_ACTIVE;
   ChainLayer *named = layer_at (disk, up ? disk->first - 1 : disk->first);
   ChainLayer *receiver = up ? named : down ? layer_at (disk, disk->base) : NULL;
-  Json *all = named && !disk->apart ? world_node_bitmaps (world, named->node) : NULL;
+  Json *all = disk->apart ? NULL : bitmaps_of (source, named);
   disk->bitmaps = json_array ();
   for (gsize i = 0; i < json_length (all); i++)
     if (is_usable (json_at (all, i)))
-      add_bitmap (disk, world, json_at (all, i), receiver);
+      add_bitmap (disk, source, json_at (all, i), receiver);
   if (!disk->apart)
-    tell_lost (op, disk, world, named);
+    tell_lost (op, disk, source, named);
+}
+
+Json *
+bitmaps_from_info (const char *out)
+{
+  g_autoptr (Json) info = json_parse (out, -1);
+  Json *held = json_get (json_get (json_get (info, "format-specific"), "data"), "bitmaps");
+  Json *bitmaps = json_array ();
+  for (gsize i = 0; i < json_length (held); i++) {
+    Json *one = json_at (held, i), *flags = json_get (one, "flags");
+    gboolean in_use = FALSE, recording = FALSE;
+    for (gsize k = 0; k < json_length (flags); k++) {
+      const char *flag = json_object_get_string (json_at (flags, k));
+      in_use |= g_strcmp0 (flag, "in-use") == 0;
+      recording |= g_strcmp0 (flag, "auto") == 0;
+    }
+    json_append (bitmaps, json_make ("name", json_str (json_get_str (one, "name")), "granularity",
+                                     json_int (json_get_int (one, "granularity")), "persistent",
+                                     json_flag (TRUE), "recording", json_flag (recording),
+                                     "inconsistent", json_flag (in_use), NULL));
+  }
+  return bitmaps;
 }
 
 /* ---- asking ---------------------------------------------------------------------------------- */
@@ -191,7 +223,8 @@ unmerge_bitmaps (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   for (gsize i = 0; i < json_length (disk->bitmaps); i++) {
     Json *bitmap = json_at (disk->bitmaps, i);
     const char *name = json_get_str (bitmap, "name");
-    if (json_get_bool (bitmap, "add") && !is_overlay (disk) && is_there (disk, world, name))
+    gboolean there = op_is_offline (op) || is_there (disk, world, name);
+    if (json_get_bool (bitmap, "add") && !is_overlay (disk) && there)
       ask_qmp (asks, "block-dirty-bitmap-remove", named_on (disk->node, name))->tolerant = TRUE;
   }
 }

@@ -7,8 +7,16 @@
 
 #include "jobs/step.h"
 
+/* Where it is seen which bitmaps a layer has. */
+typedef struct {
+  World *world;  /* NULL: offline, then: */
+  Json *on_disk; /* node name -> as QEMU's "dirty-bitmaps" of a node; nullable */
+} BitmapSource;
+
 /* Finds the disk's bitmaps, and tells in the operation's notes of those that cannot be taken along. */
-void plan_bitmaps (Op *op, OpDisk *disk, World *world);
+void plan_bitmaps (Op *op, OpDisk *disk, const BitmapSource *source);
+/* The bitmaps in what "qemu-img info" says, in QEMU's own form; full. */
+Json *bitmaps_from_info (const char *out);
 
 /* For the transaction of a snapshot: the overlay records from the instant on at which it is active. */
 void add_overlay_bitmaps (OpDisk *disk, Json *actions);

@@ -51,6 +51,14 @@ image_check_args (const char *file, const char *format)
 }
 
 char **
+image_info_args (const char *file, const char *format)
+{
+  g_autofree char *name = plain_name (file);
+  const char *args[] = {"qemu-img", "info", "-f", format, "--output=json", name, NULL};
+  return g_strdupv ((char **)args);
+}
+
+char **
 image_repair_args (const char *file, const char *format)
 {
   g_autofree char *name = plain_name (file);

@@ -77,6 +77,8 @@ char **image_map_args (const char *file);
 char **image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length);
 /* Does a map reply show anything that the layer itself holds, be it zeroes? */
 gboolean image_map_parse (const char *out, gboolean *ret_empty, GError **error);
+/* qemu-img info -f FORMAT --output=json FILE */
+char **image_info_args (const char *file, const char *format);
 /* qemu-img check -f FORMAT -r leaks FILE: errors are told, clusters that nothing refers to are freed. */
 char **image_repair_args (const char *file, const char *format);
 /* qemu-img rebase -u -f qcow2 -b BACKING [-F FORMAT] FILE: rewrites the header and nothing else; it opens no other

@@ -9,7 +9,8 @@
  * normal course. */
 #include "jobs/op-offline.h"
 
-#include "jobs/blocks-job.h"
+#include "jobs/bitmaps.h"
+#include "jobs/blocks.h"
 
 #include "jobs/header.h"
 #include "jobs/image.h"
@@ -51,23 +52,15 @@ is_qcow2 (ChainLayer *layer)
 
 /* ---- open ------------------------------------------------------------------------------------ */
 
-/* Full. The daemon is ours alone, so short names do. */
-static char *
-name_of (const char *what, int i)
-{
-  return g_strdup_printf ("%s%d", what, i);
-}
-
 static Json *
 file_options (OpDisk *disk, int i)
 {
   struct stat st;
-  g_autofree char *node = name_of ("file", i);
-  const char *file = layer_at (disk, i)->file;
-  gboolean device = stat (file, &st) == 0 && S_ISBLK (st.st_mode);
+  ChainLayer *layer = layer_at (disk, i);
+  gboolean device = stat (layer->file, &st) == 0 && S_ISBLK (st.st_mode);
   return json_make ("driver", json_str (device ? "host_device" : "file"), "node-name",
-                    json_str (node), "filename", json_str (file), "read-only",
-                    json_flag (i != receiver_of (disk)), NULL);
+                    json_str (layer->protocol_node), "filename", json_str (layer->file),
+                    "read-only", json_flag (i != receiver_of (disk)), NULL);
 }
 
 /* Every layer is named with its format, and what its header says of others is not followed. */
@@ -75,16 +68,12 @@ static Json *
 node_options (OpDisk *disk, int i)
 {
   ChainLayer *layer = layer_at (disk, i);
-  g_autofree char *node = name_of ("layer", i);
-  g_autofree char *file = name_of ("file", i);
-  g_autofree char *below = name_of ("layer", i + 1);
   gboolean last = (guint)i + 1 == disk->before->len;
-  Json *backing = last ? json_null () : json_str (below);
-  Json *options =
-      json_make ("driver", json_str (layer->format), "node-name", json_str (node), "file",
-                 json_str (file), "read-only", json_flag (i != receiver_of (disk)), NULL);
+  Json *options = json_make ("driver", json_str (layer->format), "node-name",
+                             json_str (layer->node), "file", json_str (layer->protocol_node),
+                             "read-only", json_flag (i != receiver_of (disk)), NULL);
   if (is_qcow2 (layer))
-    json_set (options, "backing", backing);
+    json_set (options, "backing", last ? json_null () : json_str (layer_at (disk, i + 1)->node));
   return options;
 }
 
@@ -119,20 +108,16 @@ close_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static void
 copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  g_autofree char *top = name_of ("layer", uppermost (disk));
-  g_autofree char *base = name_of ("layer", disk->base);
   gboolean flatten = (guint)disk->base == disk->before->len;
+  const char *base = flatten ? NULL : layer_at (disk, disk->base)->node;
   ask_qmp (asks, is_pull (disk) ? "block-stream" : "block-commit",
-           json_make ("job-id", json_str (disk->job), "device", json_str (top), "base-node",
-                      flatten ? NULL : json_str (base), "speed",
+           json_make ("job-id", json_str (disk->job), "device",
+                      json_str (layer_at (disk, uppermost (disk))->node), "base-node",
+                      json_str (base), "speed",
                       json_int ((gint64)bandwidth_share (op, op->disks->len)), "on-error",
                       json_str ("report"), "auto-finalize", json_flag (FALSE), "auto-dismiss",
                       json_flag (FALSE), NULL));
-  if (!is_pull (disk)) {
-    ask_wait (asks, disk->job, JOB_READY);
-    ask_qmp (asks, "job-complete", json_make ("id", json_str (disk->job), NULL));
-  }
-  ask_wait (asks, disk->job, JOB_PENDING);
+  ask_wait (asks, disk->job, is_pull (disk) ? JOB_PENDING : JOB_READY);
 }
 
 static void
@@ -141,15 +126,18 @@ cancel (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   end_job (NULL, disk->job, asks);
 }
 
-/* Opening it again flushes it, and tells where that failed; a commit has flushed its base by itself
- * when it is PENDING, and must not be touched then (qemu-reference 3.3). */
+/* Opening it again flushes it, and tells where that failed. A commit flushes its base by itself
+ * before it is PENDING, and the base must not be touched then (qemu-reference 3.3). */
 static void
 flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  if (is_pull (disk))
-    ask_qmp (
-        asks, "blockdev-reopen",
-        json_make ("options", json_list (node_options (disk, receiver_of (disk)), NULL), NULL));
+  if (is_pull (disk)) {
+    Json *options = json_list (node_options (disk, receiver_of (disk)), NULL);
+    ask_qmp (asks, "blockdev-reopen", json_make ("options", options, NULL));
+  } else {
+    ask_qmp (asks, "job-complete", json_make ("id", json_str (disk->job), NULL));
+    ask_wait (asks, disk->job, JOB_PENDING);
+  }
 }
 
 gboolean
@@ -274,6 +262,7 @@ const Step offline_steps[] = {
    .ask = copy,
    .undo = cancel,
    .undo_says = "cancel the job"},
+  BITMAPS_STEP,
   {.name = "flush",
    .says = "make the copied data durable before any header names it",
    .kind = STEP_UNDOABLE,

@@ -3,6 +3,7 @@
  * only, and nothing in them is followed that is not a plain file. */
 #include "jobs/plan.h"
 
+#include "jobs/bitmaps.h"
 #include "jobs/header.h"
 #include "src/common/fs.h"
 
@@ -68,7 +69,10 @@ add_image (Op *op, const RequestDisk *wanted, OpDisk **ret_disk, GError **error)
     return FALSE;
   OpDisk *disk = *ret_disk = op_add_disk (op, ((ChainLayer *)layers->pdata[0])->file);
   for (guint i = 0; i < layers->len; i++) {
-    g_ptr_array_add (disk->before, chain_layer_copy (layers->pdata[i]));
+    ChainLayer *layer = chain_layer_copy (layers->pdata[i]);
+    g_ptr_array_add (disk->before, layer);
+    layer->node = g_strdup_printf ("layer%u", i);
+    layer->protocol_node = g_strdup_printf ("file%u", i);
     if (!check_layer (layers->pdata[i], error))
       return FALSE;
   }
@@ -177,8 +181,6 @@ plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **er
     return FALSE;
   keep_relative (disk);
   op_name_disk (op, disk);
-  if (disk->node == NULL)
-    disk->node = g_strdup (""); /* the table names its nodes itself */
   if (op->kind != OP_ALLOCATE) {
     stamp_layers (disk);
     tell_how (op, disk);
@@ -215,4 +217,35 @@ plan_check_engine (Op *op, OpDisk *disk, const char *out, GError **error)
         "copies into such an image",
         disk->receiver, major, minor);
   return hint (error, "8.2 and later do not; or commit instead of pulling");
+}
+
+/* ---- dirty bitmaps --------------------------------------------------------------------------- */
+
+gboolean
+plan_layer_has_bitmaps (OpDisk *disk, int i)
+{
+  g_auto (ImageHeader) header = {0};
+  ChainLayer *layer = layer_at (disk, i);
+  gboolean falls_out = i >= disk->first && i < disk->base;
+  return (falls_out || path_same_file (layer->file, disk->receiver)) && is_qcow2 (layer) &&
+         image_header_read (layer->file, &header, NULL) && header.has_bitmaps;
+}
+
+gboolean
+plan_bitmaps_offline (Op *op, OpDisk *disk, Json *found, GError **error)
+{
+  plan_bitmaps (op, disk, &(BitmapSource){.on_disk = found});
+  ChainLayer *receiver = layer_at (disk, disk->mode == MODE_STREAM ? disk->first - 1 : disk->base);
+  if (op_merges_bitmaps (op) && !is_qcow2 (receiver)) {
+    const char *name = json_get_str (json_at (disk->bitmaps, 0), "name");
+    fail (error, REFUSED, "the dirty bitmap '%s' cannot be kept: '%s' is no qcow2 image", name,
+          receiver->file);
+    return hint (error, "if no backup relies on it: qemu-img bitmap --remove FILE %s", name);
+  }
+  if (json_length (json_get (found, receiver->node)) > 0)
+    g_ptr_array_add (op->notes,
+                     g_strdup_printf ("the dirty bitmaps of '%s' become inconsistent if this is "
+                                      "killed while it copies",
+                                      receiver->file));
+  return TRUE;
 }

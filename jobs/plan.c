@@ -21,7 +21,8 @@ typedef struct {
   Journal *journal;   /* to see other operations; NULL where there is none yet */
   GPtrArray *records; /* Record* of the VM */
   Op *op;
-  guint asking; /* of qemu-img, and of the guest agent */
+  guint asking;  /* of qemu-img, and of the guest agent */
+  Json *bitmaps; /* offline: of each layer, by node name */
   GError *error;
   PlanReady callback;
   gpointer data;
@@ -31,6 +32,7 @@ typedef struct {
 typedef struct {
   Plan *plan;
   OpDisk *disk;
+  const ChainLayer *layer; /* where it is asked about one */
 } Question;
 
 /* ---- one disk -------------------------------------------------------------------------------- */
@@ -197,7 +199,7 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   if (!planned)
     return FALSE;
   op_name_disk (op, disk);
-  plan_bitmaps (op, disk, world);
+  plan_bitmaps (op, disk, &(BitmapSource){.world = world});
   return (disk->to == NULL || plan_check_target (op, disk, world, error)) &&
          finish_disk (op, disk, world, error);
 }
@@ -311,12 +313,15 @@ tell (gpointer data)
   Plan *plan = data;
   if (plan->error == NULL)
     plan_check_space (plan->op, &plan->error);
+  if (plan->error == NULL && op_is_offline (plan->op) && plan->op->kind != OP_ALLOCATE)
+    plan_bitmaps_offline (plan->op, op_disk (plan->op, 0), plan->bitmaps, &plan->error);
   if (plan->error != NULL)
     g_clear_pointer (&plan->op, op_free);
   plan->callback (plan->op, plan->error, plan->data);
   g_clear_error (&plan->error);
   g_clear_pointer (&plan->journal, journal_close);
   g_clear_pointer (&plan->records, g_ptr_array_unref);
+  g_clear_pointer (&plan->bitmaps, json_clear);
   g_free (plan);
   return G_SOURCE_REMOVE;
 }
@@ -377,6 +382,17 @@ on_mapped (const char *out, const GError *error, gpointer data)
 }
 
 static void
+on_layer_info (const char *out, const GError *error, gpointer data)
+{
+  Question *question = data;
+  GError *bad = error ? g_error_copy (error) : NULL;
+  if (bad == NULL)
+    json_set (question->plan->bitmaps, question->layer->node, bitmaps_from_info (out));
+  prefix (&bad, "read the dirty bitmaps of '%s'", question->layer->file);
+  answered (question, bad);
+}
+
+static void
 on_engine_version (const char *out, const GError *error, gpointer data)
 {
   Question *question = data;
@@ -387,13 +403,31 @@ on_engine_version (const char *out, const GError *error, gpointer data)
 }
 
 static void
-ask (Plan *plan, OpDisk *disk, char **take_argv, ImageDone done)
+ask_of_layer (Plan *plan, OpDisk *disk, const ChainLayer *layer, char **take_argv, ImageDone done)
 {
   g_auto (GStrv) argv = take_argv;
   Question *question = g_new0 (Question, 1);
-  *question = (Question){.plan = plan, .disk = disk};
+  *question = (Question){.plan = plan, .disk = disk, .layer = layer};
   plan->asking++;
   image_run ((const char *const *)argv, IMAGE_QUESTION, done, question);
+}
+
+static void
+ask (Plan *plan, OpDisk *disk, char **take_argv, ImageDone done)
+{
+  ask_of_layer (plan, disk, NULL, take_argv, done);
+}
+
+static void
+ask_offline (Plan *plan, OpDisk *disk)
+{
+  plan->bitmaps = json_object_new_object ();
+  ask (plan, disk, engine_version_args (), on_engine_version);
+  for (int i = 0; plan->op->kind != OP_ALLOCATE && i < (int)disk->before->len; i++) {
+    const ChainLayer *layer = disk->before->pdata[i];
+    if (plan_layer_has_bitmaps (disk, i))
+      ask_of_layer (plan, disk, layer, image_info_args (layer->file, layer->format), on_layer_info);
+  }
 }
 
 /* It has all its space already. */
@@ -485,7 +519,7 @@ ask_around (Plan *plan)
   for (guint i = 0; i < plan->op->disks->len; i++) {
     OpDisk *disk = op_disk (plan->op, i);
     if (op_is_offline (plan->op))
-      ask (plan, disk, engine_version_args (), on_engine_version);
+      ask_offline (plan, disk);
     if (disk->first < disk->base && !is_device (disk->receiver))
       ask (plan, disk,
            image_measure_args (disk->before, (guint)disk->first, (guint)disk->base,

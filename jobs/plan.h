@@ -58,6 +58,9 @@ gboolean plan_ask_iothread (const PlanContext *context, OpKind kind, OpDisk *dis
 
 /* plan-offline.c: the one image of an offline operation, its layers and its checks. */
 gboolean plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **error);
+/* Dirty bitmaps: which layers are worth asking, and what becomes of @found (node name -> bitmaps). */
+gboolean plan_layer_has_bitmaps (OpDisk *disk, int i);
+gboolean plan_bitmaps_offline (Op *op, OpDisk *disk, Json *found, GError **error);
 /* @out: what qemu-storage-daemon --version says. */
 gboolean plan_check_engine (Op *op, OpDisk *disk, const char *out, GError **error);
 

@@ -408,6 +408,65 @@ def test_a_layer_that_somebody_writes_to_meanwhile_is_not_dropped(rechain, workd
     assert "changed by somebody else" in result.json["error"]["message"]
 
 
+# ---- dirty bitmaps -----------------------------------------------------------------------------------
+
+def bitmaps(file):
+    found = json.loads(run("qemu-img", "info", "-f", "qcow2", "--output=json", file))["format-specific"]["data"]
+    return {b["name"]: b["flags"] for b in found.get("bitmaps", [])}
+
+
+def dirty(file, name):
+    """Clusters that the bitmap marks."""
+    node = json.dumps({"driver": "qcow2", "file": {"driver": "file", "filename": file}})
+    out = run("nbdinfo", "--map=qemu:dirty-bitmap:" + name, "--json", "--", "[", "qemu-nbd", "-r", "-B", name,
+              "json:" + node, "]")
+    return {at // CLUSTER for e in json.loads(out) if e["type"]
+            for at in range(e["offset"], e["offset"] + e["length"], CLUSTER)}
+
+
+@pytest.fixture
+def recorded(rechain, workdir):
+    """top <- mid <- base, each written to where its number says while the bitmap "b" recorded."""
+    names = [os.path.join(workdir, f"{n}.qcow2") for n in ("top", "mid", "base")]
+    for number, below in ((2, None), (1, 2), (0, 1)):
+        file = names[number]
+        run("qemu-img", "create", "-q", "-f", "qcow2",
+            *(["-b", names[below], "-F", "qcow2"] if below else []), file, "4M")
+        run("qemu-img", "bitmap", "-f", "qcow2", "--add", file, "b")
+        run("qemu-io", "-f", "qcow2", "-c", f"write -q -P {number + 1} {(number + 1) * CLUSTER} {CLUSTER}", file)
+    return names
+
+
+def test_bitmaps_are_merged_into_the_layer_that_receives(rechain, recorded):
+    top, mid, base = recorded
+    rechain.run("pull", "--offline", top, "--base", base).expect(0)
+    assert bitmaps(top) == {"b": ["auto"]}
+    assert dirty(top, "b") == {1, 2}
+    rechain.run("commit", "--offline", top, "--allow-shared", base).expect(0)
+    assert bitmaps(base) == {"b": ["auto"]}
+    assert {1, 2, 3} <= dirty(base, "b")
+
+
+def test_a_bitmap_that_the_receiver_lacks_is_added(rechain, recorded):
+    top, mid, base = recorded
+    run("qemu-img", "bitmap", "-f", "qcow2", "--remove", base, "b")
+    rechain.run("commit", "--offline", top, "--top", mid).expect(0)
+    assert bitmaps(base) == {"b": ["auto"]}
+    assert 2 in dirty(base, "b")
+
+
+def test_bitmaps_that_cannot_be_taken_along_are_told_of(rechain, recorded, workdir):
+    top, mid, base = recorded
+    raw = os.path.join(workdir, "base.raw")
+    run("qemu-img", "convert", "-O", "raw", base, raw)
+    run("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", raw, "-F", "raw", mid)
+    refused = rechain.run("commit", "--offline", top, "--top", mid, json=True).expect(4)
+    assert "bitmap 'b'" in refused.error["message"]
+    run("qemu-img", "bitmap", "-f", "qcow2", "--remove", top, "b")
+    plan = rechain.run("pull", "--offline", top, "--base", raw, "--dry-run", json=True).expect(0).json
+    assert any("'b'" in note for note in plan["notes"])
+
+
 # ---- mishaps at every write --------------------------------------------------------------------------
 
 SCENES = {
