@@ -17,7 +17,7 @@ int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 
 #define PIECE_ENDS 0xfe
-#define SYNC_MS    20
+#define SYNC_MS    3
 
 typedef struct {
   GSocket *socket;
@@ -35,8 +35,10 @@ send_bytes (Peer *peer, const char *bytes, gsize length)
 static void
 say_piece (Peer *peer)
 {
-  if (peer->said == peer->end)
+  if (peer->said == peer->end) { /* silence would only cost time */
+    g_socket_shutdown (peer->socket, TRUE, TRUE, NULL);
     return;
+  }
   const char *stop = memchr (peer->said, PIECE_ENDS, (gsize)(peer->end - peer->said));
   if (stop == NULL)
     stop = peer->end;

@@ -149,6 +149,13 @@ class Move(unittest.TestCase):
         self.assertTrue(caught.exception.matches(Rechain.error_quark(), Rechain.Error.USAGE))
         self.assertIn("bad.xml:1: a document type", caught.exception.message)
 
+    def test_a_guest_agent_is_asked_through_its_own_socket(self):
+        for ask in (lambda: self.vm.thaw(f"{self.dir}/none", None),
+                    lambda: self.vm.quiesce(f"{self.dir}/none", 0, None)):
+            with self.assertRaises(GLib.Error) as caught:
+                ask()
+            self.assertIn("filesystems", caught.exception.message)
+
     def test_an_error_is_a_gerror_of_the_one_domain(self):
         request = Rechain.Request.new(Rechain.Kind.MOVE)
         request.add_disk("vdz")
