@@ -1,5 +1,6 @@
 """sum-results.py DIR
-    adds up the results in DIR: NAME.xml of pytest, NAME.json of meson (testlog.json), and `broken`,
+    adds up the results in DIR: NAME.xml of pytest, NAME.json of meson (testlog.json), NAME.jsonl of
+    tests/crash/matrix, and `broken`,
     which names stages that could not do their work. Prints a line per file, what failed, and last
     "N passed, N failed[, N skipped]".
 sum-results.py --is-told STATUS FILE
@@ -46,7 +47,16 @@ def of_meson(path):
                 yield name, "passed"
 
 
+def of_matrix(path):
+    """(name, outcome) of each case: a mishap at one message of an operation."""
+    with open(path) as lines:
+        for done in map(json.loads, lines):
+            yield " ".join(map(str, done["case"])), "failed" if done["outcome"] == "wrong" else "passed"
+
+
 def outcomes(path):
+    if path.endswith(".jsonl"):
+        return list(of_matrix(path))
     return list(of_pytest(path) if path.endswith(".xml") else of_meson(path))
 
 
@@ -65,7 +75,7 @@ def is_told(status, path):
 
 def main(dir):
     total, failed = {"passed": 0, "failed": 0, "skipped": 0}, []
-    for file in sorted(f for f in os.listdir(dir) if f.endswith((".xml", ".json"))):
+    for file in sorted(f for f in os.listdir(dir) if f.endswith((".xml", ".json", ".jsonl"))):
         count = dict.fromkeys(total, 0)
         try:
             found = outcomes(os.path.join(dir, file))
