@@ -43,9 +43,10 @@ def interrupted(stage, scenario, proxy, kind, name):
     return stage.cli.run("op", "list", json=True).json["operations"][0]
 
 
-def start_from(stage, file, below):
+def start_from(stage, proxy, file, below):
     chain = stage.chains["vda"]
     stage.vm.restart([Chain([file] + below, ["qcow2"] * (1 + len(below)), chain.reference, chain.size)])
+    proxy.upstream = stage.vm.qmp_path
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_move_whose_guest_runs_on_the_overlay_waits_for_its_end(one):
     stage, proxy = one
     told = interrupted(stage, death.MOVE, proxy, "event", "BLOCK_JOB_PENDING")["authoritative"]["vda"]
     assert told == stage.target("vda")
-    start_from(stage, told, stage.chains["vda"].layers)
+    start_from(stage, proxy, told, stage.chains["vda"].layers)
     stage.write(always=True)
     refused = sound(stage.cli.run("recover", json=True)).expect(8)
     assert "a guest was started from" in refused.json["operations"][0]["error"]["message"]
@@ -73,7 +74,7 @@ def test_a_move_whose_guest_runs_on_the_overlay_waits_for_its_end(one):
 def test_a_guest_started_from_the_wrong_file_is_told_and_nothing_is_lost(one):
     stage, proxy = one
     interrupted(stage, death.MOVE, proxy, "event", "BLOCK_JOB_PENDING")
-    start_from(stage, stage.chains["vda"].active, stage.chains["vda"].layers[1:])
+    start_from(stage, proxy, stage.chains["vda"].active, stage.chains["vda"].layers[1:])
     refused = sound(stage.cli.run("recover", json=True)).expect(8)
     assert "open in another process" in refused.json["operations"][0]["error"]["message"]
     stage.vm.stop()
@@ -87,7 +88,7 @@ def test_a_snapshot_whose_guest_runs_on_the_overlay_is_done(version):
         scenario = sweep.Scenario("snapshot", 1, sweep.snapshot, sweep.Stage.snapped)
         told = interrupted(stage, scenario, proxy, "return", "transaction")["authoritative"]["vda"]
         assert told == stage.target("vda")
-        start_from(stage, told, stage.chains["vda"].layers)
+        start_from(stage, proxy, told, stage.chains["vda"].layers)
         settled = sound(stage.cli.run("recover", json=True)).expect(0).json["operations"][0]
         assert (settled["state"], settled["authoritative"]) == ("done", {"vda": told})
         stage.vm.stop()
