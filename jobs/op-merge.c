@@ -67,11 +67,19 @@ complete (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static void
 end_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  if (world != NULL && world_job (world, disk->job) == NULL)
+  ChainJob *job = world ? world_job (world, disk->job) : NULL;
+  if (world != NULL && job == NULL)
     return;
-  Ask *ask = ask_qmp (asks, "block-job-cancel", json_make ("device", json_str (disk->job), NULL));
-  ask->job = disk->job;
-  ask->wanted = JOB_CONCLUDED;
+  /* A soft cancel leads to PENDING too, since that was asked for when the job began. */
+  if (job == NULL || g_strcmp0 (job->status, "pending") != 0) {
+    Ask *cancel =
+        ask_qmp (asks, "block-job-cancel", json_make ("device", json_str (disk->job), NULL));
+    cancel->job = disk->job;
+    cancel->wanted = JOB_PENDING;
+  }
+  Ask *finalize = ask_qmp (asks, "job-finalize", json_make ("id", json_str (disk->job), NULL));
+  finalize->job = disk->job;
+  finalize->wanted = JOB_CONCLUDED;
   record_and_dismiss (disk->job, asks);
 }
 

@@ -161,6 +161,8 @@ runner_start (Runner *runner, RunnerEnded ended, RunnerChanged changed, gpointer
               GError **error)
 {
   Op *op = runner->op;
+  if (runner->lost)
+    return fail (error, UNREACHABLE, "the connection to QEMU ended before anything was changed");
   op->started_us = g_get_real_time ();
   op_set_state (op, OP_RUNNING);
   if (!journal_begin (runner->journal, op, error)) {
