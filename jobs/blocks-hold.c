@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/blocks-hold.h"
 
+#include "jobs/blocks.h"
+
 gboolean
 note_hold (Op *op, OpDisk *disk, GError **error)
 {
@@ -20,15 +22,24 @@ note_release (Op *op, OpDisk *disk, GError **error)
 
 /* While the guest is held it waits for what remains to be copied. */
 static void
-lift_limit (Op *op, const char *job, World *world, GPtrArray *asks)
+limit_job (Op *op, const char *job, guint64 speed, World *world, GPtrArray *asks)
 {
   ChainJob *found = world && job ? world_job (world, job) : NULL;
-  if (op->bandwidth == 0 || found == NULL ||
-      !job_status_reached (job_status_parse (found->status), JOB_READY))
-    return;
-  ask_qmp (asks, "block-job-set-speed",
-           json_make ("device", json_str (job), "speed", json_int (0), NULL))
-      ->tolerant = TRUE;
+  JobStatus status = found ? job_status_parse (found->status) : JOB_NULL;
+  if (op->bandwidth > 0 && (status == JOB_RUNNING || status == JOB_READY))
+    ask_qmp (asks, "block-job-set-speed",
+             json_make ("device", json_str (job), "speed", json_int ((gint64)speed), NULL))
+        ->tolerant = TRUE;
+}
+
+static void
+limit_jobs (Op *op, guint64 speed, World *world, GPtrArray *asks)
+{
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    limit_job (op, op_disk_switches (disk) ? disk->job : NULL, speed, world, asks);
+    limit_job (op, disk->fold_job, speed, world, asks);
+  }
 }
 
 /* "Held" is recorded before the guest is stopped: whoever comes after us knows whom to continue. */
@@ -36,10 +47,7 @@ void
 hold_guest (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ask_local (asks, "wait until what remains fits into the pause budget", NULL)->calm = TRUE;
-  for (guint i = 0; i < op->disks->len; i++) {
-    lift_limit (op, op_disk (op, i)->job, world, asks);
-    lift_limit (op, op_disk (op, i)->fold_job, world, asks);
-  }
+  limit_jobs (op, 0, world, asks);
   if (world != NULL && !world_running (world))
     return;
   ask_local (asks, "note that the guest is stopped by us", note_hold);
@@ -70,6 +78,13 @@ release_guest (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   if (world == NULL || (stopped && (op->held || (io_error && op->was_running))))
     ask_qmp (asks, "cont", NULL);
   ask_local (asks, "note that the guest runs", note_release);
+}
+
+void
+unhold_guest (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  release_guest (op, disk, world, asks);
+  limit_jobs (op, bandwidth_share (op, op->disks->len), world, asks);
 }
 
 void

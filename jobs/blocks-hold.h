@@ -13,6 +13,8 @@ gboolean note_release (Op *op, OpDisk *disk, GError **error);
  * taken back and done again at a better moment. */
 void hold_guest (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 Seen guest_is_held (Op *op, OpDisk *disk, World *world);
+/* The undo: released, and the jobs back within the operation's bandwidth. */
+void unhold_guest (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 void release_guest (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 gboolean op_holds (Op *op); /* --pivot quiesced */
 

@@ -44,12 +44,12 @@ deletes (Op *op)
   return (op->flags & OP_DELETE) != 0;
 }
 
-/* One disk alone is copied as of one moment without being held. */
+/* One disk alone is copied as of one moment without being held, if the copying catches up. */
 static gboolean
 holds (Op *op)
 {
-  return op_switches (op) && op_holds (op) &&
-         ((op->flags & OP_NO_PIVOT) == 0 || op->disks->len > 1);
+  gboolean wanted = (op->flags & OP_NO_PIVOT) == 0 || op->disks->len > 1 || op->stalled;
+  return op->held || (op_switches (op) && op_holds (op) && wanted);
 }
 
 static void
@@ -188,7 +188,7 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
    .applies = holds,                                                                               \
    .ask = hold_guest,                                                                              \
    .probe = guest_is_held,                                                                         \
-   .undo = release_guest,                                                                          \
+   .undo = unhold_guest,                                                                           \
    .undo_says = "continue the guest"}
 
 #define PIVOT_STEPS                                                                                \

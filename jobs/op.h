@@ -173,6 +173,7 @@ typedef struct {
   gint64 filesystems;   /* that the agent says it froze; -1: it did not, or did not answer */
   gboolean thawed_early; /* before the snapshot was known to be taken */
   guint64 freeze_us;    /* from asking for the freeze to the end of the thaw */
+  gboolean stalled;     /* the copying does not catch up with the guest: it is held; not recorded */
   guint attempt;        /* of the fold */
   gint64 started_us, ended_us;
   gint64 held_us;       /* monotonic; not recorded */

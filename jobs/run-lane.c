@@ -8,9 +8,9 @@
 #include <string.h>
 
 #define CALM_EVERY_MS  100
-#define CALM_TRIES     100 /* after 10 s the guest is held all the same, within the budget */
+#define CALM_TRIES     50 /* after 5 s the guest is held all the same, within the budget */
+#define HOPELESS       4  /* unless so many times what it has time for remains */
 #define DRAIN_EVERY_MS 5
-#define CALM_RATE      (64u << 20) /* bytes/s that any storage in use is taken to manage */
 
 static void
 go_on (Lane *lane);
@@ -335,17 +335,26 @@ on_calm_timer (gpointer data)
   return G_SOURCE_REMOVE;
 }
 
+/* @ret_ready: all of them could be completed now. */
 static guint64
-remaining_bytes (Op *op, Json *jobs)
+remaining_bytes (Runner *runner, Json *jobs, gboolean *ret_ready)
 {
+  Op *op = runner->op;
   guint64 sum = 0;
+  *ret_ready = TRUE;
   for (gsize i = 0; i < json_length (jobs); i++)
     for (guint d = 0; d < op->disks->len; d++) {
       Json *job = json_at (jobs, i);
+      OpDisk *disk = op_disk (op, d);
       const char *id = json_get_str (job, "device");
-      if (g_strcmp0 (id, op_disk (op, d)->fold_job) == 0 ||
-          (op_disk_switches (op_disk (op, d)) && g_strcmp0 (id, op_disk (op, d)->job) == 0))
-        sum += (guint64)MAX (json_get_int (job, "len") - json_get_int (job, "offset"), 0);
+      gint64 len = json_get_int (job, "len"), offset = json_get_int (job, "offset");
+      if (g_strcmp0 (id, disk->fold_job) != 0 &&
+          !(op_disk_switches (disk) && g_strcmp0 (id, disk->job) == 0))
+        continue;
+      JobStatus status = job_status_parse (json_get_str (job, "status"));
+      sum += (guint64)MAX (len - offset, 0);
+      *ret_ready = *ret_ready && job_status_reached (status, JOB_READY);
+      pace_see (runner, disk, status, (guint64)MAX (offset, 0), (guint64)MAX (len, 0));
     }
   return sum;
 }
@@ -364,29 +373,61 @@ io_error_of (Op *op, Json *jobs)
   return NULL;
 }
 
-/* What is left now decides when the guest is held, and for how long: no longer than the pause
- * budget, unless this is an undo, which must end. */
+static void
+fail_too_late (Lane *lane, guint64 remaining, const char *when)
+{
+  g_autofree char *left = format_size (remaining);
+  g_autofree char *figures = pace_figures (lane->runner);
+  fail (&lane->error, TIMED_OUT, "%s remained to be copied %s", left, when);
+  hint (&lane->error, "%s%stry at a calmer time, with more --bandwidth or a longer --max-pause",
+        figures ? figures : "", figures ? ": " : "");
+}
+
+/* Before the hold: does what is left fit into the pause budget? It is tried once all the same, and
+ * again where there is hope, since only a hold tells how fast the storage is. */
 static gboolean
-is_calm (Lane *lane, guint64 remaining)
+may_hold (Lane *lane, guint64 remaining)
 {
   Runner *runner = lane->runner;
-  Op *op = runner->op;
-  runner->remaining = remaining;
-  if (!lane_ask (lane)->drained)
-    return remaining <= MAX (op->max_pause_ms * (CALM_RATE / 1000), 1 << 20) ||
-           ++lane->calm_tries > CALM_TRIES;
-  gint64 held_ms = (g_get_monotonic_time () - op->held_us) / 1000;
-  if (remaining == 0 || (runner->in_fold && runner->patience > 1))
+  guint64 budget = pace_budget (runner);
+  runner->drain_from = 0;
+  if (remaining <= budget)
     return TRUE;
-  if (held_ms > (gint64)op->max_pause_ms) {
-    g_autofree char *left = format_size (remaining);
-    fail (&lane->error, TIMED_OUT,
-          "%s remained to be copied when the guest had been held for %" G_GINT64_FORMAT " ms", left,
-          held_ms);
-    hint (&lane->error, "the guest writes faster than the storage takes it; try at a calmer time, "
-                        "or with a longer --max-pause");
+  if (++lane->calm_tries <= CALM_TRIES)
+    return FALSE;
+  if (runner->in_fold || runner->drain_rate <= 0 || remaining / HOPELESS <= budget)
+    return TRUE;
+  fail_too_late (lane, remaining, "when no calm moment came");
+  return FALSE;
+}
+
+/* The guest is held, no longer than the budget; unless this is an undo, which must end. */
+static gboolean
+is_drained (Lane *lane, guint64 remaining, gboolean ready)
+{
+  Runner *runner = lane->runner;
+  gint64 held_us = g_get_monotonic_time () - runner->op->held_us;
+  gboolean over = held_us / 1000 > (gint64)runner->op->max_pause_ms;
+  if (runner->drain_from == 0)
+    runner->drain_from = remaining;
+  pace_drained (runner, remaining, held_us);
+  if ((runner->in_fold && runner->patience > 1) || (remaining == 0 && ready && !over))
+    return TRUE;
+  if (over) {
+    g_autofree char *when = g_strdup_printf (
+        "when the guest had been held for %" G_GINT64_FORMAT " ms", held_us / 1000);
+    fail_too_late (lane, remaining, when);
   }
   return FALSE;
+}
+
+static gboolean
+is_calm (Lane *lane, Json *jobs)
+{
+  gboolean ready;
+  guint64 remaining = remaining_bytes (lane->runner, jobs, &ready);
+  return lane_ask (lane)->drained ? is_drained (lane, remaining, ready)
+                                  : may_hold (lane, remaining);
 }
 
 static void
@@ -412,7 +453,7 @@ on_block_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
     lane_ended (lane);
   } else if (lane->error != NULL)
     lane_ended (lane);
-  else if (is_calm (lane, remaining_bytes (runner->op, ret)))
+  else if (is_calm (lane, ret))
     lane_next (lane);
   else if (lane->error != NULL)
     lane_ended (lane);
@@ -587,4 +628,28 @@ lanes_fail_job (Runner *runner, const char *job, const char *words)
     return;
   found->error = job_failure (job, lane_ask (found)->wanted, JOB_PAUSED, words);
   lanes_abort (runner, INTERRUPTED, "the job of another disk failed");
+}
+
+void
+lanes_stop_waiting (Runner *runner, const char *job)
+{
+  for (guint i = 0; runner->lanes != NULL && i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    if (!lane->running || lane->error != NULL || g_strcmp0 (lane->waiting_for, job) != 0 ||
+        lane_ask (lane)->wanted != JOB_READY)
+      continue;
+    job_watch_cancel (runner->watch, job);
+    lane->waiting_for = NULL;
+    if (runner->op->flags & OP_PIVOT_LIVE) {
+      g_autofree char *figures = pace_figures (runner);
+      fail (&lane->error, FAILED, "the copying does not catch up with the guest");
+      because (&lane->error, "%s", figures ? figures : "it was not measured");
+      hint (&lane->error, "more --bandwidth, or leave out --pivot live: then the guest is held");
+      lane_ended (lane);
+      lanes_abort (runner, INTERRUPTED, "the copying of another disk does not catch up");
+      return;
+    }
+    lane_next (lane);
+    return;
+  }
 }

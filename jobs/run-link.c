@@ -150,6 +150,7 @@ on_progress (const char *job, JobStatus status, guint64 current, guint64 total, 
     if (g_strcmp0 (job, disk->job) == 0 || g_strcmp0 (job, disk->fold_job) == 0) {
       disk->current = current;
       disk->total = total;
+      pace_see (runner, disk, status, current, total);
     }
   }
   if (status == JOB_PAUSED || status == JOB_STANDBY)

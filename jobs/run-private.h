@@ -4,6 +4,7 @@
  * run-link.c (the connection, and losing it) and run-thaw.c (frozen guests wait for nobody). */
 #pragma once
 
+#include "jobs/blocks.h"
 #include "jobs/engine.h"
 #include "jobs/image.h"
 #include "jobs/run.h"
@@ -40,6 +41,17 @@ typedef struct {
   guint64 bytes;
 } Sample;
 
+/* How fast a disk is copied, and how fast its guest makes that necessary again. */
+typedef struct {
+  gint64 begun_us, since_us; /* the copying; the present window */
+  guint64 copied, total;     /* at its begin */
+  guint64 first_pass;        /* bytes that were to be copied at first */
+  guint64 remaining;
+  double copied_rate, dirty_rate; /* bytes/s in the last window */
+  guint rung;
+  gboolean ready, blocking;
+} Pace;
+
 #define N_SAMPLES 8
 
 typedef void (*Looked) (Runner *runner, World *world);
@@ -62,7 +74,10 @@ struct _Runner {
   gboolean in_fold;
   int turn_at;        /* going back as far as this step, then on again; -1: none */
   guint patience;     /* how often a patient step was taken back */
-  guint64 remaining;  /* bytes that were left to copy when it was last asked */
+  gint64 patient_since_us; /* the first of them; 0: none */
+  Pace *paces;        /* per disk */
+  guint64 drain_from; /* bytes that were left when the guest was held; 0 before the first look */
+  double drain_rate;  /* bytes/s while it was held; 0: not known */
   gboolean resumed;   /* steps may have happened already: probe before doing */
   RunDirection recover; /* as asked of runner_recover */
   World *world;       /* the last look; NULL where there was none for this step */
@@ -142,6 +157,17 @@ void lanes_on_lost (Runner *runner);
 /* @job, for which a lane waits, will not get there; the other lanes are ended too. */
 void lanes_fail_job (Runner *runner, const char *job, const char *words);
 void lanes_ended (Runner *runner);          /* in run-step.c */
+
+/* The lanes that wait for @job to be READY go on without, or fail where the guest must not be held. */
+void lanes_stop_waiting (Runner *runner, const char *job);
+
+/* run-pace.c */
+void pace_see (Runner *runner, OpDisk *disk, JobStatus status, guint64 current, guint64 total);
+guint64 pace_budget (Runner *runner);  /* bytes that a held guest has time for */
+/* @remaining is left after the guest was held for @held_us. */
+void pace_drained (Runner *runner, guint64 remaining, gint64 held_us);
+gboolean pace_has_patience (Runner *runner);
+char *pace_figures (Runner *runner);
 
 /* run-thaw.c */
 /* Borrowed; NULL with USAGE where its address is none. */

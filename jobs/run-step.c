@@ -6,7 +6,6 @@
 
 #define UNDO_TRIES 4
 #define FOLD_TRIES 3
-#define PATIENCE   10 /* holds that were too long, before an operation gives up */
 
 static void
 step_done (Runner *runner);
@@ -434,7 +433,7 @@ wait_for_better_moment (Runner *runner, const GError *error)
   Cursor *cursor = runner_cursor (runner);
   gboolean may = step->patient && !cursor->back && runner->cancelled == NULL &&
                  g_error_matches (error, RECHAIN_ERROR, TIMED_OUT);
-  if (!may || ++runner->patience > PATIENCE)
+  if (!may || !pace_has_patience (runner))
     return FALSE;
   cursor->back = TRUE;
   runner->turn_at = cursor->at;

@@ -97,6 +97,7 @@ runner_new (Op *op, Journal *journal, const char *state_dir, QmpClient *client,
   runner->state_dir = g_strdup (state_dir);
   runner->main = (Cursor){.steps = steps_of (op)};
   runner->turn_at = -1;
+  runner->paces = g_new0 (Pace, op->disks->len);
   runner->lanes = g_ptr_array_new_with_free_func (lane_free);
   if (client != NULL)
     link_attach (runner, client);
@@ -129,6 +130,7 @@ runner_unref (Runner *runner)
   g_clear_pointer (&runner->journal, journal_close);
   g_clear_pointer (&runner->op, op_free);
   g_clear_error (&runner->failure);
+  g_free (runner->paces);
   g_free (runner->refusal);
   g_free (runner->cancelled);
   g_free (runner->state_dir);
@@ -139,8 +141,10 @@ static gboolean
 on_deadline (gpointer data)
 {
   Runner *runner = data;
+  g_autofree char *figures = pace_figures (runner);
   g_autofree char *why =
-      g_strdup_printf ("not done within %" G_GUINT64_FORMAT " ms", runner->op->timeout_ms);
+      g_strdup_printf ("not done within %" G_GUINT64_FORMAT " ms%s%s", runner->op->timeout_ms,
+                       figures ? ": " : "", figures ? figures : "");
   runner_cancel (runner, why);
   return G_SOURCE_REMOVE;
 }
