@@ -126,11 +126,10 @@ check_allocation (Op *op, OpDisk *disk, gboolean full, GError **error)
   return fail (error, REFUSED, "disk '%s': the monitor has no name for its device", disk->name);
 }
 
-static gboolean
-check_subclusters (const PlanContext *context, OpDisk *disk, GError **error)
+gboolean
+plan_check_subclusters (const PlanContext *context, OpDisk *disk, const char *file, GError **error)
 {
   g_auto (ImageHeader) header = {0};
-  const char *file = ((ChainLayer *)disk->before->pdata[0])->file;
   if (disk->before->len == 1 || qmp_client_get_version (context->client) >= FIRST_SUBCLUSTERS)
     return TRUE;
   if (!image_header_read (file, &header, error))
@@ -140,7 +139,7 @@ check_subclusters (const PlanContext *context, OpDisk *disk, GError **error)
   fail (
       error, REFUSED,
       "disk '%s': '%s' has subclusters (extended_l2), and this QEMU (%s) can abort when it copies "
-      "into such an image by copy-on-read",
+      "into such an image from what backs it",
       disk->name, file, qmp_client_get_version_string (context->client));
   return hint (error, "QEMU 8.2 and later can do it");
 }
@@ -235,7 +234,9 @@ plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, ChainDisk *f
                  disk->name);
   export_name (op, disk);
   return op->kind != OP_ALLOCATE ||
-         (add_allocation (op, disk, wanted, error) && check_subclusters (context, disk, error));
+         (add_allocation (op, disk, wanted, error) &&
+          plan_check_subclusters (context, disk, ((ChainLayer *)disk->before->pdata[0])->file,
+                                  error));
 }
 
 /* ---- IOThreads ------------------------------------------------------------------------------- */

@@ -200,6 +200,9 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
     return FALSE;
   op_name_disk (op, disk);
   plan_bitmaps (op, disk, &(BitmapSource){.world = world});
+  if (disk->mode == MODE_STREAM && disk->to == NULL &&
+      !plan_check_subclusters (&plan->context, disk, disk->receiver, error))
+    return FALSE;
   return (disk->to == NULL || plan_check_target (op, disk, world, error)) &&
          finish_disk (op, disk, world, error);
 }
@@ -486,8 +489,8 @@ ask_agent_of (Plan *plan)
 }
 
 /* FALSE: nothing was to be asked. */
-/* What an allocation needs. Of a running disk the map is only read by the operation itself, since it takes
- * an export, and nothing is changed for a plan; there the fill looks before it begins. */
+/* What an allocation needs. Of a running disk the map is only read by the operation itself, since
+ * it takes an export, and nothing is changed for a plan; there the fill looks before it begins. */
 static void
 on_image_map (Map *map, const GError *error, gpointer data)
 {

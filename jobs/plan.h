@@ -64,6 +64,10 @@ gboolean plan_bitmaps_offline (Op *op, OpDisk *disk, Json *found, GError **error
 /* @out: what qemu-storage-daemon --version says. */
 gboolean plan_check_engine (Op *op, OpDisk *disk, const char *out, GError **error);
 
+/* plan-region.c. Some QEMUs abort when they copy backing data into @file: REFUSED. */
+gboolean plan_check_subclusters (const PlanContext *context, OpDisk *disk, const char *file,
+                                 GError **error);
+
 /* plan-checks.c: each is a refusal with reason and cure. */
 gboolean plan_check_vm (const PlanContext *context, const Request *request, GError **error);
 void plan_add_notes (Op *op);

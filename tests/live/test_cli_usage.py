@@ -82,7 +82,7 @@ def test_man_page_has_the_commands_of_the_table(run):
     with open(os.path.join(ROOT, "docs", "rechain.1.scd")) as page:
         text = page.read()
     section = re.search(r"# COMMANDS\n(.*?)\n# ", text, re.S).group(1)
-    listed = re.findall(r"^\*([a-z ]+)\*", section, re.M)
+    listed = re.findall(r"^\*([a-z -]+)\*", section, re.M)
     assert listed == [c["name"] for c in table(run) if c["built"]]
 
 

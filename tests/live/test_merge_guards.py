@@ -192,12 +192,16 @@ def test_a_raw_base(make_chain, make_vm, rechain, style, words, left):
 
 @pytest.mark.parametrize("option", ["extended_l2=on,cluster_size=128k", "data_file={dir}/data.raw,data_file_raw=off"])
 @pytest.mark.parametrize("words,left", [(["pull", "vda"], [0]), (["commit", "vda"], [1])])
-def test_extended_l2_and_external_data_files(make_vm, rechain, workdir, option, words, left):
+def test_extended_l2_and_external_data_files(make_vm, rechain, refused, version, workdir, option, words, left):
+    """QEMU before 8.2 can abort when it streams into subclusters (docs/qemu-findings.md)."""
     base = images.make_chain(workdir, ["base"], size=4 * MiB)
     chain = images.Chain([os.path.join(workdir, "current.qcow2")] + base.layers, ["qcow2", "qcow2"], base.reference, base.size)
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", option.format(dir=workdir), "-u", "-b", base.active,
         "-F", "qcow2", chain.active, base.size)
     vm = make_vm(chain)
+    if words[0] == "pull" and "extended" in option and version in ("5.2", "7.2"):
+        assert "subclusters" in refused(vm, *words)["message"]
+        return
     change(rechain, vm, *words)
     left = [chain.layers[i] for i in left]
     assert_chain(vm, left)
