@@ -43,3 +43,20 @@ def move(qmp_path, disk, to, size, node, base, chain, old_nodes):
         qmp.execute("job-dismiss", id=job)
         for old in old_nodes:
             qmp.execute("blockdev-del", node_name=old)
+
+
+def commit(qmp_path, active, base):
+    """Commits the active layer into the node under it, and pivots with the guest held."""
+    with QmpMonitor(qmp_path) as qmp:
+        qmp.execute("block-commit", job_id="raw", device=active, top_node=active, base_node=base,
+                    auto_finalize=False, auto_dismiss=False)
+        qmp.wait_event("JOB_STATUS_CHANGE", 600, id="raw", status="ready")
+        qmp.execute("stop")
+        qmp.execute("job-complete", id="raw")
+        qmp.wait_event("JOB_STATUS_CHANGE", 600, id="raw", status="pending")
+        qmp.execute("job-finalize", id="raw")
+        qmp.wait_event("JOB_STATUS_CHANGE", 600, id="raw", status="concluded")
+        qmp.execute("cont")
+        assert not any("error" in j for j in qmp.execute("query-jobs"))
+        qmp.execute("job-dismiss", id="raw")
+        qmp.execute("blockdev-del", node_name=active)
