@@ -38,8 +38,8 @@
  *
  * Lines from the host: pause, resume, verify, quit.
  *
- * A write to the port returns after the host has the bytes. So even when QEMU is
- * killed, the host knows of every block that can have been written.
+ * A write to the port returns when the bytes are queued for the host, in order. So when QEMU is
+ * killed, the host knows of every block that can have been written, but for the last batch.
  */
 #define _GNU_SOURCE
 #include <errno.h>

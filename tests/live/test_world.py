@@ -285,3 +285,19 @@ def test_a_small_filesystem_fills_up(workdir):
             with open(os.path.join(mount, "big"), "wb") as file:
                 file.write(bytes(8 * MiB))
     assert not os.path.exists(mount)
+
+
+def test_the_oracle_passes_the_last_batch_of_a_killed_guest_and_nothing_beyond_it(judged):
+    """Written, whole, in its place, but its announcement died with QEMU; two batches cannot."""
+    def put(version):
+        def change(data, history):
+            block = next(b for b in range(len(data) // BLOCK) if b not in history.issued)
+            record = bytearray(struct.pack("<8s8sQQQ", b"rcBLOCK1", b"vda", block, history._ends[-1] + version, 0))
+            record += bytes(BLOCK - len(record))
+            record[32:40] = struct.pack("<Q", zlib.adler32(record))
+            _put(data, block, record)
+        return change
+    assert judged(put(1), graceful=False) == [] and judged(put(64), graceful=False) == []
+    (bad,) = judged(put(65), graceful=False)
+    assert "never written by the guest" in bad
+    assert judged(put(1), graceful=True)

@@ -115,7 +115,7 @@ the_names_of_all_disks_fit_and_differ (void **state)
   for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
     OpDisk *disk = op_disk (op, i);
     char **old[] = {&disk->name,     &disk->part, &disk->node,    &disk->file_node,
-                    &disk->old_node, &disk->job,  &disk->fold_job};
+                    &disk->old_node, &disk->job,  &disk->fold_job, &disk->export};
     for (guint k = 0; k < G_N_ELEMENTS (old); k++)
       g_clear_pointer (old[k], g_free);
     disk->name = g_strdup (names[i]);

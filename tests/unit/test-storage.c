@@ -102,6 +102,7 @@ a_new_place_is_judged_by_its_directory (void **state)
   assert_true (place_find_new (&allow, path, &place, NULL));
   assert_false (place.exists);
   assert_string_equal (place.path, path);
+  place_clear (&place);
   assert_false (place_find_new (&allow, "/tmp/elsewhere.img", &place, &error));
   assert_int_equal (error->code, PERMISSION);
   g_clear_error (&error);
