@@ -107,22 +107,23 @@ def test_a_scenario_ends_in_its_picture(make_vm, rechain, workdir, name):
         assert_independent(chain)
 
 
-def test_what_the_guest_writes_meanwhile_wins(make_vm, rechain, workdir):
-    """Patterns into the regions while they are allocated, slowly, first backing then zeros."""
+def test_what_is_written_meanwhile_wins(make_vm, rechain, workdir):
+    """Patterns into the regions while backing data is copied there, slowly. QEMU's own writes do not stop with
+    the guest, so zeros, which are filled while it is held, are left to the guest that writes (below)."""
     chain = build(workdir, "DDDDDDDD........", "................")
     vm = make_vm(chain)
     vm.cont()
-    run = rechain.start("allocate", vm.qmp_path, "vda", "--fill", "full", "--bandwidth", "8M", json=True)
+    run = rechain.start("allocate", vm.qmp_path, "vda", "--bandwidth", "8M", json=True)
     rng, wrote = random.Random(1), 0
     with open(chain.reference, "r+b") as reference:
         while run.is_running():
-            offset, pattern = rng.randrange(0, SIZE // 4096) * 4096, rng.randint(1, 255)
+            offset, pattern = rng.randrange(0, SIZE // 2 // 4096) * 4096, rng.randint(1, 255)
             vm.guest_write(offset, 4096, pattern)
             os.pwrite(reference.fileno(), bytes([pattern]) * 4096, offset)
             wrote += 1
     document = valid(run.wait().expect(0).json)
-    assert wrote > 50 and 0 < document["pause-ms"] < 500
-    assert mapped(rechain, [vm.qmp_path, "vda"]) == "A" * 16
+    assert wrote > 10 and document["pause-ms"] == 0
+    assert mapped(rechain, [vm.qmp_path, "vda"]) == "A" * 8 + "." * 8
     leftovers(vm, rechain.state_dir, [workdir])
     vm.quit_qemu()
     assert_same_view(chain)
