@@ -3,12 +3,6 @@
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
-static ChainLayer *
-layer_at (OpDisk *disk, int i)
-{
-  return i >= 0 && (guint)i < disk->before->len ? disk->before->pdata[i] : NULL;
-}
-
 /* The bitmaps of a layer: as QEMU shows them, or as the images hold them. Borrowed, nullable. */
 static Json *
 bitmaps_of (const BitmapSource *source, const ChainLayer *layer)
@@ -44,9 +38,9 @@ sources (OpDisk *disk, const BitmapSource *source, const char *name)
 {
   Json *from = json_array ();
   for (int i = disk->first; i < disk->base; i++) {
-    if (!is_usable (find_bitmap (source, layer_at (disk, i), name)))
+    if (!is_usable (find_bitmap (source, op_disk_layer (disk, i), name)))
       break;
-    json_append (from, json_str (layer_at (disk, i)->node));
+    json_append (from, json_str (op_disk_layer (disk, i)->node));
   }
   return from;
 }
@@ -80,23 +74,22 @@ tell_lost (Op *op, OpDisk *disk, const BitmapSource *source, ChainLayer *above)
 {
   int last = MAX (disk->base, 1);
   for (int i = disk->first; i < last; i++) {
-    Json *all = bitmaps_of (source, layer_at (disk, i));
+    Json *all = bitmaps_of (source, op_disk_layer (disk, i));
     for (gsize k = 0; k < json_length (all); k++) {
       const char *name = json_get_str (json_at (all, k), "name");
       if (name == NULL)
         continue;
       if (!is_usable (json_at (all, k)))
-        note_lost (op, disk, layer_at (disk, i), name,
+        note_lost (op, disk, op_disk_layer (disk, i), name,
                    "is inconsistent (QEMU was not ended in order): it is not taken along, and a "
                    "backup that relies on it must begin anew");
-      else if (!is_usable (find_bitmap (source, above, name)) && i > disk->first - 1 &&
-               above != layer_at (disk, i))
-        note_lost (op, disk, layer_at (disk, i), name,
+      else if (!is_usable (find_bitmap (source, above, name)) && above != op_disk_layer (disk, i))
+        note_lost (op, disk, op_disk_layer (disk, i), name,
                    "is not in the layer above it, so it did not record what was written there: it "
                    "is not taken along");
       else if (g_strcmp0 (disk->to_format, "raw") == 0 &&
                json_get_bool (json_at (all, k), "persistent"))
-        note_lost (op, disk, layer_at (disk, i), name,
+        note_lost (op, disk, op_disk_layer (disk, i), name,
                    "cannot be stored in a raw image: it lives until QEMU ends");
     }
   }
@@ -107,8 +100,8 @@ plan_bitmaps (Op *op, OpDisk *disk, const BitmapSource *source)
 {
   gboolean up = disk->mode == MODE_STREAM && disk->to == NULL; /* into a layer that is there */
   gboolean down = disk->mode == MODE_COMMIT || disk->mode == MODE_COMMIT_ACTIVE;
-  ChainLayer *named = layer_at (disk, up ? disk->first - 1 : disk->first);
-  ChainLayer *receiver = up ? named : down ? layer_at (disk, disk->base) : NULL;
+  ChainLayer *named = op_disk_layer (disk, up ? disk->first - 1 : disk->first);
+  ChainLayer *receiver = up ? named : down ? op_disk_layer (disk, disk->base) : NULL;
   Json *all = disk->apart ? NULL : bitmaps_of (source, named);
   disk->bitmaps = json_array ();
   for (gsize i = 0; i < json_length (all); i++)

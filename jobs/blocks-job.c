@@ -4,16 +4,10 @@
 #include "jobs/blocks-hold.h"
 #include "jobs/header.h"
 
-static ChainLayer *
-layer_at (OpDisk *disk, int i)
-{
-  return disk->before->pdata[i];
-}
-
 ChainLayer *
 kept_base (OpDisk *disk)
 {
-  return (guint)disk->base < disk->before->len ? layer_at (disk, disk->base) : NULL;
+  return (guint)disk->base < disk->before->len ? op_disk_layer (disk, disk->base) : NULL;
 }
 
 /* ---- starting -------------------------------------------------------------------------------- */
@@ -23,7 +17,7 @@ static const char *
 root_of (Op *op, OpDisk *disk, World *world)
 {
   ChainDisk *now = world ? op_find_disk (op, disk, world) : NULL;
-  return now ? now->root_node : disk->attach_to ? disk->attach_to : layer_at (disk, 0)->node;
+  return now ? now->root_node : disk->attach_to ? disk->attach_to : op_disk_layer (disk, 0)->node;
 }
 
 /* At an error a job pauses, and the undo cancels it. QEMU 7.2 does not survive a stream that aborts
@@ -61,7 +55,7 @@ start_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
       asks, "block-commit",
       how_it_runs (op, json_make ("job-id", json_str (disk->job), "device",
                                   json_str (root_of (op, disk, world)), "top-node",
-                                  json_str (layer_at (disk, disk->first)->node), "base-node",
+                                  json_str (op_disk_layer (disk, disk->first)->node), "base-node",
                                   json_str (kept_base (disk)->node), "backing-file",
                                   json_str (inner ? disk->backing : NULL), "backing-mask-protocol",
                                   inner && op->mask_protocol ? json_flag (TRUE) : NULL, "on-error",
@@ -72,7 +66,7 @@ start_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static void
 start_mirror (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  const char *active = layer_at (disk, 0)->node, *root = root_of (op, disk, world);
+  const char *active = op_disk_layer (disk, 0)->node, *root = root_of (op, disk, world);
   gboolean filtered = g_strcmp0 (root, active) != 0;
   ask_qmp (asks, "blockdev-mirror",
            how_it_runs (op, json_make ("job-id", json_str (disk->job), "device", json_str (root),
@@ -94,6 +88,12 @@ start_job (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   };
   if (starts[disk->mode] != NULL && (world == NULL || world_job (world, disk->job) == NULL))
     starts[disk->mode](op, disk, world, asks);
+}
+
+Seen
+job_is_started (Op *op, OpDisk *disk, World *world)
+{
+  return world_job (world, disk->job) ? SEEN_YES : SEEN_NO;
 }
 
 /* ---- copying --------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@ ChainLayer *kept_base (OpDisk *disk); /* nullable: nothing is kept below */
 
 /* Appends the command that starts the job, unless it is there. */
 void start_job (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+Seen job_is_started (Op *op, OpDisk *disk, World *world);
 /* How far it goes by itself: READY where it pivots, else PENDING. */
 void wait_for_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 Seen is_copied (Op *op, OpDisk *disk, World *world);

@@ -2,18 +2,12 @@
 /* The old chain comes back after a pivot: of several disks one was refused, so all go back. */
 #include "jobs/blocks-job.h"
 
-static ChainLayer *
-layer_at (OpDisk *disk, int i)
-{
-  return disk->before->pdata[i];
-}
-
 /* blockdev-add options of the old layers from @i on, as one nested tree that ends at the node which
  * is still there: for a QEMU that has let go of them by itself. Full. */
 static Json *
 dropped_tree (OpDisk *disk, int i, const char *node)
 {
-  ChainLayer *layer = layer_at (disk, i);
+  ChainLayer *layer = op_disk_layer (disk, i);
   ChainLayer *base = kept_base (disk);
   Json *file = json_make ("driver", json_str ("file"), "filename", json_str (layer->file),
                           "auto-read-only", json_flag (TRUE), NULL);
@@ -33,7 +27,7 @@ dropped_tree (OpDisk *disk, int i, const char *node)
 static const char *
 old_node (OpDisk *disk, World *world, GPtrArray *asks)
 {
-  const char *node = layer_at (disk, disk->first)->node;
+  const char *node = op_disk_layer (disk, disk->first)->node;
   if (world_has_node (world, node))
     return node;
   if (!world_has_node (world, disk->old_node))
@@ -86,7 +80,7 @@ put_under_new (OpDisk *disk, World *world, GPtrArray *asks)
 static void
 put_under_old (OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ChainLayer *overlay = layer_at (disk, disk->first - 1);
+  ChainLayer *overlay = op_disk_layer (disk, disk->first - 1);
   const char *node = old_node (disk, world, asks);
   reopen (reopen_options (disk, overlay, overlay->node, overlay->protocol_node, node), asks);
   rewrite_header (disk, overlay->node, node, asks);
@@ -97,7 +91,7 @@ put_under_old (OpDisk *disk, World *world, GPtrArray *asks)
 static void
 open_active (OpDisk *disk, const char *file_node, GPtrArray *asks)
 {
-  ChainLayer *active = layer_at (disk, 0);
+  ChainLayer *active = op_disk_layer (disk, 0);
   Json *file =
       json_make ("driver", json_str ("file"), "node-name", json_str (file_node), "filename",
                  json_str (active->file), "auto-read-only", json_flag (TRUE), NULL);
@@ -112,8 +106,8 @@ open_active (OpDisk *disk, const char *file_node, GPtrArray *asks)
 static void
 put_on_top (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ChainLayer *active = layer_at (disk, 0), *base = kept_base (disk);
-  ChainLayer *lowest = layer_at (disk, disk->base - 1);
+  ChainLayer *active = op_disk_layer (disk, 0), *base = kept_base (disk);
+  ChainLayer *lowest = op_disk_layer (disk, disk->base - 1);
   gboolean inner = disk->base > 1, kept = world_has_node (world, active->node);
   gboolean lowest_kept = inner && world_has_node (world, lowest->node);
   const char *node = kept ? active->node : disk->old_node;
@@ -136,7 +130,7 @@ put_on_top (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     reopen (reopen_options (disk, lowest, lowest->node, lowest->protocol_node, base->node), asks);
   else if (!world_has_node (world, tree))
     ask_qmp (asks, "blockdev-add", dropped_tree (disk, 1, tree));
-  const char *below = lowest_kept ? layer_at (disk, 1)->node : tree;
+  const char *below = lowest_kept ? op_disk_layer (disk, 1)->node : tree;
   reopen (reopen_options (disk, active, node, file, below), asks);
 }
 
@@ -183,5 +177,5 @@ can_come_back (OpDisk *disk)
 {
   gboolean inner = disk->to == NULL && disk->first > 0 &&
                    (disk->mode == MODE_STREAM || disk->mode == MODE_COMMIT);
-  return !inner || layer_at (disk, disk->first - 1)->node[0] != '#';
+  return !inner || op_disk_layer (disk, disk->first - 1)->node[0] != '#';
 }

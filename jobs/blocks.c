@@ -8,19 +8,13 @@
 
 #include <sys/stat.h>
 
-static ChainLayer *
-old_layer (OpDisk *disk, int i)
-{
-  return disk->before->pdata[i];
-}
-
 /* ---- make ------------------------------------------------------------------------------------ */
 
 /* An overlay is backed by the active layer until it pivots, a copy by what it is to keep. */
 static const char *
 first_format (OpDisk *disk)
 {
-  return disk->mode == MODE_MIRROR ? disk->backing_format : old_layer (disk, 0)->format;
+  return disk->mode == MODE_MIRROR ? disk->backing_format : op_disk_layer (disk, 0)->format;
 }
 
 static gboolean
@@ -32,7 +26,7 @@ is_raw (OpDisk *disk)
 static gboolean
 create_part (Op *op, OpDisk *disk, GError **error)
 {
-  ChainLayer *old = old_layer (disk, 0);
+  ChainLayer *old = op_disk_layer (disk, 0);
   if (!file_create_new (disk->part, old->file, &disk->id, error))
     return FALSE;
   disk->made = TRUE;
@@ -105,7 +99,7 @@ remove_layer (Op *op, OpDisk *disk, GError **error)
 void
 make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ChainLayer *old = old_layer (disk, 0);
+  ChainLayer *old = op_disk_layer (disk, 0);
   if (op->flags & OP_REUSE)
     return;
   g_autofree char *backed =
@@ -188,7 +182,7 @@ void
 attach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   gboolean kept = disk->mode == MODE_MIRROR && (guint)disk->base < disk->before->len;
-  const char *backing = kept ? old_layer (disk, disk->base)->node : NULL;
+  const char *backing = kept ? op_disk_layer (disk, disk->base)->node : NULL;
   ask_qmp (asks, "blockdev-add", layer_options (disk, file_options (disk), backing));
 }
 
@@ -221,8 +215,8 @@ take_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   Json *actions = json_array ();
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *d = op_disk (op, i);
-    Json *data =
-        json_make ("node", json_str (old_layer (d, 0)->node), "overlay", json_str (d->node), NULL);
+    Json *data = json_make ("node", json_str (op_disk_layer (d, 0)->node), "overlay",
+                            json_str (d->node), NULL);
     json_append (actions, json_make ("type", json_str ("blockdev-snapshot"), "data", data, NULL));
     add_overlay_bitmaps (d, actions);
   }
@@ -329,7 +323,7 @@ gboolean
 nodes_are_dropped (Op *op, OpDisk *disk, World *world, GError **error)
 {
   for (int i = disk->first; i < disk->base; i++) {
-    const char *nodes[] = {old_layer (disk, i)->node, old_layer (disk, i)->protocol_node};
+    const char *nodes[] = {op_disk_layer (disk, i)->node, op_disk_layer (disk, i)->protocol_node};
     for (guint k = 0; k < G_N_ELEMENTS (nodes); k++)
       if (is_ours_to_delete (world, nodes[k]) && world_node_parents (world, nodes[k]) == 0)
         return fail (error, FAILED, "node '%s' is still in QEMU", nodes[k]);
@@ -342,7 +336,7 @@ drop_nodes (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   guint expected = 0; /* parents that this list itself removes first */
   for (int i = disk->first; i < disk->base; i++) {
-    ChainLayer *layer = old_layer (disk, i);
+    ChainLayer *layer = op_disk_layer (disk, i);
     if (!is_ours_to_delete (world, layer->node)) {
       /* An earlier try may have got no further than the format node. */
       if (world != NULL && is_ours_to_delete (world, layer->protocol_node) &&
@@ -366,7 +360,7 @@ static gboolean
 remove_dropped (Op *op, OpDisk *disk, GError **error)
 {
   for (int i = disk->first; i < disk->base; i++) {
-    ChainLayer *layer = old_layer (disk, i);
+    ChainLayer *layer = op_disk_layer (disk, i);
     if (file_is_locked (layer->file))
       return fail (error, REFUSED, "'%s' is open in another process; it is not removed",
                    layer->file);
@@ -381,7 +375,7 @@ drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   g_autoptr (GString) says = g_string_new ("remove");
   for (int i = disk->first; i < disk->base; i++)
-    g_string_append_printf (says, " %s", old_layer (disk, i)->file);
+    g_string_append_printf (says, " %s", op_disk_layer (disk, i)->file);
   if ((op->flags & OP_DELETE) && disk->first < disk->base)
     ask_local (asks, says->str, remove_dropped);
 }

@@ -60,6 +60,20 @@ gboolean nodes_are_dropped (Op *op, OpDisk *disk, World *world, GError **error);
 /* and their files, if the operation says so */
 void drop_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 
+#define DETACH_STEP                                                                                \
+  {.name = "detach",                                                                               \
+   .says = "close the nodes of the dropped layers",                                                \
+   .kind = STEP_FINISH,                                                                            \
+   .looks = TRUE,                                                                                  \
+   .ask = drop_nodes,                                                                              \
+   .verify = nodes_are_dropped}
+#define REMOVE_STEP                                                                                \
+  {.name = "remove",                                                                               \
+   .says = "remove the files of the dropped layers",                                               \
+   .kind = STEP_FINISH,                                                                            \
+   .applies = op_deletes,                                                                          \
+   .ask = drop_files}
+
 /* snapshots on record whose layers were dropped */
 gboolean is_on_record (Op *op);
 void follow_records (Op *op, OpDisk *disk, World *world, GPtrArray *asks);

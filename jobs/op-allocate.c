@@ -129,12 +129,6 @@ flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   flush_node (active (disk)->node, asks);
 }
 
-static Seen
-job_of_ours (Op *op, OpDisk *disk, World *world)
-{
-  return world_job (world, disk->job) ? SEEN_YES : SEEN_NO;
-}
-
 /* clang-format off */
 #define UNEXPORT_STEP(step_kind)                                                                   \
   {.name = "unexport",                                                                             \
@@ -198,7 +192,7 @@ const Step allocate_detach_steps[] = {
    .says = "pull what is left, which is nothing",
    .kind = STEP_UNDOABLE,
    .ask = start_job,
-   .probe = job_of_ours,
+   .probe = job_is_started,
    .undo = end_own_job,
    .undo_says = "cancel the job"},
   {.name = "copy",
@@ -228,12 +222,7 @@ const Step allocate_detach_steps[] = {
    .ask = flush_receiver,
    .verify = chain_is_new},
   FOLLOW_STEP,
-  {.name = "detach",
-   .says = "close the nodes of the dropped layers",
-   .kind = STEP_FINISH,
-   .looks = TRUE,
-   .ask = drop_nodes,
-   .verify = nodes_are_dropped},
+  DETACH_STEP,
   {0},
 };
 /* clang-format on */

@@ -25,12 +25,6 @@ typedef struct {
   const char *file, *backing, *format;
 } Link;
 
-static ChainLayer *
-layer_at (OpDisk *disk, int i)
-{
-  return disk->before->pdata[i];
-}
-
 /* The new layer has been the active one, and may hold writes. */
 static gboolean
 may_hold_writes (Op *op, OpDisk *disk)
@@ -42,12 +36,12 @@ static Link
 old_link (Op *op, OpDisk *disk)
 {
   if (may_hold_writes (op, disk))
-    return (Link){disk->to, disk->backing_first, layer_at (disk, 0)->format};
+    return (Link){disk->to, disk->backing_first, op_disk_layer (disk, 0)->format};
   if (disk->to != NULL || disk->header == NULL)
     return (Link){0};
-  const char *format = layer_at (disk, disk->first - 1)->backing_format;
+  const char *format = op_disk_layer (disk, disk->first - 1)->backing_format;
   return (Link){disk->header, disk->backing_old,
-                format ? format : layer_at (disk, disk->first)->format};
+                format ? format : op_disk_layer (disk, disk->first)->format};
 }
 
 static Link
@@ -85,14 +79,14 @@ static gboolean
 new_is_not_used (Op *op, OpDisk *disk, GError **error)
 {
   g_auto (GStrv) planned = op_disk_planned_chain (disk);
-  return is_not_used (op, disk, planned[0], layer_at (disk, 0)->file, error);
+  return is_not_used (op, disk, planned[0], op_disk_layer (disk, 0)->file, error);
 }
 
 static gboolean
 old_is_not_used (Op *op, OpDisk *disk, GError **error)
 {
   g_auto (GStrv) planned = op_disk_planned_chain (disk);
-  return is_not_used (op, disk, layer_at (disk, 0)->file, planned[0], error);
+  return is_not_used (op, disk, op_disk_layer (disk, 0)->file, planned[0], error);
 }
 
 static void
@@ -199,7 +193,7 @@ chain_over (OpDisk *disk)
 static gboolean
 may_be_folded (Op *op, OpDisk *disk, GError **error)
 {
-  const char *old = layer_at (disk, 0)->file;
+  const char *old = op_disk_layer (disk, 0)->file;
   FileId id = disk->old_ids->len > 0 ? *(FileId *)disk->old_ids->pdata[0] : (FileId){0};
   g_auto (GStrv) chain = chain_over (disk);
   return is_file (disk->to, disk->made ? disk->id : (FileId){0}, error) &&
@@ -210,7 +204,7 @@ may_be_folded (Op *op, OpDisk *disk, GError **error)
 static gboolean
 sync_old (Op *op, OpDisk *disk, GError **error)
 {
-  return file_sync (layer_at (disk, 0)->file, error);
+  return file_sync (op_disk_layer (disk, 0)->file, error);
 }
 
 /* An overlay without data has nothing to give; then a guest may even run on the old layer. */
@@ -281,12 +275,6 @@ record_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ask_record (asks, "put the snapshot on record", records_add);
 }
 
-static gboolean
-deletes (Op *op)
-{
-  return (op->flags & OP_DELETE) != 0;
-}
-
 /* clang-format off */
 const Step dead_back_steps[] = {
   {.name = "overlay",
@@ -340,11 +328,7 @@ const Step dead_on_steps[] = {
    .applies = is_snapshot,
    .ask = record_snapshot},
   FOLLOW_STEP,
-  {.name = "remove",
-   .says = "remove the files of the dropped layers",
-   .kind = STEP_FINISH,
-   .applies = deletes,
-   .ask = drop_files},
+  REMOVE_STEP,
   {0},
 };
 /* clang-format on */

@@ -118,10 +118,11 @@ disk_to_json (OpDisk *disk)
 Json *
 op_to_json (Op *op)
 {
-  Json *json = json_make ("kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags),
-                          "qemu_pid", json_int (op->qemu_pid), "mask_protocol",
-                          json_flag (op->mask_protocol), "start_held", json_flag (op->start_held),
-                          "on_record", json_flag (op->on_record), "locks", json_flag (op->locks), NULL);
+  Json *json =
+      json_make ("kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags),
+                 "qemu_pid", json_int (op->qemu_pid), "mask_protocol",
+                 json_flag (op->mask_protocol), "start_held", json_flag (op->start_held),
+                 "on_record", json_flag (op->on_record), "locks", json_flag (op->locks), NULL);
   put_strings (json, op, op_strings, G_N_ELEMENTS (op_strings));
   for (gsize i = 0; i < G_N_ELEMENTS (op_numbers); i++)
     json_set (json, op_numbers[i].key, json_int ((gint64)FIELD (guint64, op, op_numbers[i])));
@@ -193,14 +194,14 @@ op_facts_to_json (Op *op)
                                    "found", disk->found ? json_dup (disk->found) : NULL, NULL));
   }
   return json_make ("was_running", json_flag (op->was_running), "held", json_flag (op->held),
-                    "switched", json_flag (op->switched), "dead", json_flag (op->dead), "frozen", json_flag (op->frozen),
-                    "frozen_at_us", json_int (op->frozen_at_us), "filesystems",
-                    json_int (op->filesystems), "thawed_early", json_flag (op->thawed_early),
-                    "freeze_us", json_int ((gint64)op->freeze_us), "attempt",
-                    json_int (op->attempt), "pause_us", json_int ((gint64)op->pause_us), "bytes",
-                    json_int ((gint64)op->bytes), "error", error_to_json (op->error), "left",
-                    strvs_to_json (op->left), "removed", strvs_to_json (op->removed), "after",
-                    strvs_to_json (op->after), "disks", disks, NULL);
+                    "switched", json_flag (op->switched), "dead", json_flag (op->dead), "frozen",
+                    json_flag (op->frozen), "frozen_at_us", json_int (op->frozen_at_us),
+                    "filesystems", json_int (op->filesystems), "thawed_early",
+                    json_flag (op->thawed_early), "freeze_us", json_int ((gint64)op->freeze_us),
+                    "attempt", json_int (op->attempt), "pause_us", json_int ((gint64)op->pause_us),
+                    "bytes", json_int ((gint64)op->bytes), "error", error_to_json (op->error),
+                    "left", strvs_to_json (op->left), "removed", strvs_to_json (op->removed),
+                    "after", strvs_to_json (op->after), "disks", disks, NULL);
 }
 
 static gboolean

@@ -16,12 +16,6 @@ start_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   start_jobs_held (op, world, start_job, asks);
 }
 
-static Seen
-is_started (Op *op, OpDisk *disk, World *world)
-{
-  return world_job (world, disk->job) ? SEEN_YES : SEEN_NO;
-}
-
 static void
 end_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
@@ -36,12 +30,6 @@ flush_unless_held (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (!op_disk_switches (disk))
     flush_receiver (op, disk, world, asks);
-}
-
-static gboolean
-deletes (Op *op)
-{
-  return (op->flags & OP_DELETE) != 0;
 }
 
 /* One disk alone is copied as of one moment without being held, if the copying catches up. */
@@ -164,7 +152,7 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
    .once = TRUE,                                                                                   \
    .looks = TRUE,                                                                                  \
    .ask = start_all,                                                                               \
-   .probe = is_started,                                                                            \
+   .probe = job_is_started,                                                                        \
    .undo = end_all,                                                                                \
    .undo_says = "cancel the jobs, continue the guest"},                                            \
   {.name = "copy",                                                                                 \
@@ -195,7 +183,7 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   {.name = "complete",                                                                             \
    .says = "bring both layers to the same contents",                                               \
    .kind = STEP_UNDOABLE,                                                                          \
-   .applies = op_switches,                                                                          \
+   .applies = op_switches,                                                                         \
    .ask = complete,                                                                                \
    .undo = end_own_job,                                                                            \
    .undo_says = "cancel the job"},                                                                 \
@@ -234,17 +222,8 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
    .ask = flush_receiver,                                                                          \
    .verify = chain_is_new},                                                                        \
   FOLLOW_STEP,                                                                                     \
-  {.name = "detach",                                                                               \
-   .says = "close the nodes of the dropped layers",                                                \
-   .kind = STEP_FINISH,                                                                            \
-   .looks = TRUE,                                                                                  \
-   .ask = drop_nodes,                                                                              \
-   .verify = nodes_are_dropped},                                                                   \
-  {.name = "remove",                                                                               \
-   .says = "remove the files of the dropped layers",                                               \
-   .kind = STEP_FINISH,                                                                            \
-   .applies = deletes,                                                                             \
-   .ask = drop_files}
+  DETACH_STEP,                                                                                     \
+  REMOVE_STEP
 
 const Step merge_steps[] = {
   JOB_STEPS,

@@ -15,12 +15,6 @@ stream (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   wait_for_copy (op, disk, world, asks);
 }
 
-static gboolean
-deletes (Op *op)
-{
-  return (op->flags & OP_DELETE) != 0;
-}
-
 /* clang-format off */
 const Step move_steps[] = {
   MAKE_STEP,
@@ -56,17 +50,8 @@ const Step move_steps[] = {
    .ask = flush_receiver,
    .verify = chain_is_new},
   FOLLOW_STEP,
-  {.name = "detach",
-   .says = "close the nodes of the dropped layers",
-   .kind = STEP_FINISH,
-   .looks = TRUE,
-   .ask = drop_nodes,
-   .verify = nodes_are_dropped},
-  {.name = "remove",
-   .says = "remove the files of the dropped layers",
-   .kind = STEP_FINISH,
-   .applies = deletes,
-   .ask = drop_files},
+  DETACH_STEP,
+  REMOVE_STEP,
   {0},
 };
 /* clang-format on */

@@ -25,12 +25,6 @@ is_pull (OpDisk *disk)
   return disk->mode == MODE_STREAM;
 }
 
-static ChainLayer *
-layer_at (OpDisk *disk, int i)
-{
-  return disk->before->pdata[i];
-}
-
 /* The layer that the job's data goes into, and the uppermost one that has to be open. */
 static int
 receiver_of (OpDisk *disk)
@@ -56,7 +50,7 @@ static Json *
 file_options (OpDisk *disk, int i)
 {
   struct stat st;
-  ChainLayer *layer = layer_at (disk, i);
+  ChainLayer *layer = op_disk_layer (disk, i);
   gboolean device = stat (layer->file, &st) == 0 && S_ISBLK (st.st_mode);
   return json_make ("driver", json_str (device ? "host_device" : "file"), "node-name",
                     json_str (layer->protocol_node), "filename", json_str (layer->file),
@@ -67,13 +61,14 @@ file_options (OpDisk *disk, int i)
 static Json *
 node_options (OpDisk *disk, int i)
 {
-  ChainLayer *layer = layer_at (disk, i);
+  ChainLayer *layer = op_disk_layer (disk, i);
   gboolean last = (guint)i + 1 == disk->before->len;
   Json *options = json_make ("driver", json_str (layer->format), "node-name",
                              json_str (layer->node), "file", json_str (layer->protocol_node),
                              "read-only", json_flag (i != receiver_of (disk)), NULL);
   if (is_qcow2 (layer))
-    json_set (options, "backing", last ? json_null () : json_str (layer_at (disk, i + 1)->node));
+    json_set (options, "backing",
+              last ? json_null () : json_str (op_disk_layer (disk, i + 1)->node));
   return options;
 }
 
@@ -91,7 +86,7 @@ open_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 void
 repair_leaks (OpDisk *disk, GPtrArray *asks, gboolean tolerant)
 {
-  ChainLayer *receiver = layer_at (disk, receiver_of (disk));
+  ChainLayer *receiver = op_disk_layer (disk, receiver_of (disk));
   if (is_qcow2 (receiver))
     ask_run (asks, image_repair_args (receiver->file, receiver->format))->tolerant = tolerant;
 }
@@ -109,10 +104,10 @@ static void
 copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   gboolean flatten = (guint)disk->base == disk->before->len;
-  const char *base = flatten ? NULL : layer_at (disk, disk->base)->node;
+  const char *base = flatten ? NULL : op_disk_layer (disk, disk->base)->node;
   ask_qmp (asks, is_pull (disk) ? "block-stream" : "block-commit",
            json_make ("job-id", json_str (disk->job), "device",
-                      json_str (layer_at (disk, uppermost (disk))->node), "base-node",
+                      json_str (op_disk_layer (disk, uppermost (disk))->node), "base-node",
                       json_str (base), "speed",
                       json_int ((gint64)bandwidth_share (op, op->disks->len)), "on-error",
                       json_str ("report"), "auto-finalize", json_flag (FALSE), "auto-dismiss",
@@ -161,7 +156,7 @@ sources_are_unchanged (Op *op, OpDisk *disk, World *world, GError **error)
 {
   Json *stamps = json_get (disk->details, "stamps");
   for (int i = 0; (gsize)i < json_length (stamps); i++) {
-    const char *file = layer_at (disk, i)->file;
+    const char *file = op_disk_layer (disk, i)->file;
     g_autofree char *now = i == receiver_of (disk) ? NULL : file_stamp (file);
     if (now != NULL && g_strcmp0 (now, json_object_get_string (json_at (stamps, i))) != 0)
       return fail (error, REFUSED, "'%s' was changed by somebody else meanwhile", file);
@@ -229,7 +224,7 @@ is_pivoted (Op *op, OpDisk *disk, World *world)
 static void
 point_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ChainLayer *layer = layer_at (disk, disk->first);
+  ChainLayer *layer = op_disk_layer (disk, disk->first);
   if (disk->header != NULL && !header_names (disk, disk->backing_old, layer->format, NULL))
     write_header (disk, disk->backing_old, layer->format, asks);
 }
@@ -240,12 +235,6 @@ static void
 check (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   repair_leaks (disk, asks, FALSE);
-}
-
-static gboolean
-deletes (Op *op)
-{
-  return (op->flags & OP_DELETE) != 0;
 }
 
 /* clang-format off */
@@ -288,11 +277,7 @@ const Step offline_steps[] = {
    .ask = check,
    .verify = is_right},
   FOLLOW_STEP,
-  {.name = "remove",
-   .says = "remove the files of the dropped layers",
-   .kind = STEP_FINISH,
-   .applies = deletes,
-   .ask = drop_files},
+  REMOVE_STEP,
   {0},
 };
 /* clang-format on */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Quiesce: the guest's filesystems are frozen, and stay frozen when it is done: whoever asked for it
- * takes his snapshots and thaws them. Where it dies before it is done, recovery thaws. */
+/* Quiesce: the guest's filesystems are frozen, and stay frozen when it is done: whoever asked for
+ * it takes his snapshots and thaws them. Where it dies before it is done, recovery thaws. */
 #include "jobs/freeze.h"
 
 static gboolean

@@ -351,6 +351,18 @@ op_find_disk (Op *op, OpDisk *disk, World *world)
   return NULL;
 }
 
+ChainLayer *
+op_disk_layer (OpDisk *disk, int i)
+{
+  return i >= 0 && (guint)i < disk->before->len ? disk->before->pdata[i] : NULL;
+}
+
+gboolean
+op_deletes (Op *op)
+{
+  return (op->flags & OP_DELETE) != 0;
+}
+
 gboolean
 op_disk_switches (OpDisk *disk)
 {

@@ -217,6 +217,9 @@ gboolean op_disk_switches (OpDisk *disk);
 gboolean op_switches (Op *op);
 /* QEMU's word for what the job of a mode does. */
 const char *op_mode_name (OpMode mode);
+/* Layer of the chain before, active first; borrowed, NULL beyond its ends. */
+ChainLayer *op_disk_layer (OpDisk *disk, int i);
+gboolean op_deletes (Op *op); /* --delete */
 /* Chain that the disk is to have in the end, full. */
 char **op_disk_planned_chain (OpDisk *disk);
 /* Which layers of the old chain are no more in the end, and which layer has their data then. */

@@ -10,12 +10,6 @@
 
 #define FORMAT_EXTENSION 16u /* bytes that a first backing format takes in a header */
 
-static ChainLayer *
-layer_at (OpDisk *disk, int i)
-{
-  return disk->before->pdata[i];
-}
-
 /* Index of a layer that the request names; @otherwise where it names none, -1 with an error. */
 static int
 find_layer (OpDisk *disk, const char *wanted, const char *what, int otherwise, GError **error)
@@ -34,7 +28,7 @@ is_below (OpDisk *disk, int base, int top, GError **error)
   if (base > top)
     return TRUE;
   fail (error, REFUSED, "disk '%s': '%s' does not lie under '%s'", disk->name,
-        layer_at (disk, base)->file, layer_at (disk, top)->file);
+        op_disk_layer (disk, base)->file, op_disk_layer (disk, top)->file);
   return hint (error, "base is the lower layer, top the upper one: rechain chain shows them");
 }
 
@@ -46,11 +40,11 @@ pull_into (Op *op, OpDisk *disk, int top, int base, GError **error)
     return FALSE;
   if (base == top + 1) {
     fail (error, REFUSED, "disk '%s': nothing lies between '%s' and '%s'", disk->name,
-          layer_at (disk, top)->file,
-          base < none ? layer_at (disk, base)->file : "the end of its chain");
+          op_disk_layer (disk, top)->file,
+          base < none ? op_disk_layer (disk, base)->file : "the end of its chain");
     return hint (error, "there is nothing to merge");
   }
-  ChainLayer *receiver = layer_at (disk, top);
+  ChainLayer *receiver = op_disk_layer (disk, top);
   disk->mode = MODE_STREAM;
   disk->first = top + 1;
   disk->base = base;
@@ -66,20 +60,20 @@ commit_from (Op *op, OpDisk *disk, int top, int base, GError **error)
 {
   if (base >= (int)disk->before->len) {
     fail (error, REFUSED, "disk '%s': no layer lies under '%s'", disk->name,
-          layer_at (disk, top)->file);
+          op_disk_layer (disk, top)->file);
     return hint (error, "there is nothing to commit into");
   }
   if (!is_below (disk, base, top, error))
     return FALSE;
-  ChainLayer *receiver = layer_at (disk, base);
+  ChainLayer *receiver = op_disk_layer (disk, base);
   disk->mode = top == 0 ? MODE_COMMIT_ACTIVE : MODE_COMMIT;
   disk->first = top;
   disk->base = base;
   disk->node = g_strdup (receiver->node);
   disk->receiver = g_strdup (receiver->file);
   if (top > 0) {
-    disk->header = g_strdup (layer_at (disk, top - 1)->file);
-    disk->backing_old = g_strdup (layer_at (disk, top - 1)->backing);
+    disk->header = g_strdup (op_disk_layer (disk, top - 1)->file);
+    disk->backing_old = g_strdup (op_disk_layer (disk, top - 1)->backing);
   }
   return TRUE;
 }
@@ -113,14 +107,14 @@ choose_merge (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
     return FALSE;
   if (source == dest)
     return fail (error, REFUSED, "disk '%s': source and destination are the same layer '%s'",
-                 disk->name, layer_at (disk, source)->file);
+                 disk->name, op_disk_layer (disk, source)->file);
   if (!(dest < source ? pull_into (op, disk, dest, source + 1, error)
                       : commit_from (op, disk, source, dest, error)))
     return FALSE;
   g_ptr_array_add (
       op->notes, g_strdup_printf (
-                     "'%s' lies %s '%s': its data is %s", layer_at (disk, source)->file,
-                     dest < source ? "under" : "above", layer_at (disk, dest)->file,
+                     "'%s' lies %s '%s': its data is %s", op_disk_layer (disk, source)->file,
+                     dest < source ? "under" : "above", op_disk_layer (disk, dest)->file,
                      dest < source ? "pulled up (block-stream)" : "committed down (block-commit)"));
   return TRUE;
 }
@@ -155,7 +149,7 @@ static gboolean
 name_backing (Op *op, OpDisk *disk, GError **error)
 {
   if (disk->header != NULL && (guint)disk->base < disk->before->len) {
-    ChainLayer *base = layer_at (disk, disk->base);
+    ChainLayer *base = op_disk_layer (disk, disk->base);
     disk->backing = plan_backing_name (op, disk->header, base->file);
     disk->backing_format = g_strdup (base->format);
   }
@@ -177,12 +171,12 @@ check_shared (OpDisk *disk, const RequestDisk *wanted, pid_t qemu, World *world,
       (allowed = find_layer (disk, wanted->allow_shared, "allow-shared", -1, error)) < 0)
     return FALSE;
   for (int i = MAX (from, commit ? 0 : 1); i <= to; i++) {
-    if (i == allowed || plan_check_not_shared (disk, layer_at (disk, i), qemu, world, error))
+    if (i == allowed || plan_check_not_shared (disk, op_disk_layer (disk, i), qemu, world, error))
       continue;
     prefix (error, commit ? "'%s' would change" : "'%s' would be written to",
-            layer_at (disk, i)->file);
+            op_disk_layer (disk, i)->file);
     return hint (error, "merge upwards instead (pull), or name the layer: --allow-shared '%s'",
-                 layer_at (disk, i)->file);
+                 op_disk_layer (disk, i)->file);
   }
   return TRUE;
 }
@@ -194,9 +188,10 @@ check_sizes_of_pull (OpDisk *disk, GError **error)
 {
   if ((guint)disk->base >= disk->before->len)
     return TRUE;
-  ChainLayer *base = layer_at (disk, disk->base), *receiver = layer_at (disk, disk->first - 1);
+  ChainLayer *base = op_disk_layer (disk, disk->base),
+             *receiver = op_disk_layer (disk, disk->first - 1);
   for (int i = disk->first; i < disk->base; i++) {
-    ChainLayer *layer = layer_at (disk, i);
+    ChainLayer *layer = op_disk_layer (disk, i);
     if (layer->virtual_size >= MIN (base->virtual_size, receiver->virtual_size))
       continue;
     fail (error, REFUSED,
@@ -215,16 +210,17 @@ check_sizes (Op *op, OpDisk *disk, GError **error)
 {
   if (disk->mode == MODE_STREAM)
     return check_sizes_of_pull (disk, error);
-  guint64 base = layer_at (disk, disk->base)->virtual_size, largest = 0;
+  guint64 base = op_disk_layer (disk, disk->base)->virtual_size, largest = 0;
   for (int i = disk->first; i < disk->base; i++) {
-    ChainLayer *layer = layer_at (disk, i);
+    ChainLayer *layer = op_disk_layer (disk, i);
     largest = MAX (largest, layer->virtual_size);
     if (layer->virtual_size >= base)
       continue;
     fail (error, REFUSED,
           "disk '%s': '%s' (%" G_GUINT64_FORMAT " bytes) is smaller than '%s' (%" G_GUINT64_FORMAT
           " bytes), into which it would be committed",
-          disk->name, layer->file, layer->virtual_size, layer_at (disk, disk->base)->file, base);
+          disk->name, layer->file, layer->virtual_size, op_disk_layer (disk, disk->base)->file,
+          base);
     return hint (error, "pull instead of committing, or grow the layer first");
   }
   if (largest > base)
@@ -271,7 +267,7 @@ plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, 
 gboolean
 plan_copy_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
 {
-  ChainLayer *active = layer_at (disk, 0);
+  ChainLayer *active = op_disk_layer (disk, 0);
   gboolean shallow = (op->flags & OP_SHALLOW) != 0 && disk->before->len > 1;
   const char *same = g_strcmp0 (active->format, "raw") == 0 ? "raw" : "qcow2";
   disk->mode = MODE_MIRROR;
@@ -286,7 +282,7 @@ plan_copy_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
     disk->header = g_strdup (disk->to);
   if (!shallow)
     return TRUE;
-  ChainLayer *base = layer_at (disk, 1);
+  ChainLayer *base = op_disk_layer (disk, 1);
   if (disk->header == NULL) {
     fail (error, REFUSED, "disk '%s': a raw image cannot have a backing file", disk->name);
     return hint (error, "make it qcow2 (--format qcow2), or copy everything (without --shallow)");

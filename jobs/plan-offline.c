@@ -17,12 +17,6 @@
 #define FIRST_REOPEN      60100
 #define FIRST_SUBCLUSTERS 80200
 
-static ChainLayer *
-layer_at (OpDisk *disk, int i)
-{
-  return disk->before->pdata[i];
-}
-
 static gboolean
 is_qcow2 (const ChainLayer *layer)
 {
@@ -84,7 +78,7 @@ add_image (Op *op, const RequestDisk *wanted, OpDisk **ret_disk, GError **error)
 static gboolean
 is_touched (OpDisk *disk, int i)
 {
-  return i < disk->base || path_same_file (layer_at (disk, i)->file, disk->receiver);
+  return i < disk->base || path_same_file (op_disk_layer (disk, i)->file, disk->receiver);
 }
 
 /* A base that is only read may be open in others, as a template is. */
@@ -92,7 +86,7 @@ static gboolean
 check_closed (OpDisk *disk, GError **error)
 {
   for (int i = 0; i < (int)disk->before->len; i++) {
-    const char *file = layer_at (disk, i)->file;
+    const char *file = op_disk_layer (disk, i)->file;
     if (!is_touched (disk, i) || !file_is_locked (file))
       continue;
     fail (error, REFUSED, "'%s' is open in another process", file);
@@ -107,7 +101,7 @@ static gboolean
 check_not_taken (OpDisk *disk, Journal *journal, gboolean chosen, GError **error)
 {
   for (int i = 0; journal != NULL && i < (int)disk->before->len; i++) {
-    const char *file = layer_at (disk, i)->file;
+    const char *file = op_disk_layer (disk, i)->file;
     g_autofree char *other =
         journal_find_user (journal, file, chosen ? is_touched (disk, i) : i == 0);
     if (other == NULL)
@@ -135,7 +129,7 @@ keep_relative (OpDisk *disk)
   if (disk->backing == NULL || disk->backing_old == NULL || disk->backing_old[0] == '/')
     return;
   g_free (disk->backing);
-  disk->backing = path_relative (disk->header, layer_at (disk, disk->base)->file);
+  disk->backing = path_relative (disk->header, op_disk_layer (disk, disk->base)->file);
 }
 
 /* So that what somebody else writes between two of our steps is seen. */
@@ -144,7 +138,7 @@ stamp_layers (OpDisk *disk)
 {
   Json *stamps = json_array ();
   for (guint i = 0; i < disk->before->len; i++) {
-    g_autofree char *stamp = file_stamp (layer_at (disk, (int)i)->file);
+    g_autofree char *stamp = file_stamp (op_disk_layer (disk, (int)i)->file);
     json_append (stamps, json_str (stamp ? stamp : ""));
   }
   disk->details = json_make ("stamps", stamps, NULL);
@@ -225,7 +219,7 @@ gboolean
 plan_layer_has_bitmaps (OpDisk *disk, int i)
 {
   g_auto (ImageHeader) header = {0};
-  ChainLayer *layer = layer_at (disk, i);
+  ChainLayer *layer = op_disk_layer (disk, i);
   gboolean falls_out = i >= disk->first && i < disk->base;
   return (falls_out || path_same_file (layer->file, disk->receiver)) && is_qcow2 (layer) &&
          image_header_read (layer->file, &header, NULL) && header.has_bitmaps;
@@ -235,7 +229,8 @@ gboolean
 plan_bitmaps_offline (Op *op, OpDisk *disk, Json *found, GError **error)
 {
   plan_bitmaps (op, disk, &(BitmapSource){.on_disk = found});
-  ChainLayer *receiver = layer_at (disk, disk->mode == MODE_STREAM ? disk->first - 1 : disk->base);
+  ChainLayer *receiver =
+      op_disk_layer (disk, disk->mode == MODE_STREAM ? disk->first - 1 : disk->base);
   if (op_merges_bitmaps (op) && !is_qcow2 (receiver)) {
     const char *name = json_get_str (json_at (disk->bitmaps, 0), "name");
     fail (error, REFUSED, "the dirty bitmap '%s' cannot be kept: '%s' is no qcow2 image", name,

@@ -20,6 +20,3 @@ bandwidth_wanted (Cli *cli, guint64 *ret_bytes, GError **error);
 /* The exit code that the state in a document rechain.operation/1 stands for. */
 int
 exit_code_of_state (Json *operation);
-/* What all operations take: bandwidth, timeouts, flags. */
-gboolean
-set_how (Cli *cli, RechainRequest *request, GError **error);
