@@ -63,9 +63,8 @@ class Committer:
         path, below = self.prepare()
         start = time.monotonic()
         raw.commit(self.vm.qmp_path, f"o{self.count}", below)
-        wall = time.monotonic() - start
-        os.unlink(path)
-        return wall
+        os.unlink(path)         # as --delete does: that of 512 MiB takes a third of the time
+        return time.monotonic() - start
 
     def rechain(self, cli):
         path, _ = self.prepare()
