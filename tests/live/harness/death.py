@@ -1,16 +1,15 @@
 """QEMU dies, with rechain or without it, at any message of an operation; more mishaps and scenarios for
 harness/sweep.py. What is judged afterwards is on the disk: headers, data, and what is left."""
 
+import copy
 import os
-import random
 import shutil
-import threading
 
 from . import images, oracle
-from .proxy import DROP, PASS, TWICE, Delay
+from .proxy import DROP, PASS, TWICE, Delay, refuse
 from .qemu import leftovers
-from .sweep import (BLOCK, LONG, MOVE, MOVE_TWO, SEED, SNAPSHOT_THREE, UNDO, UNDO_TWO, DELETE_TWO, MERGE_THREE,
-                    COPY_TWO, LEAVE_TWO, Scenario, Stage, copying, digest, on_disks, sound, without)
+from .sweep import (BLOCK, LONG, MOVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_TWO, DELETE_TWO, MERGE_THREE, COPY_TWO,
+                    LEAVE_TWO, Scenario, Stage, copying, digest, killed_as, on_disks, soon, sound, without)
 
 
 # --- scenarios ---
@@ -31,8 +30,20 @@ COMMIT = merging("commit", on_disks("commit"), without(0))
 COMMIT_INNER = merging("commit-inner", on_disks("commit", "top=middle.qcow2"), without(1))
 COPY = Scenario("copy", 1, copying(), copied(), names=LONG, reopens=True)
 COPY_SHALLOW = Scenario("copy-shallow", 1, copying("--shallow"), copied(1, 2, 3), names=LONG, reopens=True)
-ALL = [SNAPSHOT_THREE, MOVE, MOVE_TWO, UNDO, UNDO_TWO, PULL, PULL_PARTIAL, PULL_INNER, COMMIT, COMMIT_INNER,
-       MERGE_THREE, COPY, COPY_SHALLOW, COPY_TWO, LEAVE_TWO, DELETE_TWO]
+DONE = [SNAPSHOT_THREE, MOVE, MOVE_TWO, PULL, PULL_PARTIAL, PULL_INNER, COMMIT, COMMIT_INNER, MERGE_THREE, COPY,
+        COPY_SHALLOW, COPY_TWO, LEAVE_TWO, DELETE_TWO]
+
+
+def undone(scenario, command="job-finalize", nth=None):
+    """The same, refused by QEMU at its last step before the end, on the last disk: the others have pivoted."""
+    other = copy.copy(scenario)
+    other.name, other.upset = f"{scenario.name}-undo", refuse(command, nth=nth or scenario.disks)
+    return other
+
+
+UNDONE = [UNDO, UNDO_TWO, undone(SNAPSHOT_THREE, "transaction", 1), undone(LEAVE_TWO, "block-job-cancel", 1)]
+UNDONE += [undone(s) for s in DONE if s not in (SNAPSHOT_THREE, LEAVE_TWO)]
+ALL = DONE + UNDONE
 
 
 # --- judging what is on disk ---
@@ -121,8 +132,7 @@ def qemu_killed(case):
 
 def qemu_killed_soon(case):
     """SIGKILL of QEMU while it is at work on what the message asks for, or some milliseconds later."""
-    ms = random.Random(f"{SEED} {case.scenario} {case.number}").choice((0, 0.3, 1, 2, 4, 8, 16))
-    timer = threading.Timer(ms / 1000, kill_qemu, (case,))
+    timer = soon(case, lambda: kill_qemu(case))
 
     def mishap(m):
         timer.start()
@@ -149,10 +159,7 @@ def both_killed(case):
 
 def qemu_killed_later(case):
     """SIGKILL of rechain; the guest writes on, then QEMU dies too."""
-    def mishap(m):
-        case.kill()
-        return PASS
-    result = case.start(mishap).wait(60)
+    result = killed_as(case)
     if result.rc >= 0:
         return case.judge_result(result)
     case.proxy.policy = case.stage.writing(lambda m: PASS)

@@ -16,7 +16,7 @@ import threading
 
 from . import images, oracle
 from .images import MiB
-from .proxy import CUT, CUT_AFTER, PASS, Proxy, Reply
+from .proxy import CUT, CUT_AFTER, DROP, PASS, Proxy, Reply
 from .qemu import Disk, Vm, leftovers
 from .rechain import Rechain
 
@@ -332,25 +332,55 @@ class Case:
         return self.judge({0: "done", 7: "undone"}.get(result.rc))
 
 
-def killed(case, *recover):
-    """SIGKILL of rechain as the message passes; QEMU gets it all the same, and the guest writes on."""
+def killed_as(case, action=PASS):
+    """SIGKILL of rechain as the message comes. Returns how it ended: rc >= 0 where it did so before."""
     def mishap(m):
         case.kill()
-        return PASS
-    result = case.start(mishap).wait(60)
-    if result.rc >= 0:                      # it ended before the message came
+        return action
+    return case.start(mishap).wait(60)
+
+
+def after_kill(case, result, *recover):
+    """The guest writes on, and recover settles."""
+    if result.rc >= 0:
         return case.judge_result(result)
     case.proxy.policy = case.stage.writing(lambda m: PASS)
     case.stage.write()
     return case.judge(case.recover(*recover))
 
 
-def killed_to_undo(case):
-    """The same, then --undo; refused where the pivot took effect."""
+def killed(case, *recover):
+    """SIGKILL of rechain as the message passes; QEMU gets it all the same."""
+    return after_kill(case, killed_as(case), *recover)
+
+
+def killed_before(case):
+    """SIGKILL of rechain before it has sent the command."""
+    return after_kill(case, killed_as(case, DROP))
+
+
+def killed_soon(case):
+    """SIGKILL of rechain while it is at work on the message, or some milliseconds later."""
+    timer = soon(case, case.kill)
+
     def mishap(m):
-        case.kill()
+        timer.start()
         return PASS
     result = case.start(mishap).wait(60)
+    if timer.ident:
+        timer.join()
+    return after_kill(case, result)
+
+
+def soon(case, what):
+    """A timer that does it in the next milliseconds, always the same for the same case."""
+    ms = random.Random(f"{SEED} {case.scenario} {case.number}").choice((0, 0.3, 1, 2, 4, 8, 16))
+    return threading.Timer(ms / 1000, what)
+
+
+def killed_to_undo(case):
+    """The same, then --undo; refused where the pivot took effect."""
+    result = killed_as(case)
     if result.rc >= 0:
         return case.judge_result(result)
     case.proxy.policy = case.stage.writing(lambda m: PASS)
@@ -370,10 +400,7 @@ def killed_to_finish(case):
 
 def killed_twice(case):
     """recover is killed too, at a message of its own."""
-    def mishap(m):
-        case.kill()
-        return PASS
-    result = case.start(mishap).wait(60)
+    result = killed_as(case)
     if result.rc >= 0:
         return case.judge_result(result)
     begun = case.proxy.count
@@ -411,7 +438,7 @@ def refused(case):
 
 # --- the sweep ---
 
-def _telling(message):
+def is_telling(message):
     return not (message.name or "").startswith(("query-", "x-debug"))
 
 
@@ -435,10 +462,10 @@ def numbers(scenario, version, mishap, samples):
     if WIDTH == "full":
         return [m.number for m in seen]
     if WIDTH == "telling":
-        return [m.number for m in seen if _telling(m)]
+        return [m.number for m in seen if is_telling(m)]
     rng = random.Random(f"{SEED} {scenario} {mishap.__name__} {version}")
-    telling = [m.number for m in seen if _telling(m)]
-    others = [m.number for m in seen if not _telling(m)]
+    telling = [m.number for m in seen if is_telling(m)]
+    others = [m.number for m in seen if not is_telling(m)]
     return sorted(rng.sample(telling, min(samples, len(telling))) + rng.sample(others, min(samples // 3, len(others))))
 
 
