@@ -118,6 +118,12 @@ limit_child (gpointer data)
   limit (RLIMIT_AS, IMAGE_MAX_MEMORY, IMAGE_MAX_MEMORY);
   limit (RLIMIT_CPU, seconds, seconds + 5); /* SIGXCPU says why; SIGKILL follows */
   limit (RLIMIT_CORE, 0, 0);
+  /* Its pipes may end before it does, and a Ctrl-C in our terminal is not meant for it. */
+  if ((run->flags & IMAGE_LIVES_ON) != 0) {
+    signal (SIGPIPE, SIG_IGN);
+    setsid ();
+    return;
+  }
   /* What we started and can no longer watch must not go on writing behind the back of a recovery.
    */
   prctl (PR_SET_PDEATHSIG, SIGKILL);
@@ -220,7 +226,7 @@ on_dead (GObject *process, GAsyncResult *result, gpointer data)
 static void
 stop (ImageRun *run)
 {
-  if (run->process == NULL || run->dead)
+  if (run->process == NULL || run->dead || (run->flags & IMAGE_LIVES_ON) != 0)
     return;
   g_subprocess_send_signal (run->process, SIGTERM);
   set_timer (run, KILL_AFTER_MS, on_still_there);

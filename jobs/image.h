@@ -21,6 +21,7 @@ typedef enum {
   IMAGE_DEFAULT = 0,
   IMAGE_STDERR_FAILS = 1 << 0,
   IMAGE_QUESTION = 1 << 1, /* info, check, measure, map: may not burn CPU time as a copy may */
+  IMAGE_LIVES_ON = 1 << 2, /* not killed, neither by image_cancel() nor when we die: it must not stop midway */
 } ImageFlags;
 
 /* Limits of each run. Address space: a check needs 2 bytes per cluster of the file, so this is enough

@@ -259,10 +259,10 @@ run (Lane *lane)
   Ask *ask = lane_ask (lane);
   const ImageMore more = {
       .from = ask->from, .into = ask->into, .on_progress = ask->watched ? on_image_progress : NULL};
+  ImageFlags flags = (ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT) |
+                     (ask->lives_on ? IMAGE_LIVES_ON : IMAGE_DEFAULT);
   runner_ref (lane->runner);
-  lane->image = image_run_more ((const char *const *)ask->argv,
-                                ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT, &more,
-                                on_image, lane);
+  lane->image = image_run_more ((const char *const *)ask->argv, flags, &more, on_image, lane);
 }
 
 /* ---- work of our own ------------------------------------------------------------------------- */

@@ -48,6 +48,7 @@ struct Ask {
   gboolean patient;  /* asked once more, over a new connection, where the agent does not answer */
   char **argv;       /* qemu-img, or another program */
   char *from, *into; /* files for its stdin and stdout; nullable */
+  gboolean lives_on; /* the program is never killed: neither by a cancel nor by our own death */
   gboolean watched;  /* it says how far it is (qemu-img -p), or reads @from */
   AskLocal local;    /* a short, synchronous act on the file system or on the operation's facts */
   AskRecord record;  /* in the journal, beside the operation itself */

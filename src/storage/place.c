@@ -4,6 +4,7 @@
  * between. */
 #include "src/storage/place.h"
 
+#include "jobs/lv.h"
 #include "src/common/error.h"
 #include "src/common/fs.h"
 
@@ -13,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 void
@@ -27,45 +27,10 @@ place_clear (Place *place)
 
 /* ---- logical volumes ------------------------------------------------------------------------- */
 
-gboolean
-dm_name_split (const char *name, char **ret_vg, char **ret_lv)
-{
-  g_autoptr (GString) vg = g_string_new (NULL);
-  g_autoptr (GString) lv = g_string_new (NULL);
-  GString *part = vg;
-  for (const char *c = name; *c != '\0'; c++) {
-    if (c[0] == '-' && c[1] == '-')
-      g_string_append_c (part, *c++);
-    else if (c[0] != '-')
-      g_string_append_c (part, *c);
-    else if (part == vg)
-      part = lv;
-    else
-      return FALSE; /* a layer of LVM's own, such as "vg-lv-real" */
-  }
-  if (vg->len == 0 || lv->len == 0)
-    return FALSE;
-  *ret_vg = g_string_free (g_steal_pointer (&vg), FALSE);
-  *ret_lv = g_string_free (g_steal_pointer (&lv), FALSE);
-  return TRUE;
-}
-
-static char *
-dm_attribute (dev_t device, const char *attribute)
-{
-  g_autofree char *path =
-      g_strdup_printf ("/sys/dev/block/%u:%u/dm/%s", major (device), minor (device), attribute);
-  char *text = NULL;
-  return g_file_get_contents (path, &text, NULL, NULL) ? g_strstrip (text) : NULL;
-}
-
 static void
 find_lv (Place *place)
 {
-  g_autofree char *uuid = dm_attribute (place->st.st_rdev, "uuid");
-  g_autofree char *name = dm_attribute (place->st.st_rdev, "name");
-  if (uuid == NULL || name == NULL || !g_str_has_prefix (uuid, "LVM-") ||
-      !dm_name_split (name, &place->vg, &place->lv))
+  if (!lv_of_device (place->st.st_rdev, &place->vg, &place->lv))
     return;
   g_free (place->path);
   place->path = g_strdup_printf ("/dev/%s/%s", place->vg, place->lv);

@@ -32,6 +32,3 @@ int place_open (const Allow *allow, const Place *place, int flags, GError **erro
 
 gboolean allow_has_dir (const Allow *allow, const char *path);
 gboolean allow_has_vg (const Allow *allow, const char *vg);
-
-/* "vg0-my--lv" as device-mapper names it -> "vg0", "my-lv"; FALSE for names of another kind. */
-gboolean dm_name_split (const char *name, char **ret_vg, char **ret_lv);

@@ -2,7 +2,7 @@
 /* storage info: pools with their space, and what the programs of this host can do. */
 #include "jobs/image.h"
 #include "src/common/error.h"
-#include "src/storage/lvm.h"
+#include "jobs/lvm.h"
 #include "src/storage/report-private.h"
 
 #include <libmount/libmount.h>

@@ -6,7 +6,7 @@
 #include "jobs/image.h"
 #include "src/common/error.h"
 #include "src/common/fs.h"
-#include "src/storage/lvm.h"
+#include "jobs/lvm.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* -- waiting ----------------------------------------------------------------------------------- */
@@ -187,7 +188,7 @@ a_signal_is_named (void **state)
 }
 
 static void
-cancel_after (const char *body, double least, double most)
+cancel_after (const char *body, ImageFlags flags, double least, double most)
 {
   g_auto (Answer) answer = {0};
   g_autofree char *path = g_build_filename (dir, "slow", NULL);
@@ -196,7 +197,7 @@ cancel_after (const char *body, double least, double most)
       g_file_set_contents_full (path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0700, NULL));
   const char *argv[] = {path, NULL};
   gint64 start = g_get_monotonic_time ();
-  ImageRun *handle = image_run (argv, IMAGE_DEFAULT, on_done, &answer);
+  ImageRun *handle = image_run (argv, flags, on_done, &answer);
   while (g_get_monotonic_time () - start < 300000)
     g_main_context_iteration (NULL, FALSE);
   image_cancel (handle);
@@ -211,8 +212,30 @@ cancel_after (const char *body, double least, double most)
 static void
 cancel_ends_at_once_what_obeys_and_after_2_s_what_does_not (void **state)
 {
-  cancel_after ("exec sleep 30", 0.3, 1.5);
-  cancel_after ("trap '' TERM; while :; do sleep 0.05; done", 2.2, 4.5);
+  cancel_after ("exec sleep 30", IMAGE_DEFAULT, 0.3, 1.5);
+  cancel_after ("trap '' TERM; while :; do sleep 0.05; done", IMAGE_DEFAULT, 2.2, 4.5);
+}
+
+/* lvm is not stopped between suspending a device and resuming it. */
+static void
+what_lives_on_is_not_killed_by_a_cancel_and_not_by_our_death (void **state)
+{
+  g_autofree char *late = g_build_filename (dir, "late", NULL);
+  g_autofree char *text = g_strdup_printf ("#!/bin/sh\nsleep 1; echo word; touch %s\n", late);
+  g_autofree char *path = g_build_filename (dir, "changes", NULL);
+  const char *argv[] = {path, NULL};
+  cancel_after ("sleep 1; exit 0", IMAGE_LIVES_ON, 0.9, 3);
+  assert_true (
+      g_file_set_contents_full (path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0700, NULL));
+  pid_t child = fork ();
+  if (child == 0) {
+    image_run (argv, IMAGE_LIVES_ON, on_done, NULL);
+    kill (getpid (), SIGKILL);
+  }
+  waitpid (child, NULL, 0);
+  for (guint i = 0; i < 50 && g_access (late, F_OK) != 0; i++)
+    g_usleep (100000);
+  assert_int_equal (g_access (late, F_OK), 0);
 }
 
 static void
@@ -269,7 +292,8 @@ names_with_every_odd_character_are_created_and_measured (void **state)
     assert_int_equal (layers->len, 2);
     assert_string_equal (((ChainLayer *)layers->pdata[0])->backing, relative);
     assert_string_equal (((ChainLayer *)layers->pdata[1])->file, path);
-    run (image_measure_args (layers, 0, 2, "qcow2"), IMAGE_STDERR_FAILS | IMAGE_QUESTION, &measured);
+    run (image_measure_args (layers, 0, 2, "qcow2"), IMAGE_STDERR_FAILS | IMAGE_QUESTION,
+         &measured);
     if (measured.error != NULL)
       fail_test ("%s: %s", names[i], rechain_error_get_cause (measured.error));
   }
@@ -410,6 +434,7 @@ main (void)
       cmocka_unit_test (none_of_our_descriptors_is_handed_on),
       cmocka_unit_test (a_signal_is_named),
       cmocka_unit_test (cancel_ends_at_once_what_obeys_and_after_2_s_what_does_not),
+      cmocka_unit_test (what_lives_on_is_not_killed_by_a_cancel_and_not_by_our_death),
       cmocka_unit_test (a_grandchild_that_keeps_the_pipes_is_not_waited_for),
       cmocka_unit_test (eight_run_in_parallel),
       cmocka_unit_test (names_with_every_odd_character_are_created_and_measured),

@@ -4,7 +4,8 @@
 
 #include "src/common/error.h"
 #include "src/storage/archive.h"
-#include "src/storage/lvm.h"
+#include "jobs/lv.h"
+#include "jobs/lvm.h"
 #include "src/storage/place.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "src/storage/lvm.h"
+#include "jobs/lvm.h"
 
 #include "jobs/image.h"
 #include "src/common/error.h"
@@ -7,7 +7,8 @@
 #include <string.h>
 
 #define LV_KEYS                                                                                    \
-  "vg_name,lv_name,lv_path,lv_size,lv_attr,segtype,pool_lv,origin,data_percent,metadata_percent"
+  "vg_name,lv_name,lv_path,lv_size,lv_attr,segtype,pool_lv,origin,data_percent,metadata_percent,"    \
+  "lv_uuid,lv_tags,lv_suspended,lv_device_open"
 #define VG_KEYS "vg_name,vg_size,vg_free,vg_extent_size,lv_count"
 
 typedef struct {
