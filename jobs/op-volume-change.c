@@ -221,6 +221,21 @@ const Step volume_resize_live_steps[] = {
     {0},
 };
 
+/* With its QEMU gone the file says what became of it, and nothing is left to do. */
+gboolean
+volume_was_resized (Op *op)
+{
+  return seen_resized (op, op_disk (op, 0), NULL) == SEEN_YES;
+}
+
+const Step dead_resize_steps[] = {
+    {.name = "look",
+     .says = "see which size the volume has",
+     .kind = STEP_FINISH,
+     .verify = has_new_size},
+    {0},
+};
+
 /* ---- delete ---------------------------------------------------------------------------------- */
 
 static gboolean

@@ -24,6 +24,9 @@ extern const Step volume_resize_steps[];
 /* Through the QEMU that has it open. */
 extern const Step volume_resize_live_steps[];
 extern const Step volume_delete_steps[];
+/* Of a resize whose QEMU is gone: was it done? And the table for that. */
+gboolean volume_was_resized (Op *op);
+extern const Step dead_resize_steps[];
 
 Json *file_id_to_json (FileId id);
 /* Bytes that a guest sees of the raw or qcow2 volume at @path. */

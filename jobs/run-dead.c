@@ -2,13 +2,16 @@
 /* The QEMU of an operation is gone, under a running one or before it is recovered: the runner goes
  * on with the tables of op-dead.c, which work on the files. A process that is gone stays gone,
  * whoever listens at its address now. */
+#include "jobs/op-volume.h"
 #include "jobs/overlay.h"
 #include "jobs/run-private.h"
 
+/* Of a volume that has no chain on record, itself. */
 static const char *
 active_file (OpDisk *disk)
 {
-  return ((ChainLayer *)disk->before->pdata[0])->file;
+  ChainLayer *active = op_disk_layer (disk, 0);
+  return active ? active->file : disk->to;
 }
 
 gboolean
@@ -61,6 +64,8 @@ goes_on (Runner *runner)
   Op *op = runner->op;
   if (op->decided != DECIDED_NOTHING)
     return op->decided == DECIDED_NEW;
+  if (op->kind == OP_VOL_RESIZE)
+    return volume_was_resized (op);
   return op->state != OP_UNDOING && runner->recover != RUN_BACK && op->kind == OP_SNAPSHOT &&
          snapshot_stands (op);
 }
@@ -69,10 +74,19 @@ gboolean
 dead_may_finish (Op *op, GError **error)
 {
   if (op->decided == DECIDED_NEW || op->state == OP_UNDOING ||
-      (op->kind == OP_SNAPSHOT && op->switched))
+      (op->kind == OP_SNAPSHOT && op->switched) ||
+      (op->kind == OP_VOL_RESIZE && volume_was_resized (op)))
     return TRUE;
   fail (error, REFUSED, "operation %s cannot be finished, since its QEMU is gone", op->id);
   return hint (error, "rechain recover --op %s takes it back", op->id);
+}
+
+static const Step *
+table_of (Op *op, gboolean on)
+{
+  if (op->kind == OP_VOL_RESIZE)
+    return dead_resize_steps;
+  return on ? dead_on_steps : dead_back_steps;
 }
 
 gboolean
@@ -83,9 +97,9 @@ runner_settle_files (Runner *runner)
   gboolean on = goes_on (runner);
   if (!on && (op->flags & OP_NO_UNDO) && !runner->resumed)
     return FALSE;
-  runner->main = (Cursor){.steps = on ? dead_on_steps : dead_back_steps, .back = !on};
+  runner->main = (Cursor){.steps = table_of (op, on), .back = !on};
   if (!on)
-    runner->main.at = (int)steps_count (dead_back_steps) - 1;
+    runner->main.at = (int)steps_count (runner->main.steps) - 1;
   runner->in_fold = runner->lost = FALSE;
   runner->turn_at = -1;
   runner->tries = 0;

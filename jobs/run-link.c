@@ -31,14 +31,15 @@ static const char *const lent[] = {"query-block",
 static const char *
 active_node (OpDisk *disk)
 {
-  return disk->to && disk->mode != MODE_MIRROR ? disk->node
-                                               : ((ChainLayer *)disk->before->pdata[0])->node;
+  ChainLayer *old = op_disk_layer (disk, 0); /* none: its chain is not touched */
+  return disk->to && disk->mode != MODE_MIRROR ? disk->node : old ? old->node : NULL;
 }
 
 static gboolean
 is_on_disk (OpDisk *disk, const char *node, const char *device)
 {
-  return g_strcmp0 (node, active_node (disk)) == 0 ||
+  const char *active = active_node (disk);
+  return (active && g_strcmp0 (node, active) == 0) ||
          (disk->attach_to && g_strcmp0 (node, disk->attach_to) == 0) ||
          (disk->drive && g_strcmp0 (device, disk->drive) == 0);
 }

@@ -43,8 +43,9 @@ goes_on (Runner *runner)
     return FALSE;
   if (runner->recover == RUN_ON && op->decided == DECIDED_NOTHING)
     return may_go_on (runner);
-  if (runner->recover == RUN_BY_RECORD && step->kind == STEP_PIVOT && !step->commits &&
-      op->decided == DECIDED_NOTHING)
+  /* Nothing but the world tells of it, and what cannot be taken back is not. */
+  gboolean seen = runner->recover == RUN_BY_RECORD || !(step->undo || step->undo_table);
+  if (seen && step->kind == STEP_PIVOT && !step->commits && op->decided == DECIDED_NOTHING)
     return runner_probe_all (runner, step) == SEEN_YES;
   return op->decided == DECIDED_NEW;
 }

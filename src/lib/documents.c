@@ -196,6 +196,8 @@ authoritative_files (Op *op)
   Json *files = json_object_new_object ();
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
+    if (disk->before->len == 0) /* it has no chain that changes */
+      continue;
     gboolean on_new = over ? op->state == OP_DONE && op_changes_chain (op)
                       : disk->mode == MODE_COMMIT_ACTIVE || disk->mode == MODE_MIRROR
                           ? op->decided == DECIDED_NEW

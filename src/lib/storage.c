@@ -122,8 +122,8 @@ add_layers (Look *look, const char *vm, World *world)
       ChainLayer *layer = disk->layers->pdata[k];
       json_append (look->layers,
                    json_make ("vm", json_str (vm), "disk", json_str (disk->name), "depth",
-                              json_int (k), "file", json_str (layer->file), "node",
-                              json_str (layer->node), "size",
+                              json_int (k), "file", json_str (layer->file), "format",
+                              json_str (layer->format), "node", json_str (layer->node), "size",
                               json_int ((gint64)MIN (layer->virtual_size, G_MAXINT64)), NULL));
     }
   }

@@ -170,8 +170,10 @@ plan_live_resize (VolumePlan *plan, Json *layer, GError **error)
   if (size == now)
     return fail (error, REFUSED, "'%s' has this size already", path);
   plan_begin (plan, path);
+  plan->op->locks = file_has_writer (path);
   json_set (plan->disk->details, "vm", json_str (vm));
   json_set (plan->disk->details, "node", json_dup (json_get (layer, "node")));
+  json_set (plan->disk->details, "format", json_dup (json_get (layer, "format")));
   json_set (plan->disk->details, "size", json_int ((gint64)now));
   json_set (plan->disk->details, "new-size", json_int ((gint64)size));
   return TRUE;

@@ -10,6 +10,7 @@ import pytest
 
 from harness import images
 from harness.images import MiB, run
+from harness.proxy import CUT, PASS, Proxy
 from harness.rechain import Rechain
 from harness.scene import valid
 
@@ -445,6 +446,45 @@ def test_a_disk_of_a_running_vm_is_made_larger_through_its_qemu(make_chain, make
     images.check_image(chain.active)
     with images.raw_view(chain.active, dir=workdir) as raw:
         assert digest(raw) == digest(chain.reference, 12 * MiB)
+
+
+@pytest.mark.parametrize("who, format", [("qemu", "qcow2"), ("both", "qcow2"), ("rechain", "qcow2"), ("both", "raw")])
+@pytest.mark.parametrize("moment", ["command", "return"])
+def test_the_size_of_the_file_tells_what_became_of_a_live_resize(make_chain, make_vm, workdir, who, moment, format):
+    """Killed before QEMU hears of it, or after it did it; who was in the middle of it says what is."""
+    chain = make_chain(["disk"], size=8 * MiB, formats=[format])
+    vm = make_vm(chain)
+    config = os.path.join(workdir, "vm.conf")
+    with Proxy(vm.qmp_path) as proxy, Rechain(os.path.join(workdir, "state2"), config=config) as rechain:
+        with open(config, "w") as file:
+            file.write(f"[vm web1]\nqmp={proxy.path}\n")
+        running = []
+
+        def mishap(m):
+            if (m.kind, m.name) != (moment, "block_resize"):
+                return PASS
+            if who != "qemu":
+                running[0].process.kill()
+            if who != "rechain":
+                vm.sigkill()
+            return CUT
+        running.append(rechain.start("vol", "resize", chain.active, "12M", json=True))
+        proxy.policy = mishap
+        result = running[0].wait()
+        grown = moment == "return"
+        if who == "qemu":
+            result.expect(0 if grown else 7)
+            state = valid(result.json)["state"]
+        else:
+            back = ["--undo"] if grown else []
+            (operation,) = valid(rechain.run("recover", *back, json=True).expect(0).json)["operations"]
+            state = operation["state"]
+        assert state == ("done" if grown else "undone")
+        assert rechain.run("recover").expect(0).out == "nothing to recover\n"
+        vm.kill()
+        assert leftovers(workdir) == []
+    size = os.stat(chain.active).st_size if format == "raw" else images.info(chain.active)["virtual-size"]
+    assert size == (12 if grown else 8) * MiB
 
 
 def test_only_what_is_allowed_is_touched(workdir):
