@@ -12,66 +12,8 @@ from harness.proxy import PASS, Proxy, Reply, on
 from harness.qemu import Disk, leftovers
 from harness.qmp import QmpError, QmpMonitor
 from harness.scene import wait_until
-from harness.sweep import Stage, digest, sound
-
-SLOW = "2M"     # bytes/s; the 16 MiB of the old layer then take 8 s, in which a busy machine does its part too
-CALM = {"rate": 200}    # writes/s; a guest that does nothing else takes the time of all others here
-
-
-def our_jobs(vm, kind="stream"):
-    return [i for i, j in vm.jobs().items() if i.startswith("rc-") and i.endswith(kind) and j["status"] == "running"]
-
-
-def wait_stream(vm, count=1):
-    """Until `count` of our streams have copied something. Returns their ids."""
-    wait_until(lambda: len([j for j in our_jobs(vm) if vm.jobs()[j]["current-progress"] > 0]) == count, "the stream")
-    return our_jobs(vm)
-
-
-class Case:
-    """A VM whose guest writes all the time, and what must be true of it once the move is taken back."""
-
-    def __init__(self, vm, rechain, target):
-        self.vm, self.rechain, self.target = vm, rechain, target
-        self.templates = {d.chain.base: digest(d.chain.base) for d in vm.disks}
-
-    def start(self, *more, address=None, json=True):
-        return self.rechain.start("move", address or self.vm.qmp_path, "vda", "--to", self.target, *more, json=json)
-
-    def is_old(self, dirs=(), writing=True, reopened=False):
-        """The live half of the judgement: the guest goes on where it was. `reopened`: QEMU had let go of
-        the old layer, so it is under a name of ours."""
-        self.vm.assert_alive()
-        for disk in self.vm.disks:
-            assert self.vm.chain(disk.id) == disk.chain.layers
-            assert images.header_chain(disk.chain.active) == disk.chain.layers
-        assert not os.path.exists(self.target)
-        leftovers(self.vm, self.rechain.state_dir, [os.path.dirname(self.target), *dirs], result=reopened)
-        run = os.path.join(self.rechain.state_dir, "run")
-        assert not os.path.isdir(run) or os.listdir(run) == []
-        if writing and self.vm.guest:
-            assert self.vm.guest.is_writing(10), "the guest does not write any more"
-            self.vm.guest.verify()
-
-    def has_all(self, ids=("vda",), graceful=True):
-        """The other half, after QEMU's end: every acknowledged write, and an untouched template."""
-        if self.vm.is_alive():
-            self.vm.stop() if graceful else self.vm.kill()
-        for id in ids:
-            report = self.vm.check(id, graceful=graceful)
-            assert report.history.acknowledged > 0
-        for base, was in self.templates.items():
-            assert digest(base) == was, f"{base} was changed"
-
-    def is_undone(self, result, words=None, dirs=(), **more):
-        sound(result).expect(7)
-        assert result.json["state"] == "undone"
-        if words:
-            said = json.dumps(result.json["error"])
-            assert words.lower() in said.lower(), said
-        assert result.json["disks"][0]["chain"] == self.vm.disk("vda").chain.layers
-        self.is_old(dirs, **more)
-        self.has_all()
+from harness.sweep import Stage, sound
+from harness.taken_back import CALM, SLOW, Case, faulty_target, fill, wait_copying
 
 
 @pytest.fixture
@@ -85,27 +27,12 @@ def writing(make_chain, make_vm, rechain, workdir):
 
 # --- the target is full ---
 
-def fill(dir, leave=0):
-    """Fills a filesystem, but for `leave` bytes."""
-    with open(os.path.join(dir, "filler"), "wb") as file:
-        try:
-            while True:
-                stat = os.statvfs(dir)
-                left = stat.f_bavail * stat.f_frsize - leave
-                if left <= 0:
-                    break
-                file.write(bytes(min(left, MiB)))
-                file.flush()
-        except OSError:
-            pass
-
-
 @pytest.mark.parametrize("style, werror", [("blockdev", None), ("blockdev", "report"), ("drive", None), ("drive", "stop")])
 def test_a_target_that_fills_up_is_taken_back(writing, workdir, style, werror):
     with images.small_fs(64, workdir) as dir:
         case = writing(f"{dir}/new.qcow2", style, werror=werror)
         run = case.start("--bandwidth", SLOW)
-        wait_stream(case.vm)
+        wait_copying(case.vm)
         fill(dir)
         case.is_undone(run.wait(), "space")
 
@@ -115,7 +42,7 @@ def test_a_guest_that_was_stopped_by_enospc_runs_again(writing, workdir):
     with images.small_fs(64, workdir) as dir:
         case = writing(f"{dir}/new.qcow2", writer={"rate": 400})
         run = case.start("--bandwidth", "100K")
-        wait_stream(case.vm)
+        wait_copying(case.vm)
         fill(dir)
         case.vm.qmp.wait_event("STOP")
         case.is_undone(run.wait(), "space")
@@ -125,7 +52,7 @@ def test_without_undo_a_full_target_is_left_for_inspection(writing, workdir):
     with images.small_fs(64, workdir) as dir:
         case = writing(f"{dir}/new.qcow2", werror="report")
         run = case.start("--bandwidth", SLOW, "--no-undo")
-        wait_stream(case.vm)
+        wait_copying(case.vm)
         fill(dir)
         result = sound(run.wait()).expect(8)
         assert result.json["state"] == "stuck"
@@ -139,18 +66,6 @@ def test_without_undo_a_full_target_is_left_for_inspection(writing, workdir):
 
 
 # --- I/O errors on the target ---
-
-def faulty_target(vm, *rules):
-    """A proxy policy: QEMU opens the new layer over a blkdebug node with these rules, made for it alone."""
-    def policy(m):
-        arguments = m.arguments
-        if m.kind != "command" or m.name != "blockdev-add" or arguments.get("driver") != "qcow2":
-            return PASS
-        file = {"driver": "blkdebug", "image": arguments["file"], "inject-error": list(rules)}
-        vm.qmp.execute("blockdev-add", dict(arguments, file=file))
-        return Reply(value={})
-    return policy
-
 
 @pytest.mark.parametrize("once", [True, False], ids=["once", "always"])
 def test_an_io_error_while_copying_is_taken_back(writing, once):
@@ -174,7 +89,7 @@ def test_a_header_that_cannot_be_written_at_the_pivot_is_taken_back(writing, sty
 def test_job_cancel_by_another_rechain_undoes_the_move(writing):
     case = writing()
     run = case.start("--bandwidth", SLOW)
-    job, = wait_stream(case.vm)
+    job, = wait_copying(case.vm)
     sound(case.rechain.run("job", "cancel", case.vm.qmp_path, job)).expect(0)   # over the borrowed monitor
     case.is_undone(run.wait(), "cancel")
 
@@ -182,7 +97,7 @@ def test_job_cancel_by_another_rechain_undoes_the_move(writing):
 def test_job_cancel_over_a_second_monitor_undoes_the_move(writing):
     case = writing()
     run = case.start("--bandwidth", SLOW)
-    job, = wait_stream(case.vm)
+    job, = wait_copying(case.vm)
     case.vm.qmp.close()
     sound(case.rechain.run("job", "cancel", case.vm._test_path, job)).expect(0)
     case.vm.qmp = QmpMonitor(case.vm._test_path)
@@ -193,7 +108,7 @@ def test_job_cancel_over_a_second_monitor_undoes_the_move(writing):
 def test_a_job_that_a_stranger_cancels_undoes_the_move(writing, style, dismiss):
     case = writing(style=style)
     run = case.start("--bandwidth", SLOW)
-    job, = wait_stream(case.vm)
+    job, = wait_copying(case.vm)
     case.vm.qmp.execute("job-cancel", id=job)
     if dismiss:
         try:
@@ -223,7 +138,7 @@ def finalize(vm):
 def test_op_cancel_undoes_the_move(writing):
     case = writing()
     run = case.start("--bandwidth", SLOW)
-    wait_stream(case.vm)
+    wait_copying(case.vm)
     operations = case.rechain.run("op", "list", json=True).expect(0).json["operations"]
     sound(case.rechain.run("op", "cancel", operations[0]["operation"])).expect(0)
     case.is_undone(run.wait(), "cancel")
@@ -233,7 +148,7 @@ def test_op_cancel_undoes_the_move(writing):
 def test_an_interrupt_undoes_the_move(writing, style, signal):
     case = writing(style=style)
     run = case.start("--bandwidth", SLOW)
-    wait_stream(case.vm)
+    wait_copying(case.vm)
     getattr(run, signal)()
     case.is_undone(run.wait(), "cancel")
 
@@ -241,7 +156,7 @@ def test_an_interrupt_undoes_the_move(writing, style, signal):
 def test_a_second_interrupt_leaves_it_to_recover(writing):
     case = writing()
     run = case.start("--bandwidth", "100K")
-    wait_stream(case.vm)
+    wait_copying(case.vm)
     run.sigint()
     run.sigint()
     wait_until(lambda: not run.is_running() or "interrupt again" in run.err_so_far(), "the first interrupt")
@@ -266,7 +181,7 @@ def test_the_undo_of_a_slow_move_is_not_slow(writing):
     """The guest writes faster than --bandwidth: what it wrote must be copied back all the same."""
     case = writing(writer={"rate": 400})
     run = case.start("--bandwidth", "200K")
-    wait_stream(case.vm)
+    wait_copying(case.vm)
     case.vm.guest.wait_flushed(500)
     run.sigint()
     case.is_undone(run.wait(60), "cancel")

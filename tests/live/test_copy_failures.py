@@ -1,0 +1,246 @@
+"""A copy that fails midway is taken back: exit 7, the guest on its old chain, nothing left; however it fails."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from harness import images
+from harness.images import MiB
+from harness.proxy import PASS, Proxy, on
+from harness.qemu import Disk, leftovers
+from harness.qmp import QmpError, QmpMonitor
+from harness.scene import graph, wait_until
+from harness.sweep import sound
+from harness.taken_back import CALM, SLOW, Case, faulty_target, fill, wait_copying
+
+KINDS = {"full": (), "shallow": ("--shallow",), "raw": ("--format", "raw"), "apart": ("--no-pivot",)}
+
+
+@pytest.fixture
+def copying(make_chain, make_vm, rechain, workdir):
+    """copying(kind, target=, **of Disk) -> a Case with a guest that writes, which copies."""
+    def make(kind="full", target=None, style="blockdev", guest=True, **disk):
+        vm = make_vm(Disk(make_chain(size=48 * MiB), **disk), style=style, guest=guest, writer=CALM)
+        if not guest:
+            vm.cont()
+        case = Case(vm, rechain, target or os.path.join(workdir, "new.img"), "copy", *KINDS[kind])
+        case.before = graph(vm)
+        return case
+    return make
+
+
+def is_undone(case, result, words=None):
+    """Not a node, an edge or a permission in QEMU is another one."""
+    sound(result).expect(7)
+    assert graph(case.vm) == case.before
+    case.is_undone(result, words)
+
+
+def is_undone_quietly(case, result, words=None):
+    """The same, of a VM whose guest does not write by itself."""
+    sound(result).expect(7)
+    assert words is None or words in json.dumps(result.json["error"]), str(result)
+    assert graph(case.vm) == case.before
+    case.is_old()
+    case.vm.stop()
+
+
+# --- the target is full ---
+
+@pytest.mark.parametrize("kind, style", [("full", "blockdev"), ("shallow", "drive"), ("raw", "drive"), ("apart", "blockdev")])
+def test_a_target_that_fills_up(copying, workdir, kind, style):
+    with images.small_fs(64, workdir) as dir:
+        case = copying(kind, f"{dir}/new.img", style)
+        run = case.start("--bandwidth", SLOW)
+        wait_copying(case.vm)
+        fill(dir)
+        is_undone(case, run.wait(), "space")
+
+
+def last_write(case, dir=None):
+    """What the guest does just before it is held; the target, in `dir`, is full then."""
+    def act(m):
+        if dir:
+            fill(dir)
+        case.vm.guest_write(40 * MiB, MiB, 0x77)
+        case.vm.flush()
+        return PASS
+    return act
+
+
+@pytest.mark.parametrize("kind, style", [("shallow", "blockdev"), ("full", "drive")])
+def test_a_target_that_fills_up_when_all_was_copied(copying, workdir, kind, style):
+    """The last write does not fit: the guest is held already, and goes on where it was."""
+    with images.small_fs(64, workdir) as dir:
+        case = copying(kind, f"{dir}/new.img", style, guest=False)
+        with Proxy(case.vm.qmp_path, on("command", "stop", last_write(case, dir))) as proxy:
+            is_undone_quietly(case, case.start(address=proxy.path).wait(), "space")
+        with images.raw_view(case.vm.disks[0].chain.active) as raw, open(raw, "rb") as file:
+            assert os.pread(file.fileno(), MiB, 40 * MiB) == b"\x77" * MiB
+
+
+# --- I/O errors ---
+
+@pytest.mark.parametrize("once", [True, False], ids=["once", "always"])
+@pytest.mark.parametrize("kind, style", [("full", "blockdev"), ("shallow", "drive"), ("apart", "drive")])
+def test_an_io_error_of_the_target(copying, kind, style, once):
+    case = copying(kind, style=style)
+    fault = {"event": "cluster_alloc", "errno": 5, "once": once}
+    with Proxy(case.vm.qmp_path, faulty_target(case.vm, fault)) as proxy:
+        is_undone(case, case.start(address=proxy.path).wait(), "Input/output error")
+
+
+def test_an_io_error_of_a_raw_target(copying):
+    case = copying("raw")
+    fault = {"event": "none", "iotype": "write", "errno": 5, "once": False}
+    with Proxy(case.vm.qmp_path, faulty_target(case.vm, fault)) as proxy:
+        is_undone(case, case.start(address=proxy.path).wait(), "Input/output error")
+
+
+def test_a_target_that_cannot_be_flushed(copying):
+    """A mirror flushes its target before it stands in PENDING."""
+    case = copying("full")
+    fault = {"event": "none", "iotype": "flush", "errno": 5, "once": False}
+    with Proxy(case.vm.qmp_path, faulty_target(case.vm, fault)) as proxy:
+        is_undone(case, case.start(address=proxy.path).wait(), "Input/output error")
+
+
+# --- cancelled ---
+
+@pytest.mark.parametrize("kind, style", [("full", "blockdev"), ("shallow", "drive"), ("apart", "blockdev")])
+def test_op_cancel(copying, kind, style):
+    case = copying(kind, style=style)
+    run = case.start("--bandwidth", SLOW)
+    wait_copying(case.vm)
+    operations = case.rechain.run("op", "list", json=True).expect(0).json["operations"]
+    sound(case.rechain.run("op", "cancel", operations[0]["operation"])).expect(0)
+    is_undone(case, run.wait(), "cancel")
+
+
+@pytest.mark.parametrize("kind, style, number", [("full", "drive", signal.SIGINT), ("shallow", "blockdev", signal.SIGTERM),
+                                                 ("apart", "drive", signal.SIGINT)])
+def test_an_interrupt(copying, kind, style, number):
+    case = copying(kind, style=style)
+    run = case.start("--bandwidth", SLOW)
+    wait_copying(case.vm)
+    run.signal(number)
+    is_undone(case, run.wait(), "cancel")
+
+
+@pytest.mark.parametrize("kind", ["shallow", "apart"])
+def test_an_interrupt_when_the_guest_is_just_to_be_held(copying, kind):
+    case = copying(kind)
+    at = "block-job-cancel" if kind == "apart" else "stop"
+
+    def interrupt(m):
+        run.sigint()
+        return PASS
+    with Proxy(case.vm.qmp_path, on("command", at, interrupt)) as proxy:
+        run = case.start(address=proxy.path)
+        result = sound(run.wait())
+    if result.rc == 0:                      # it was decided already
+        assert result.json["state"] == "done"
+        return
+    is_undone(case, result, "cancel")
+
+
+def test_a_second_interrupt_leaves_it_to_recover(copying):
+    case = copying("full")
+    run = case.start("--bandwidth", "100K")
+    wait_copying(case.vm)
+    run.sigint()
+    run.sigint()
+    wait_until(lambda: not run.is_running() or "interrupt again" in run.err_so_far(), "the first interrupt")
+    while run.is_running():
+        run.sigint()
+        time.sleep(0.01)
+    result = sound(run.wait())
+    assert result.rc in (7, 8), str(result)
+    sound(case.rechain.run("recover", case.vm.qmp_path, json=True)).expect(0)
+    assert graph(case.vm) == case.before
+    case.is_old()
+    case.has_all()
+
+
+def test_an_interrupt_before_anything_was_changed(copying):
+    case = copying("full")
+
+    def interrupt(m):
+        run.sigint()
+        return PASS
+    with Proxy(case.vm.qmp_path, on("command", "query-block", interrupt)) as proxy:
+        run = case.start(address=proxy.path)
+        result = sound(run.wait())
+    assert result.rc in (130, 7), str(result)
+    assert graph(case.vm) == case.before
+    case.is_old()
+
+
+def test_a_timeout(copying):
+    case = copying("full")
+    is_undone(case, case.start("--bandwidth", "500K", "--timeout", "2s").wait(), "2000 ms")
+
+
+# --- an outsider's hand on our job ---
+
+@pytest.mark.parametrize("kind", ["full", "apart"])
+def test_job_cancel_over_another_monitor(copying, kind):
+    case = copying(kind)
+    run = case.start("--bandwidth", SLOW)
+    job, = wait_copying(case.vm)
+    case.vm.qmp.close()
+    sound(case.rechain.run("job", "cancel", case.vm._test_path, job)).expect(0)
+    case.vm.qmp = QmpMonitor(case.vm._test_path)
+    is_undone(case, run.wait(), "cancel")
+
+
+@pytest.mark.parametrize("style, dismiss", [("blockdev", True), ("drive", False)])
+def test_a_job_that_a_stranger_cancels(copying, style, dismiss):
+    case = copying("shallow", style=style)
+    run = case.start("--bandwidth", SLOW)
+    job, = wait_copying(case.vm)
+    case.vm.qmp.execute("job-cancel", id=job)
+    if dismiss:
+        try:
+            case.vm.qmp.execute("job-dismiss", id=job)
+        except QmpError:
+            pass                                # rechain was faster
+    is_undone(case, run.wait())
+
+
+def by_a_stranger(case, command, argument="id", **more):
+    """A proxy's act: a stranger's command for our job, which is READY."""
+    def act(m):
+        job, = [i for i in case.vm.jobs() if i.startswith("rc-")]
+        case.vm.qmp.execute(command, {argument: job, **more})
+        return PASS
+    return act
+
+
+@pytest.mark.parametrize("at", ["stop", "job-complete"])
+@pytest.mark.parametrize("command, argument", [("job-cancel", "id"), ("block-job-cancel", "device")])
+def test_a_ready_job_that_a_stranger_cancels(copying, command, argument, at):
+    """A soft cancel makes a job of a copy that does not switch: the disk stays where it was."""
+    case = copying("shallow")
+    with Proxy(case.vm.qmp_path, on("command", at, by_a_stranger(case, command, argument))) as proxy:
+        is_undone(case, case.start(address=proxy.path).wait())
+
+
+@pytest.mark.parametrize("command", ["job-complete", "job-pause"])
+def test_a_ready_job_that_a_stranger_completes_or_pauses(copying, command):
+    """Done, or undone; the guest writes on in either case."""
+    case = copying("shallow")
+    with Proxy(case.vm.qmp_path, on("command", "stop", by_a_stranger(case, command))) as proxy:
+        result = sound(case.start("--timeout", "20s", address=proxy.path).wait())
+    if result.rc == 7:
+        is_undone(case, result)
+        return
+    result.expect(0)
+    assert case.vm.chain() == [case.target, case.vm.disk().chain.base]
+    leftovers(case.vm, case.rechain.state_dir, [os.path.dirname(case.target)])
+    assert case.vm.guest.is_writing(10) and case.vm.guest.verify() > 0
+    case.vm.stop()
+    case.vm.check(image=case.target, graceful=True)
