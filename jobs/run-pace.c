@@ -17,8 +17,9 @@
 
 #define WINDOW    (2 * G_TIME_SPAN_SECOND)
 #define PATIENCE  (60 * G_TIME_SPAN_SECOND)
-#define FOLDS     10          /* holds of an undo that were too long */
-#define CALM_RATE (64u << 20) /* bytes/s that any storage in use is taken to manage */
+#define BURST     (16.0 * 1024 * 1024) /* bytes that QEMU copies before it sleeps for --bandwidth */
+#define FOLDS     10                   /* holds of an undo that were too long */
+#define CALM_RATE (64u << 20)          /* bytes/s that any storage in use is taken to manage */
 
 enum { RUNG_NONE, RUNG_SPEED, RUNG_BLOCKING, RUNG_HOLD };
 
@@ -31,13 +32,15 @@ pace_budget (Runner *runner)
   return MAX ((guint64)(rate * (double)runner->op->max_pause_ms / 1000), 1u << 20);
 }
 
-/* Of one disk, since it began to be copied, or for a minute: as long may the rest take. */
+/* Of one disk, since it began to be copied, or for a minute: as long may the rest take. What
+ * remains of one whose guest writes to both layers grows no more, also while QEMU has not called it
+ * ready yet. */
 static gboolean
 catches_up (Runner *runner, Pace *pace, gint64 now)
 {
   double fall = pace->copied_rate - pace->dirty_rate;
   double patience = (double)MAX (PATIENCE, now - pace->begun_us) / G_USEC_PER_SEC;
-  return (pace->ready && pace->remaining <= pace_budget (runner)) ||
+  return ((pace->ready || pace->blocking) && pace->remaining <= pace_budget (runner)) ||
          (fall > 0 && (double)pace->remaining / fall <= patience);
 }
 
@@ -74,19 +77,34 @@ pace_figures (Runner *runner)
 
 /* ---- the rungs ------------------------------------------------------------------------------- */
 
+/* What was asked for a disk, and is on its way. */
+typedef struct {
+  Runner *runner;
+  OpDisk *disk;
+  gboolean blocking; /* write-blocking was asked for */
+} Asked;
+
 static void
 on_asked (QmpClient *client, Json *ret, const GError *error, gpointer data)
 {
-  g_autoptr (Runner) runner = data;
+  g_autofree Asked *asked = data;
+  g_autoptr (Runner) runner = asked->runner;
   if (error != NULL && !runner->ended)
-    runner_note_error (runner, NULL, error);
+    runner_note_error (runner, asked->disk, error);
+  if (error == NULL && asked->blocking)
+    runner->paces[asked->disk->index].blocking = TRUE;
 }
 
 static void
-ask (Runner *runner, OpDisk *disk, const char *command, Json *take_arguments)
+ask (Runner *runner, OpDisk *disk, const char *says, const char *command, Json *take_arguments)
 {
-  runner_note (runner, disk, "note", command);
-  qmp_client_execute (runner->client, command, take_arguments, 0, on_asked, runner_ref (runner));
+  g_autofree char *text = g_strdup_printf ("%s (%s)", says, command);
+  Asked *asked = g_new0 (Asked, 1);
+  *asked = (Asked){.runner = runner_ref (runner),
+                   .disk = disk,
+                   .blocking = json_has (take_arguments, "copy-mode")};
+  runner_note (runner, disk, "note", text);
+  qmp_client_execute (runner->client, command, take_arguments, 0, on_asked, asked);
 }
 
 /* What a disk needs that has caught up, to stay where it is. */
@@ -113,7 +131,7 @@ raise_speed (Runner *runner, OpDisk *disk)
   for (guint i = 0; i < op->disks->len; i++) {
     Pace *pace = runner->paces + i;
     guint64 speed = pace->ready ? needs (runner, pace) : left / behind;
-    ask (runner, op_disk (op, i), "block-job-set-speed",
+    ask (runner, op_disk (op, i), "share the bandwidth anew", "block-job-set-speed",
          json_make ("device", json_str (op_disk (op, i)->job), "speed",
                     json_int ((gint64)MAX (speed, 1)), NULL));
   }
@@ -125,8 +143,7 @@ block_writes (Runner *runner, OpDisk *disk)
 {
   if (disk->mode != MODE_MIRROR || !qmp_features_has (runner->features, FEATURE_BLOCK_JOB_CHANGE))
     return FALSE;
-  runner->paces[disk->index].blocking = TRUE;
-  ask (runner, disk, "block-job-change",
+  ask (runner, disk, "the guest's writes go to both layers from now on", "block-job-change",
        json_make ("id", json_str (disk->job), "type", json_str ("mirror"), "copy-mode",
                   json_str ("write-blocking"), NULL));
   return TRUE;
@@ -178,6 +195,19 @@ begin_window (Pace *pace, gint64 now, guint64 current, guint64 total)
   pace->total = total;
 }
 
+/* Under a limit QEMU copies a lot at once, then sleeps and counts nothing: less than the whole of
+ * that says nothing of rates. Neither does one in which nothing was counted. */
+static gboolean
+window_is_over (Runner *runner, Pace *pace, gint64 now, guint64 current, guint64 total)
+{
+  Op *op = runner->op;
+  guint64 limit = bandwidth_share (op, op->disks->len);
+  gint64 burst = limit ? (gint64)(BURST / (double)limit * G_USEC_PER_SEC) : 0;
+  gint64 since = now - pace->since_us;
+  gboolean moved = current != pace->copied || total != pace->total;
+  return since >= PATIENCE || (moved && since >= MAX (WINDOW, burst));
+}
+
 void
 pace_see (Runner *runner, OpDisk *disk, JobStatus status, guint64 current, guint64 total)
 {
@@ -196,7 +226,7 @@ pace_see (Runner *runner, OpDisk *disk, JobStatus status, guint64 current, guint
     begin_window (pace, now, current, total);
     return;
   }
-  if (now - pace->since_us < WINDOW)
+  if (!window_is_over (runner, pace, now, current, total))
     return;
   double seconds = (double)(now - pace->since_us) / G_USEC_PER_SEC;
   pace->copied_rate = (double)(current - MIN (pace->copied, current)) / seconds;

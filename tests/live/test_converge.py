@@ -12,17 +12,18 @@ from harness.scene import assert_chain, valid
 from harness.sweep import sound
 
 FAST = {"rate": 2000, "region": 8 * MiB, "batch": 32}     # 8 MiB/s
+WIDE = {"rate": 2000, "region": 48 * MiB, "batch": 32}    # more than QEMU copies at once under a limit
 CALM = {"rate": 20, "region": 8 * MiB}
-SLOW = "1M"
+SLOW = "4M"
 
 
 @pytest.fixture
 def copying(make_chain, make_vm, rechain, workdir):
     """copying(verb, writer, *words) -> (vm, result, commands that QEMU got)."""
     def run(verb, writer, *words, style="blockdev"):
-        chain = make_chain(("template", "current"), size=24 * MiB, share=[0.1, 0.02])
+        chain = make_chain(("template", "current"), size=(64 if writer is WIDE else 24) * MiB, share=[0.1, 0.02])
         vm = make_vm(chain, style=style, guest=True, writer=writer)
-        vm.guest.wait_flushed(500 if writer is FAST else 5)
+        vm.guest.wait_flushed(5 if writer is CALM else 500)
         to = ["--to", f"{workdir}/new.qcow2", "--shallow"] if verb == "copy" else []
         with Proxy(vm.qmp_path) as proxy:
             result = sound(rechain.run(verb, proxy.path, "vda", *to, "--bandwidth", SLOW, *words, json=True, timeout=60))
@@ -56,6 +57,35 @@ def test_a_commit_catches_up_with_a_guest_that_writes_faster(copying, version):
     is_done(vm, result, vm.disks[0].chain.base)
 
 
+@pytest.fixture
+def with_job_change(version):
+    if version not in ("10.0", "11.1"):
+        pytest.skip("block-job-change came with QEMU 8.2")
+
+
+def journal_of(rechain, result):
+    shown = rechain.run("op", "show", result.json["operation"], json=True).expect(0)
+    return json.dumps(shown.json)
+
+
+@pytest.mark.parametrize("words, style", [(("--max-pause", "30ms"), "blockdev"), (("--pivot", "live"), "drive")],
+                         ids=["short-pause", "live"])
+def test_a_copy_that_does_not_catch_up_goes_over_to_write_blocking(with_job_change, copying, rechain, workdir, words, style):
+    """What remains is too much for a hold: from then on the guest's writes go to both layers, and the rest is copied
+    within the bandwidth."""
+    vm, result, commands = copying("copy", WIDE, *words, style=style)
+    assert changes(commands) == ["write-blocking"]
+    assert "block-job-change" in journal_of(rechain, result)
+    assert ("stop" in [m.name for m in commands]) == (words[0] == "--max-pause")
+    document = valid(result.expect(0).json)
+    assert document["disks"][0]["chain"][0] == f"{workdir}/new.qcow2"
+    leftovers(vm, rechain.state_dir, [workdir])
+    vm.guest.wait_flushed(50)
+    assert vm.guest.verify() > 0 and vm.guest.errors == 0
+    vm.kill()
+    vm.check(image=f"{workdir}/new.qcow2")
+
+
 def test_a_calm_guest_is_copied_without_any_of_it(copying, workdir, version):
     vm, result, commands = copying("copy", CALM)
     assert changes(commands) == []
@@ -72,7 +102,7 @@ def test_what_does_not_catch_up_within_the_timeout_is_taken_back_with_figures(co
         assert word in said, said
     assert len([m for m in commands if m.name == "stop"]) == len([m for m in commands if m.name == "cont"])
     speeds = [m.arguments["speed"] for m in commands if m.name == "block-job-set-speed"]
-    assert not speeds or speeds[-1] == MiB, "the limit did not come back after a hold"
+    assert not speeds or speeds[-1] == 4 * MiB, "the limit did not come back after a hold"
     assert_chain(vm, vm.disks[0].chain.layers)
     leftovers(vm, rechain.state_dir, [workdir])
     assert vm.guest.is_writing() and vm.guest.verify() > 0
