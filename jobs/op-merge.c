@@ -93,11 +93,14 @@ is_kept (Op *op, OpDisk *disk, World *world)
 /* ---- disks that cannot come back ------------------------------------------------------------- */
 
 /* Of several disks they change their chains last, when no other disk can fail any more, and then
- * there is only forward. Their guest sees the same data in either chain. */
+ * there is only forward. Their guest sees the same data in either chain. Where the guest is not
+ * held
+ * (--pivot live) no disk can come back: it writes to the new layer from the first instant on. */
 static gboolean
 is_late (Op *op, OpDisk *disk)
 {
-  return op->disks->len > 1 && !can_come_back (disk);
+  gboolean writes_on = op_disk_switches (disk) && !op_holds (op);
+  return op->disks->len > 1 && !disk->apart && (writes_on || !can_come_back (disk));
 }
 
 static gboolean
@@ -136,10 +139,12 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (!is_late (op, disk) || (world != NULL && chain_is_new (op, disk, world, NULL)))
     return;
-  if (world != NULL && world_job (world, disk->job) == NULL) {
+  ChainJob *job = world ? world_job (world, disk->job) : NULL;
+  if (world != NULL && (job == NULL || g_strcmp0 (job->status, "pending") != 0)) {
     start_job (op, disk, world, asks);
-    ask_wait (asks, disk->job, JOB_PENDING);
-    flush_receiver (op, disk, world, asks);
+    wait_for_copy (op, disk, world, asks);
+    complete (op, disk, world, asks);
+    flush_unless_held (op, disk, world, asks);
   }
   finalize_job (op, disk, NULL, asks);
 }

@@ -633,14 +633,18 @@ lanes_fail_job (Runner *runner, const char *job, const char *words)
 void
 lanes_stop_waiting (Runner *runner, const char *job)
 {
+  gboolean live = (runner->op->flags & OP_PIVOT_LIVE) != 0;
   for (guint i = 0; runner->lanes != NULL && i < runner->lanes->len; i++) {
     Lane *lane = runner->lanes->pdata[i];
-    if (!lane->running || lane->error != NULL || g_strcmp0 (lane->waiting_for, job) != 0 ||
-        lane_ask (lane)->wanted != JOB_READY)
+    if (!lane->running || lane->error != NULL || g_strcmp0 (lane->waiting_for, job) != 0)
+      continue;
+    /* Without a hold a READY job is only completed when it has caught up. */
+    JobStatus wanted = lane_ask (lane)->wanted;
+    if (wanted != JOB_READY && !(live && wanted == JOB_PENDING))
       continue;
     job_watch_cancel (runner->watch, job);
     lane->waiting_for = NULL;
-    if (runner->op->flags & OP_PIVOT_LIVE) {
+    if (live) {
       g_autofree char *figures = pace_figures (runner);
       fail (&lane->error, FAILED, "the copying does not catch up with the guest");
       because (&lane->error, "%s", figures ? figures : "it was not measured");

@@ -158,7 +158,7 @@ void lanes_on_lost (Runner *runner);
 void lanes_fail_job (Runner *runner, const char *job, const char *words);
 void lanes_ended (Runner *runner);          /* in run-step.c */
 
-/* The lanes that wait for @job to be READY go on without, or fail where the guest must not be held. */
+/* The lanes that wait for @job to catch up go on without, or fail where the guest must not be held. */
 void lanes_stop_waiting (Runner *runner, const char *job);
 
 /* run-pace.c */
