@@ -3,9 +3,8 @@ harness/sweep.py. What is judged afterwards is on the disk: headers, data, and w
 
 import copy
 import os
-import shutil
 
-from . import images, oracle
+from . import images
 from .proxy import DROP, PASS, TWICE, Delay, refuse
 from .qemu import leftovers
 from .sweep import (BLOCK, LONG, MOVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_TWO, DELETE_TWO, MERGE_THREE, COPY_TWO,
@@ -75,27 +74,20 @@ def may_show(stage, id, block, original):
 def judge_crashed(stage, id, active):
     """Every flushed write is there, and everything else is as it was made."""
     images.check_image(active)
-    expected = os.path.join(stage.dir, f"{id}.expected")
-    shutil.copyfile(stage.chains[id].reference, expected)
-    with images.raw_view(active) as raw, open(raw, "rb") as now, open(expected, "r+b") as file:
-        for block in stage.written[id]:
-            shown = os.pread(now.fileno(), BLOCK, block * BLOCK)
-            may = may_show(stage, id, block, os.pread(file.fileno(), BLOCK, block * BLOCK))
-            os.pwrite(file.fileno(), shown if shown in may else may[0], block * BLOCK)
-    oracle.check_unwritten(active, expected)
-    os.unlink(expected)
+    stage.judge_blocks(id, active, lambda block, original: may_show(stage, id, block, original))
 
 
-def settle(case, result):
+def settle(case, result, before=()):
     """recover leaves the old or the new chain, on all disks, says what to start from, and has nothing to do
-    the second time."""
+    the second time. `before`: what another recover has settled already."""
     stage, scenario = case.stage, case.scenario
     ended = result.rc in (0, 7)
     state = result.json["state"] if ended else None
     told = result.json["authoritative"] if ended else None
     settled = sound(stage.cli.run("recover", json=True, timeout=60)).expect(0)
     assert not (ended and settled.json["operations"]), f"it had ended: {result}, {settled}"
-    for operation in settled.json["operations"]:
+    assert not (before and settled.json["operations"]), f"settled twice: {settled}"
+    for operation in before or settled.json["operations"]:
         state, told = operation["state"], operation["authoritative"]
         assert told is not None, str(settled)
     again = sound(stage.cli.run("recover", json=True)).expect(0)

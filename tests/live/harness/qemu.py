@@ -77,6 +77,7 @@ class Vm:
                numbers to them in turn in place of records
     agent      with a guest agent: qemu-ga in the guest, its socket at agent_path
     args       more QEMU arguments
+    env        more environment
 
     After start():
     qmp_path   the monitor for rechain            pid     QEMU's
@@ -84,13 +85,13 @@ class Vm:
     """
 
     def __init__(self, version, disks, dir=None, style="blockdev", guest=False, machine="q35",
-                 writer=None, args=(), files=(), agent=False):
+                 writer=None, args=(), files=(), agent=False, env=None):
         self.version, self.style, self.machine = version, style, machine
         self.disks = [d if isinstance(d, Disk) else Disk(d, id="vd" + "abcdefghij"[i])
                       for i, d in enumerate(disks if isinstance(disks, (list, tuple)) else [disks])]
         self.dir = dir or self.disks[0].chain.dir
         self.writer, self.args, self.with_guest = dict(writer or {}), list(args), guest
-        self.files, self.agent = list(files), agent
+        self.files, self.agent, self.env = list(files), agent, dict(env or {})
         self.log_path = os.path.join(self.dir, "qemu.log")
         self.records = os.path.join(self.dir, "records.log")
         self.process = self.qmp = self.guest = self.run_dir = self.state_before = None
@@ -162,8 +163,15 @@ class Vm:
             args += storage
             if self.machine != "none":
                 args += self._device_args(disk, drive)
-        args += self._guest_args() if self.with_guest else ["-S"]
+        args += self._guest_args() if self.with_guest else ["-S", "-bios", self._bios()]
         return args + self.args
+
+    def _bios(self):
+        """Firmware that only halts: nobody waits for one that finds nothing to boot."""
+        path = os.path.join(self.run_dir, "bios")
+        with open(path, "wb") as file:
+            file.write(bytes(0xfff0) + b"\xf4\xeb\xfd".ljust(16, b"\0"))    # hlt; jmp back
+        return path
 
     def _guest_args(self):
         guest = os.path.join(CACHE, "guest")
@@ -209,7 +217,8 @@ class Vm:
             os.path.join(self.run_dir, name) for name in ("qmp", "test", "writer", "agent"))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command_line(), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, preexec_fn=_die_with_parent)
+                                            stderr=log, preexec_fn=_die_with_parent,
+                                            env={**os.environ, **self.env})
         try:
             self._connect()
             if self.guest and wait_boot:
@@ -265,7 +274,7 @@ class Vm:
         self.process.wait()
 
     def cont(self):
-        """Lets a guest=False machine run (its firmware finds nothing to boot); leftovers() expects
+        """Lets a guest=False machine run (its firmware halts); leftovers() expects
         it to run from then on."""
         self.qmp.execute("cont")
         self.state_before = self.run_state()

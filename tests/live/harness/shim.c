@@ -3,15 +3,17 @@
  * is kept in a file, over all processes of that name, so that a run can be measured first.
  *
  *   SHIM_PROGRAM  short name of the program; others are left alone
- *   SHIM_COUNT    file of 8 bytes
- *   SHIM_AT       number of the call, from 1; 0: only count
- *   SHIM_DO       kill (SIGKILL before the call), both (the parent too), EIO or ENOSPC (from then on: all
- *                 calls fail) */
+ *   SHIM_COUNT    file of two 64-bit numbers: how many there were, and at which it happens (from 1; 0: only
+ *                 count). The second may be changed at any time
+ *   SHIM_PATH     prefixes of the files that count, one a line; all if it is not set
+ *   SHIM_DO       kill (SIGKILL before the call), both (the parent too), tear (SIGKILL when half of it is
+ *                 written), EIO or ENOSPC (from then on: all calls fail), EIO-once or ENOSPC-once */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,83 +24,143 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static _Atomic uint64_t *count;
-static uint64_t at;
-static const char *what;
+enum { TEAR = -1 };
+
+static _Atomic uint64_t *count; /* and behind it the call at which it happens */
+static const char *what, *prefixes;
 
 __attribute__ ((constructor)) static void
 begin (void)
 {
-  const char *program = getenv ("SHIM_PROGRAM"), *path = getenv ("SHIM_COUNT"), *n = getenv ("SHIM_AT");
+  const char *program = getenv ("SHIM_PROGRAM"), *path = getenv ("SHIM_COUNT");
   int fd;
   if (!program || !path || strcmp (program, program_invocation_short_name) != 0)
     return;
   fd = open (path, O_RDWR | O_CLOEXEC);
   if (fd < 0)
     return;
-  void *map = mmap (NULL, sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void *map = mmap (NULL, 2 * sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   close (fd);
   if (map == MAP_FAILED)
     return;
-  at = n ? strtoull (n, NULL, 10) : 0;
   what = getenv ("SHIM_DO") ? getenv ("SHIM_DO") : "";
+  prefixes = getenv ("SHIM_PATH");
   count = map;
 }
 
-/* Only what is a file or a device: sockets, pipes and the like are no images. */
+static int
+is_wanted (const char *path)
+{
+  const char *line = prefixes;
+  while (line && *line) {
+    size_t length = strcspn (line, "\n");
+    if (strncmp (path, line, length) == 0)
+      return 1;
+    line += length + (line[length] != '\0');
+  }
+  return prefixes == NULL;
+}
+
+/* Only what is a file, a folder or a device: sockets, pipes and the like are no images. */
 static int
 is_file (int fd)
 {
+  char name[32], path[4096];
   struct stat st;
-  return fstat (fd, &st) == 0 && (S_ISREG (st.st_mode) || S_ISBLK (st.st_mode));
+  ssize_t length;
+  if (count == NULL || fstat (fd, &st) != 0 ||
+      !(S_ISREG (st.st_mode) || S_ISDIR (st.st_mode) || S_ISBLK (st.st_mode)))
+    return 0;
+  if (prefixes == NULL)
+    return 1;
+  snprintf (name, sizeof name, "/proc/self/fd/%d", fd);
+  length = readlink (name, path, sizeof path - 1);
+  path[length > 0 ? length : 0] = '\0';
+  return is_wanted (path);
 }
 
-/* 0: go on; else the errno that the call fails with. */
+/* 0: go on; TEAR: write half and die; else the errno that the call fails with. */
 static int
 next_call (void)
 {
-  uint64_t n;
-  if (count == NULL)
+  uint64_t n = atomic_fetch_add (count, 1) + 1, at = count[1];
+  int once = strstr (what, "-once") != NULL;
+  if (at == 0 || n < at || (once && n > at))
     return 0;
-  n = atomic_fetch_add (count, 1) + 1;
-  if (at == 0 || n < at)
-    return 0;
-  if (strcmp (what, "EIO") == 0)
+  if (strncmp (what, "EIO", 3) == 0)
     return EIO;
-  if (strcmp (what, "ENOSPC") == 0)
+  if (strncmp (what, "ENOSPC", 6) == 0)
     return ENOSPC;
-  if (n == at) {
-    if (strcmp (what, "both") == 0)
-      kill (getppid (), SIGKILL);
-    kill (getpid (), SIGKILL);
-  }
+  if (n > at)
+    return 0;
+  if (strcmp (what, "tear") == 0)
+    return TEAR;
+  if (strcmp (what, "both") == 0)
+    kill (getppid (), SIGKILL);
+  kill (getpid (), SIGKILL);
   return 0;
 }
 
 #define REAL(name) ((__typeof__ (&name))dlsym (RTLD_NEXT, #name))
 
-#define WRAP(type, name, params, args)                                                             \
+/* @is_ours: whether the call counts; @half: how it is done to one half. */
+#define WRAP(type, name, params, args, is_ours, half)                                              \
   type name params                                                                                 \
   {                                                                                                \
     static __typeof__ (&name) real;                                                                \
-    int error = is_file (fd) ? next_call () : 0;                                                   \
     if (real == NULL)                                                                              \
       real = REAL (name);                                                                          \
+    int error = count != NULL && (is_ours) ? next_call () : 0;                                     \
+    if (error == TEAR) {                                                                           \
+      (void)!(half);                                                                               \
+      kill (getpid (), SIGKILL);                                                                   \
+    }                                                                                              \
     if (error != 0) {                                                                              \
       errno = error;                                                                               \
       return -1;                                                                                   \
     }                                                                                              \
     return real args;                                                                              \
   }
+#define WRAP_FD(type, name, params, args, half)   WRAP (type, name, params, args, is_file (fd), half)
+#define WRAP_PATH(name, params, args, path)       WRAP (int, name, params, args, is_wanted (path), 0)
 
-WRAP (ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n))
-WRAP (ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o))
-WRAP (ssize_t, pwrite64, (int fd, const void *b, size_t n, off64_t o), (fd, b, n, o))
-WRAP (ssize_t, pwritev, (int fd, const struct iovec *v, int n, off_t o), (fd, v, n, o))
-WRAP (ssize_t, pwritev64, (int fd, const struct iovec *v, int n, off64_t o), (fd, v, n, o))
-WRAP (int, fsync, (int fd), (fd))
-WRAP (int, fdatasync, (int fd), (fd))
-WRAP (int, ftruncate, (int fd, off_t n), (fd, n))
-WRAP (int, ftruncate64, (int fd, off64_t n), (fd, n))
-WRAP (int, fallocate, (int fd, int m, off_t o, off_t n), (fd, m, o, n))
-WRAP (int, fallocate64, (int fd, int m, off64_t o, off64_t n), (fd, m, o, n))
+WRAP_FD (ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n), real (fd, b, n / 2))
+WRAP_FD (ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o), real (fd, b, n / 2, o))
+WRAP_FD (ssize_t, pwrite64, (int fd, const void *b, size_t n, off64_t o), (fd, b, n, o), real (fd, b, n / 2, o))
+WRAP_FD (ssize_t, pwritev, (int fd, const struct iovec *v, int n, off_t o), (fd, v, n, o), real (fd, v, n / 2, o))
+WRAP_FD (ssize_t, pwritev64, (int fd, const struct iovec *v, int n, off64_t o), (fd, v, n, o), real (fd, v, n / 2, o))
+WRAP_FD (int, fsync, (int fd), (fd), 0)
+WRAP_FD (int, fdatasync, (int fd), (fd), 0)
+WRAP_FD (int, ftruncate, (int fd, off_t n), (fd, n), 0)
+WRAP_FD (int, ftruncate64, (int fd, off64_t n), (fd, n), 0)
+WRAP_FD (int, fallocate, (int fd, int m, off_t o, off_t n), (fd, m, o, n), 0)
+WRAP_FD (int, fallocate64, (int fd, int m, off64_t o, off64_t n), (fd, m, o, n), 0)
+
+WRAP_PATH (unlink, (const char *path), (path), path)
+WRAP_PATH (rename, (const char *from, const char *to), (from, to), to)
+WRAP_PATH (renameat2, (int from_dir, const char *from, int to_dir, const char *to, unsigned flags),
+           (from_dir, from, to_dir, to, flags), to)
+
+/* Only what makes a file; SQLite opens by open64. */
+#define WRAP_OPEN(name)                                                                            \
+  int name (const char *path, int flags, ...)                                                      \
+  {                                                                                                \
+    static __typeof__ (&name) real;                                                                \
+    va_list rest;                                                                                  \
+    mode_t mode;                                                                                   \
+    va_start (rest, flags);                                                                        \
+    mode = flags & O_CREAT ? va_arg (rest, mode_t) : 0;                                            \
+    va_end (rest);                                                                                 \
+    if (real == NULL)                                                                              \
+      real = REAL (name);                                                                          \
+    int error = count != NULL && (flags & O_CREAT) && is_wanted (path) ? next_call () : 0;         \
+    if (error == TEAR)                                                                             \
+      kill (getpid (), SIGKILL);                                                                   \
+    if (error != 0) {                                                                              \
+      errno = error;                                                                               \
+      return -1;                                                                                   \
+    }                                                                                              \
+    return real (path, flags, mode);                                                               \
+  }
+WRAP_OPEN (open)
+WRAP_OPEN (open64)
