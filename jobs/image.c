@@ -33,6 +33,7 @@
 struct _ImageRun {
   char *name; /* "qemu-img measure" */
   ImageFlags flags;
+  int most_exit;
   pid_t parent;   /* of the process: us */
   ImageText text; /* nullable: stdout is kept */
   ImageDone callback;
@@ -161,7 +162,7 @@ say_how_it_ended (ImageRun *run, GError **error)
   if (g_subprocess_get_if_signaled (run->process))
     return fail (error, FAILED, "%s was killed by signal %d", run->name,
                  g_subprocess_get_term_sig (run->process));
-  if (g_subprocess_get_exit_status (run->process) != 0)
+  if (g_subprocess_get_exit_status (run->process) > run->most_exit)
     return fail (error, FAILED, "%s failed with exit code %d", run->name,
                  g_subprocess_get_exit_status (run->process));
   if ((run->flags & IMAGE_STDERR_FAILS) != 0 && run->err->len > 0)
@@ -414,6 +415,7 @@ image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more
                                            : g_strdup (argv[0]);
   run->flags = flags;
   run->text = more ? more->text : NULL;
+  run->most_exit = more ? more->most_exit : 0;
   run->from = -1;
   run->callback = callback;
   run->data = data;

@@ -50,6 +50,7 @@ typedef struct {
   void (*on_progress) (guint share, gpointer data);
   ImageText text; /* as image_run_streamed(); nullable */
   const int *fd;  /* inherited as descriptor 3, and closed here in any case; nullable */
+  int most_exit;  /* exit codes up to it are no failure: e2fsck says 1 where it mended something */
 } ImageMore;
 
 ImageRun *image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more,

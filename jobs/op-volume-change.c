@@ -2,6 +2,7 @@
 /* Changing a volume where it is: its size, its end. */
 #include "jobs/header.h"
 #include "jobs/op-volume.h"
+#include "jobs/volume-id.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,17 +29,7 @@ volume_guest_size (const char *path, const char *format, guint64 *ret_size, GErr
 static gboolean
 is_still_it (OpDisk *disk, GError **error)
 {
-  FileId id;
-  gboolean exists;
-  Json *is = json_get (disk->details, "is");
-  if (!file_identify (disk->to, &id, &exists, error))
-    return FALSE;
-  if (!exists || id.dev != (guint64)json_get_int (is, "dev") ||
-      id.ino != (guint64)json_get_int (is, "ino"))
-    return fail (error, REFUSED, "'%s' is another file now", disk->to);
-  if (file_is_locked (disk->to))
-    return fail (error, REFUSED, "'%s' was opened by a process meanwhile", disk->to);
-  return TRUE;
+  return volume_is_free (disk->to, json_get (disk->details, "is"), error);
 }
 
 /* ---- resize ---------------------------------------------------------------------------------- */
@@ -241,11 +232,8 @@ const Step dead_resize_steps[] = {
 static gboolean
 remove_it (Op *op, OpDisk *disk, GError **error)
 {
-  Json *is = json_get (disk->details, "is");
-  FileId id = {.dev = (guint64)json_get_int (is, "dev"), .ino = (guint64)json_get_int (is, "ino")};
-  if (!json_get_bool (disk->details, "force") && !is_still_it (disk, error))
-    return FALSE;
-  return file_remove (disk->to, id, error);
+  return (json_get_bool (disk->details, "force") || is_still_it (disk, error)) &&
+         file_remove (disk->to, file_id_from_json (json_get (disk->details, "is")), error);
 }
 
 static void delete (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
@@ -257,15 +245,7 @@ static void delete (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static Seen
 seen_deleted (Op *op, OpDisk *disk, World *world)
 {
-  FileId id;
-  gboolean exists = TRUE;
-  Json *is = json_get (disk->details, "is");
-  if (!file_identify (disk->to, &id, &exists, NULL))
-    return SEEN_HALF;
-  return exists && id.dev == (guint64)json_get_int (is, "dev") &&
-                 id.ino == (guint64)json_get_int (is, "ino")
-             ? SEEN_NO
-             : SEEN_YES;
+  return volume_id_is (disk->to, json_get (disk->details, "is")) ? SEEN_NO : SEEN_YES;
 }
 
 const Step volume_delete_steps[] = {

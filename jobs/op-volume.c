@@ -17,12 +17,17 @@ file_id_to_json (FileId id)
   return json_make ("dev", json_int ((gint64)id.dev), "ino", json_int ((gint64)id.ino), NULL);
 }
 
+FileId
+file_id_from_json (Json *json)
+{
+  return (FileId){.dev = (guint64)json_get_int (json, "dev"),
+                  .ino = (guint64)json_get_int (json, "ino")};
+}
+
 static FileId
 id_of (OpDisk *disk, const char *key)
 {
-  Json *json = json_get (disk->details, key);
-  return (FileId){.dev = (guint64)json_get_int (json, "dev"),
-                  .ino = (guint64)json_get_int (json, "ino")};
+  return file_id_from_json (json_get (disk->details, key));
 }
 
 static gboolean
@@ -50,8 +55,8 @@ seen_by_name (Op *op, OpDisk *disk, World *world)
 
 /* The name carries our random id: what lies there is ours, also where we died before its identity
  * was recorded. */
-static gboolean
-remove_part (Op *op, OpDisk *disk, GError **error)
+gboolean
+volume_remove_part (Op *op, OpDisk *disk, GError **error)
 {
   FileId id;
   gboolean exists;
@@ -59,10 +64,11 @@ remove_part (Op *op, OpDisk *disk, GError **error)
          (!exists || file_remove (disk->part, id, error));
 }
 
-static gboolean
-create_part (Op *op, OpDisk *disk, GError **error)
+gboolean
+volume_create_part (Op *op, OpDisk *disk, GError **error)
 {
-  if (!remove_part (op, disk, error) || !file_create_new (disk->part, NULL, &disk->id, error))
+  if (!volume_remove_part (op, disk, error) ||
+      !file_create_new (disk->part, NULL, &disk->id, error))
     return FALSE;
   disk->made = TRUE;
   return TRUE;
@@ -82,13 +88,13 @@ static void
 begin (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   g_autofree char *says = g_strdup_printf ("create %s", disk->part);
-  ask_local (asks, says, create_part);
+  ask_local (asks, says, volume_create_part);
 }
 
 static void
 unbegin (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_local (asks, "remove the unfinished file", remove_part)->no_facts = TRUE;
+  ask_local (asks, "remove the unfinished file", volume_remove_part)->no_facts = TRUE;
 }
 
 /* ---- fill ------------------------------------------------------------------------------------ */

@@ -14,7 +14,12 @@
  *   is        {"dev","ino"}: the volume that is changed
  *   format    of the volume that is changed
  *   size, new-size   of it, as a guest sees it
- *   vm, node  the VM (as it is called here) and QEMU's node that has it open */
+ *   vm, node  the VM (as it is called here) and QEMU's node that has it open
+ *   image     how QEMU opens the volume: options of blockdev-add
+ *   stamp     of a file: it must not have been changed when the new filesystem goes into it
+ *   filesystem, fs-size, fs-block, new-fs-size   what lies in the volume, its bytes now and then, and its unit
+ *   view, mount   where the volume can be seen as a file while that is resized, and where it is mounted for it;
+ *             of one that is mounted already: its device and its mount */
 #pragma once
 
 #include "jobs/step.h"
@@ -27,7 +32,14 @@ extern const Step volume_delete_steps[];
 /* Of a resize whose QEMU is gone: was it done? And the table for that. */
 gboolean volume_was_resized (Op *op);
 extern const Step dead_resize_steps[];
+/* growfs, shrinkfs: of a filesystem that nobody has mounted, and of one that is. */
+extern const Step volume_fs_steps[];
+extern const Step volume_fs_mounted_steps[];
 
 Json *file_id_to_json (FileId id);
+FileId file_id_from_json (Json *json);
+/* Under the name of the unfinished file: an empty one of our own; and it goes, which may be said twice. */
+gboolean volume_create_part (Op *op, OpDisk *disk, GError **error);
+gboolean volume_remove_part (Op *op, OpDisk *disk, GError **error);
 /* Bytes that a guest sees of the raw or qcow2 volume at @path. */
 gboolean volume_guest_size (const char *path, const char *format, guint64 *ret_size, GError **error);

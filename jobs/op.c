@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/op.h"
 
+#include "jobs/filesystem.h"
 #include "jobs/journal.h"
 
 #include <string.h>
@@ -27,6 +28,8 @@ static const char *const kind_names[] = {
     [OP_VOL_SNAPSHOT] = "vol-snapshot",
     [OP_VOL_RESIZE] = "vol-resize",
     [OP_VOL_DELETE] = "vol-delete",
+    [OP_VOL_GROWFS] = "vol-growfs",
+    [OP_VOL_SHRINKFS] = "vol-shrinkfs",
 };
 
 /* Of six characters at most: they end the names of jobs. */
@@ -264,6 +267,13 @@ is_volume (OpDisk *disk)
   return disk->to && disk->part && disk->details;
 }
 
+static gboolean
+is_filesystem (OpDisk *disk)
+{
+  return is_volume (disk) && disk->node && disk->export && json_has (disk->details, "mount") &&
+         filesystem_named (json_get_str (disk->details, "filesystem")) != NULL;
+}
+
 gboolean
 op_disk_is_whole (Op *op, OpDisk *disk)
 {
@@ -286,6 +296,8 @@ op_disk_is_whole (Op *op, OpDisk *disk)
       [OP_VOL_SNAPSHOT] = is_volume,
       [OP_VOL_RESIZE] = is_volume,
       [OP_VOL_DELETE] = is_volume,
+      [OP_VOL_GROWFS] = is_filesystem,
+      [OP_VOL_SHRINKFS] = is_filesystem,
   };
   return disk->name != NULL && checks[op->kind](disk);
 }

@@ -30,6 +30,8 @@ typedef enum {
   OP_VOL_SNAPSHOT,
   OP_VOL_RESIZE,
   OP_VOL_DELETE,
+  OP_VOL_GROWFS,
+  OP_VOL_SHRINKFS,
   N_OP_KINDS,
 } OpKind;
 

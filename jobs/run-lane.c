@@ -235,8 +235,12 @@ on_image (const char *out, const GError *error, gpointer data)
   gboolean tolerated = error != NULL && lane_ask (lane)->tolerant && lane->error == NULL;
   if (tolerated)
     lane_note_refusal (lane, error);
-  if (error != NULL && !tolerated)
-    lane_failed (lane, g_error_copy (error));
+  GError *bad = error != NULL && !tolerated ? g_error_copy (error) : NULL;
+  AskTold told = lane_ask (lane)->told;
+  if (error == NULL && told != NULL && lane->error == NULL)
+    told (runner->op, lane->disk, out, &bad);
+  if (bad != NULL)
+    lane_failed (lane, bad);
   else
     lane_next (lane);
 }
@@ -258,7 +262,8 @@ run (Lane *lane)
 {
   Ask *ask = lane_ask (lane);
   const ImageMore more = {
-      .from = ask->from, .into = ask->into, .on_progress = ask->watched ? on_image_progress : NULL};
+      .from = ask->from, .into = ask->into, .on_progress = ask->watched ? on_image_progress : NULL,
+      .most_exit = ask->most_exit};
   ImageFlags flags = (ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT) |
                      (ask->lives_on ? IMAGE_LIVES_ON : IMAGE_DEFAULT);
   runner_ref (lane->runner);

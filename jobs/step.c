@@ -37,7 +37,12 @@ steps_of (Op *op)
       [OP_VOL_SNAPSHOT] = volume_make_steps,
       [OP_VOL_RESIZE] = volume_resize_steps,
       [OP_VOL_DELETE] = volume_delete_steps,
+      [OP_VOL_GROWFS] = volume_fs_steps,
+      [OP_VOL_SHRINKFS] = volume_fs_steps,
   };
+  if (op->vm == NULL && offline[op->kind] == volume_fs_steps &&
+      !json_has (op_disk (op, 0)->details, "view"))
+    return volume_fs_mounted_steps;
   if (op->vm == NULL)
     return offline[op->kind];
   if (op->kind == OP_ALLOCATE && (op->flags & OP_DETACH_BACKING))

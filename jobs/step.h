@@ -38,6 +38,9 @@ typedef gboolean (*AskRecord) (struct _Journal *journal, Op *op, GError **error)
  * when it was asked, monotonic. */
 typedef void (*AskHeard) (Op *op, Json *ret, gint64 sent_us);
 
+/* Puts among the facts what a program printed; FALSE ends the operation. */
+typedef gboolean (*AskTold) (Op *op, OpDisk *disk, const char *out, GError **error);
+
 struct Ask {
   char *says;        /* for the journal and the plan; nullable where the command speaks for itself */
   char *command;     /* QMP */
@@ -50,6 +53,8 @@ struct Ask {
   char *from, *into; /* files for its stdin and stdout; nullable */
   gboolean lives_on; /* the program is never killed: neither by a cancel nor by our own death */
   gboolean watched;  /* it says how far it is (qemu-img -p), or reads @from */
+  int most_exit;     /* of the program: exit codes up to it are no failure */
+  AskTold told;      /* what the program says is heard; nullable */
   AskLocal local;    /* a short, synchronous act on the file system or on the operation's facts */
   AskRecord record;  /* in the journal, beside the operation itself */
   WorkStart work;    /* a long act of ours in the main loop */

@@ -168,6 +168,10 @@ run_vol_snapshot (Cli *cli, GError **error);
 gboolean
 run_vol_delete (Cli *cli, GError **error);
 gboolean
+run_vol_growfs (Cli *cli, GError **error);
+gboolean
+run_vol_shrinkfs (Cli *cli, GError **error);
+gboolean
 run_vol_compress (Cli *cli, GError **error);
 gboolean
 run_vol_decompress (Cli *cli, GError **error);

@@ -66,6 +66,7 @@ change (Cli *cli, RechainVolumeKind kind, const char *const *names, GError **err
 }
 
 static const char *const volume_only[] = {"volume"};
+static const char *const volume_and_size[] = {"volume", "capacity"};
 static const char *const source_only[] = {"source", "archive"};
 static const char *const from_to[] = {"source", "volume"};
 
@@ -96,8 +97,19 @@ run_vol_copy_contents (Cli *cli, GError **error)
 gboolean
 run_vol_resize (Cli *cli, GError **error)
 {
-  static const char *const names[] = {"volume", "capacity"};
-  return change (cli, RECHAIN_VOLUME_RESIZE, names, error);
+  return change (cli, RECHAIN_VOLUME_RESIZE, volume_and_size, error);
+}
+
+gboolean
+run_vol_growfs (Cli *cli, GError **error)
+{
+  return change (cli, RECHAIN_VOLUME_GROWFS, volume_and_size, error);
+}
+
+gboolean
+run_vol_shrinkfs (Cli *cli, GError **error)
+{
+  return change (cli, RECHAIN_VOLUME_SHRINKFS, volume_and_size, error);
 }
 
 gboolean

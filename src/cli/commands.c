@@ -292,6 +292,19 @@ const Command commands[] = {
      "and is "
      "refused where a filesystem or partition lies there.",
      "rechain vol resize /img/web1.qcow2 +10G", VOLUME_EXITS},
+    {"vol growfs", "VOL [SIZE]", "make the filesystem in a volume larger", run_vol_growfs, 1, 2,
+     VOLUME | BIT (SOURCE_FORMAT),
+     "Makes the ext2, ext3, ext4, xfs or btrfs filesystem that fills a raw or qcow2 file or a "
+     "logical volume SIZE bytes large; 0, or no SIZE: as large as the volume. It is checked first "
+     "(e2fsck -f). The work is done in an overlay and written into the volume once the result was "
+     "checked too. Where the volume is mounted on this host, the kernel grows it online.",
+     "rechain vol growfs /img/web1.qcow2", VOLUME_EXITS},
+    {"vol shrinkfs", "VOL SIZE", "make the filesystem in a volume smaller", run_vol_shrinkfs, 2, 2,
+     VOLUME | BIT (SOURCE_FORMAT),
+     "Makes an ext2, ext3, ext4 or btrfs filesystem SIZE bytes large, as 'vol growfs' does it; the "
+     "volume "
+     "keeps its size. Where SIZE is too small, nothing is changed and the least size is told.",
+     "rechain vol shrinkfs /img/web1.qcow2 4G", VOLUME_EXITS},
     {"vol snapshot", "VOL NAME", "a second file that shares all blocks", run_vol_snapshot, 2, 2,
      VOLUME | NEW_FILE,
      "Makes /img/web1.NAME.img of /img/web1.img in no time, where the filesystem can share blocks "
@@ -329,8 +342,6 @@ const Command commands[] = {
      "Prints all commands, or everything about one.", "rechain help move", "0 2"},
 
     /* Of the contract, not built yet. */
-    {"vol growfs", "VOL", "grow a filesystem"},
-    {"vol shrinkfs", "VOL SIZE", "shrink a filesystem"},
     {"doctor", "[VM]", "what is wrong or missing on this host"},
     {0},
 };

@@ -53,6 +53,16 @@ left_lines (GString *out, Json *left)
 }
 
 static void
+filesystem_line (GString *out, Json *filesystem)
+{
+  if (!json_has (filesystem, "size"))
+    return;
+  g_autofree char *before = format_size ((guint64)json_get_int (filesystem, "size-before"));
+  g_autofree char *now = format_size ((guint64)json_get_int (filesystem, "size"));
+  text_line (out, "    %-8s %s -> %s", or_empty (json_get_str (filesystem, "type")), before, now);
+}
+
+static void
 disk_lines (GString *out, Json *disk)
 {
   Json *before = json_get (disk, "chain-before");
@@ -67,6 +77,7 @@ disk_lines (GString *out, Json *disk)
     text_line (out, "    %-8s %s", "removed",
                or_empty (json_object_get_string (json_at (removed, i))));
   left_lines (out, json_get (disk, "left"));
+  filesystem_line (out, json_get (disk, "filesystem"));
 }
 
 /* With QEMU dead: which file the guest must be started from. */

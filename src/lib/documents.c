@@ -228,6 +228,18 @@ chain_on_disk (OpDisk *disk, const char *file)
   return layers ? chain_files (layers) : NULL;
 }
 
+/* Of growfs and shrinkfs; NULL. */
+static Json *
+filesystem_json (OpDisk *disk)
+{
+  if (!json_has (disk->details, "filesystem"))
+    return NULL;
+  return json_make ("type", json_dup (json_get (disk->details, "filesystem")), "size-before",
+                    json_dup (json_get (disk->details, "fs-size")), "size",
+                    json_dup (json_get (disk->found, "size")), "minimum-size",
+                    json_dup (json_get (disk->found, "minimum-size")), NULL);
+}
+
 static Json *
 disk_result (Op *op, guint i, const char *authoritative)
 {
@@ -241,7 +253,8 @@ disk_result (Op *op, guint i, const char *authoritative)
                     "removed", strings (strv_at (op->removed, i)), "left",
                     strings (strv_at (op->left, i)), "target", json_str (disk->to), "active-source",
                     taken ? json_str (disk->to) : NULL, "read-only-source",
-                    taken ? json_str (((ChainLayer *)disk->before->pdata[0])->file) : NULL, NULL);
+                    taken ? json_str (((ChainLayer *)disk->before->pdata[0])->file) : NULL,
+                    "filesystem", filesystem_json (disk), NULL);
 }
 
 static Json *

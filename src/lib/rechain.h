@@ -1398,6 +1398,8 @@ RECHAIN_API char *rechain_storage_info (RechainStorage *storage, GCancellable *c
  * @RECHAIN_VOLUME_SNAPSHOT: a second file that shares all blocks (FICLONE)
  * @RECHAIN_VOLUME_RESIZE: another size (libvirt: virStorageVolResize)
  * @RECHAIN_VOLUME_DELETE: it goes (libvirt: virStorageVolDelete)
+ * @RECHAIN_VOLUME_GROWFS: the filesystem in it becomes larger (libguestfs: resize2fs, xfs_growfs, btrfs)
+ * @RECHAIN_VOLUME_SHRINKFS: the filesystem in it becomes smaller
  *
  * The kinds of operations on volumes.
  */
@@ -1411,6 +1413,8 @@ typedef enum {
   RECHAIN_VOLUME_SNAPSHOT,
   RECHAIN_VOLUME_RESIZE,
   RECHAIN_VOLUME_DELETE,
+  RECHAIN_VOLUME_GROWFS,
+  RECHAIN_VOLUME_SHRINKFS,
 } RechainVolumeKind;
 
 /**

@@ -181,7 +181,8 @@ one_looked (GTask *task)
   if (--look->pending > 0)
     return;
   if (look->request != NULL)
-    volume_plan_make (&storage->allow, look->request, look->layers, on_planned, task);
+    volume_plan_make (&storage->allow, rechain_controller_get_state_dir (storage->controller),
+                      look->request, look->layers, on_planned, task);
   else
     report_volume (&storage->allow, look->path, look->format, look->layers, on_document, task);
 }

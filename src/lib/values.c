@@ -212,12 +212,12 @@ rechain_chain_read_offline (const char *image, const char *format, GError **erro
 
 /* ---- volumes --------------------------------------------------------------------------------- */
 
-G_STATIC_ASSERT ((int)OP_VOL_CREATE + (int)RECHAIN_VOLUME_DELETE == (int)OP_VOL_DELETE);
+G_STATIC_ASSERT ((int)OP_VOL_CREATE + (int)RECHAIN_VOLUME_SHRINKFS == (int)OP_VOL_SHRINKFS);
 
 RechainVolumeRequest *
 rechain_volume_request_new (RechainVolumeKind kind)
 {
-  g_return_val_if_fail ((guint)kind <= RECHAIN_VOLUME_DELETE, NULL);
+  g_return_val_if_fail ((guint)kind <= RECHAIN_VOLUME_SHRINKFS, NULL);
   return volume_request_new ((OpKind)(OP_VOL_CREATE + (int)kind));
 }
 

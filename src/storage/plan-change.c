@@ -2,18 +2,12 @@
 /* Volumes changed where they are: resize, delete. */
 #include "src/storage/plan-private.h"
 
-#include "jobs/op-volume.h"
+#include "jobs/volume-id.h"
 
-#include <glib/gstdio.h>
-#include <string.h>
-#include <unistd.h>
-
-static void
-set_identity (VolumePlan *plan)
+void
+plan_set_identity (VolumePlan *plan)
 {
-  const struct stat *st = &plan->volume->place.st;
-  FileId id = {.dev = st->st_dev, .ino = st->st_ino};
-  json_set (plan->disk->details, "is", file_id_to_json (id));
+  json_set (plan->disk->details, "is", volume_id_of (plan->volume->place.path));
 }
 
 static gboolean
@@ -26,96 +20,24 @@ check_is_file (VolumePlan *plan, GError **error)
 
 /* ---- where what is inside ends --------------------------------------------------------------- */
 
-/* Programs that say how many bytes a filesystem has, and the lines they say it in: the product of
- * both. */
-/* clang-format off */
-static const struct { const char *type, *argv[9], *keys[2]; } endings[] = {
-    {"ext2", {"dumpe2fs", "-h", NULL}, {"Block count:", "Block size:"}},
-    {"ext3", {"dumpe2fs", "-h", NULL}, {"Block count:", "Block size:"}},
-    {"ext4", {"dumpe2fs", "-h", NULL}, {"Block count:", "Block size:"}},
-    {"xfs", {"xfs_db", "-r", "-c", "sb 0", "-c", "print dblocks blocksize", NULL}, {"dblocks =", "blocksize ="}},
-    {"btrfs", {"btrfs", "inspect-internal", "dump-super", NULL}, {"total_bytes", NULL}},
-};
-/* clang-format on */
-
-static guint64
-value_after (const char *out, const char *key)
-{
-  const char *at = strstr (out, key);
-  return at ? g_ascii_strtoull (at + strlen (key), NULL, 10) : 0;
-}
-
 static gboolean
-refuse_end (VolumePlan *plan, const char *what, guint64 end, GError **error)
+judge_end (VolumePlan *plan, const VolumeEnd *end, GError **error)
 {
-  fail (error, REFUSED, "the %s in '%s' reaches to byte %" G_GUINT64_FORMAT, what,
-        plan->volume->place.path, end);
+  const char *path = plan->volume->place.path;
+  if (end->what == NULL ||
+      (end->bytes > 0 && end->bytes <= (guint64)json_get_int (plan->disk->details, "new-size")))
+    return TRUE;
+  if (end->bytes == 0)
+    return fail (error, REFUSED, "where the %s in '%s' ends is not known", end->what, path);
+  fail (error, REFUSED, "the %s in '%s' reaches to byte %" G_GUINT64_FORMAT, end->what, path,
+        end->bytes);
   return hint (error, "make it smaller first: rechain vol shrinkfs");
 }
 
-static gboolean
-judge_end (VolumePlan *plan, const char *what, guint64 end, GError **error)
-{
-  guint64 size = (guint64)json_get_int (plan->disk->details, "new-size");
-  if (end == 0)
-    return fail (error, REFUSED, "where the %s in '%s' ends is not known", what,
-                 plan->volume->place.path);
-  return end <= size || refuse_end (plan, what, end, error);
-}
-
-static gsize
-ending_of (const char *type)
-{
-  gsize i = 0;
-  while (i < G_N_ELEMENTS (endings) && g_strcmp0 (endings[i].type, type) != 0)
-    i++;
-  return i;
-}
-
-static gboolean
-ask_program (VolumePlan *plan, const char *type, GError **error)
-{
-  gsize i = ending_of (type);
-  if (i == G_N_ELEMENTS (endings))
-    return judge_end (plan, type, 0, error);
-  g_autoptr (GStrvBuilder) argv = g_strv_builder_new ();
-  for (const char *const *word = endings[i].argv; *word != NULL; word++)
-    g_strv_builder_add (argv, *word);
-  g_strv_builder_add (argv, plan->peek ? plan->peek : plan->volume->place.path);
-  plan->ending = g_strv_builder_end (argv);
-  return TRUE;
-}
-
-/* An image has to be looked into first. */
-static gboolean
-begin_peek (VolumePlan *plan, GError **error)
-{
-  g_autofree char *to = g_build_filename (g_get_tmp_dir (), "rechain-peek-XXXXXX", NULL);
-  int fd = g_mkstemp (to);
-  if (fd < 0)
-    return fail (error, FAILED, "make a temporary file in '%s'", g_get_tmp_dir ());
-  close (fd);
-  plan->peek = g_steal_pointer (&to);
-  return TRUE;
-}
-
 gboolean
-plan_check_end (VolumePlan *plan, const char *out, GError **error)
+plan_check_end (VolumePlan *plan, GError **error)
 {
-  Contents *contents = &plan->volume->contents;
-  if (out != NULL) {
-    gsize i = ending_of (contents->filesystem);
-    guint64 end = value_after (out, endings[i].keys[0]);
-    guint64 block = endings[i].keys[1] ? value_after (out, endings[i].keys[1]) : 1;
-    return judge_end (plan, contents->filesystem,
-                      end > G_MAXINT64 / MAX (block, 1) ? 0 : end * block, error);
-  }
-  if (plan->peek == NULL && g_strcmp0 (plan->volume->format, "qcow2") == 0)
-    return begin_peek (plan, error);
-  /* A GPT has its second copy in the last 33 sectors, which partition programs put right. */
-  if (contents->partitions != NULL)
-    return judge_end (plan, "partition table", contents->partitions_end, error);
-  return contents->filesystem == NULL || ask_program (plan, contents->filesystem, error);
+  return plan_find_end (plan, judge_end, error);
 }
 
 /* ---- resize ---------------------------------------------------------------------------------- */
@@ -138,7 +60,7 @@ check_new_size (VolumePlan *plan, guint64 size, GError **error)
   if (volume->backs->len > 0)
     return fail (error, REFUSED, "'%s' is the backing file of '%s'", volume->place.path,
                  (char *)volume->backs->pdata[0]);
-  return plan_check_end (plan, NULL, error);
+  return plan_check_end (plan, error);
 }
 
 /* The layer of a VM that runs, where @volume is the active one of a disk. */
@@ -201,7 +123,7 @@ plan_resize (VolumePlan *plan, GError **error)
                  volume->place.path, volume->codec ? "compressed" : volume->format);
   guint64 size = request->capacity + (request->relative_capacity ? volume->virtual_size : 0);
   plan_begin (plan, volume->place.path);
-  set_identity (plan);
+  plan_set_identity (plan);
   json_set (plan->disk->details, "format", json_str (volume->format));
   json_set (plan->disk->details, "size", json_int ((gint64)volume->virtual_size));
   json_set (plan->disk->details, "new-size", json_int ((gint64)size));
@@ -247,7 +169,7 @@ plan_delete (VolumePlan *plan, GError **error)
     return hint (error, "--force backing removes it, and what is built on it is lost");
   }
   plan_begin (plan, plan->volume->place.path);
-  set_identity (plan);
+  plan_set_identity (plan);
   json_set (plan->disk->details, "force", json_flag (request->force != NULL));
   return TRUE;
 }

@@ -269,7 +269,7 @@ check_capacity (VolumePlan *plan, guint64 capacity, GError **error)
   g_clear_pointer (&plan->volume, volume_free);
   plan->volume = plan_find (plan, source->place.path, source->format, TRUE, error);
   json_set (plan->disk->details, "new-size", json_int ((gint64)capacity));
-  return plan->volume != NULL && plan_check_end (plan, NULL, error);
+  return plan->volume != NULL && plan_check_end (plan, error);
 }
 
 gboolean

@@ -3,10 +3,24 @@
  * copies as they are) and plan-change.c (what changes a volume where it is). */
 #pragma once
 
+#include "jobs/filesystem.h"
+#include "src/storage/peek.h"
 #include "src/storage/plan.h"
 
+/* What lies in a volume, and where it ends. */
 typedef struct {
+  const char *what;             /* "ext4", "partition table"; NULL: nothing that is known */
+  const Filesystem *filesystem; /* nullable */
+  guint64 bytes;                /* 0: not known */
+  guint64 block;                /* the unit of the filesystem */
+} VolumeEnd;
+
+typedef struct _VolumePlan VolumePlan;
+typedef gboolean (*VolumeJudge) (VolumePlan *plan, const VolumeEnd *end, GError **error);
+
+struct _VolumePlan {
   const Allow *allow;
+  const char *state_dir;
   const VolumeRequest *request;
   Json *layers;
   OpenFiles *files;
@@ -15,13 +29,13 @@ typedef struct {
   Volume *source;     /* nullable */
   Volume *volume;     /* what is changed or replaced; nullable */
   char **measure;     /* qemu-img argv that says how much space is needed; nullable */
-  char *peek;         /* beginning of what is inside @volume, for the end of its filesystem; nullable */
-  char **ending;      /* program that says where its filesystem ends */
+  Peek *peek;         /* into @volume; nullable */
+  VolumeJudge judge;  /* of where what is inside it ends */
   GError *error;
   guint pending;
   VolumePlanReady callback;
   gpointer data;
-} VolumePlan;
+};
 
 /* plan.c: parts of planning */
 
@@ -38,7 +52,9 @@ void plan_begin (VolumePlan *plan, const char *path);
 gboolean plan_begin_new (VolumePlan *plan, const char *path, Volume *like, GError **error);
 /* Adds a program to the details. Takes @argv. Returns its object, borrowed. */
 Json *plan_add_program (VolumePlan *plan, char **take_argv);
-/* "json:{...}" that names every layer of @volume and its format; at most @limit bytes of it are seen, 0: all of
+/* How QEMU opens @volume: every layer of it with its format; full. */
+Json *plan_image_spec (Volume *volume);
+/* The same as "json:{...}" that names every layer of @volume and its format; at most @limit bytes of it are seen, 0: all of
  * it. Full. */
 char *plan_image_name (Volume *volume, guint64 limit);
 /* Full. The word of the request, else what the suffix of @path says, else @otherwise. */
@@ -47,6 +63,15 @@ char *plan_format (const char *asked, const char *path, const char *otherwise);
 gboolean plan_can_share (Volume *source, const char *path);
 void plan_use (VolumePlan *plan, const char *path);
 void plan_need (VolumePlan *plan, guint64 bytes);
+
+/* Every question counts @pending up and ends with it. Takes the error. */
+void plan_answered (VolumePlan *plan, GError *take_error);
+/* plan-end.c: asks where what lies in plan->volume ends. The judge may be called from inside, or later. */
+gboolean plan_find_end (VolumePlan *plan, VolumeJudge judge, GError **error);
+/* plan-change.c */
+void plan_set_identity (VolumePlan *plan);
+/* Nothing of what lies in plan->volume is behind its new size: asked, and refused where it is. */
+gboolean plan_check_end (VolumePlan *plan, GError **error);
 
 /* by kind */
 gboolean plan_create (VolumePlan *plan, GError **error);
@@ -58,5 +83,5 @@ gboolean plan_decompress (VolumePlan *plan, GError **error);
 gboolean plan_snapshot (VolumePlan *plan, GError **error);
 gboolean plan_resize (VolumePlan *plan, GError **error);
 gboolean plan_delete (VolumePlan *plan, GError **error);
-/* After the programs answered. */
-gboolean plan_check_end (VolumePlan *plan, const char *out, GError **error);
+gboolean plan_growfs (VolumePlan *plan, GError **error);
+gboolean plan_shrinkfs (VolumePlan *plan, GError **error);

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -201,21 +200,24 @@ plan_need (VolumePlan *plan, guint64 bytes)
 
 /* ---- what more than one kind asks ------------------------------------------------------------ */
 
+Json *
+plan_image_spec (Volume *volume)
+{
+  if (volume->chain != NULL)
+    return image_chain_spec (volume->chain, 0, volume->chain->len);
+  gboolean device = S_ISBLK (volume->place.st.st_mode);
+  /* LUKS is copied as it is; only who has the key sees more in it. */
+  const char *format = g_strcmp0 (volume->format, "luks") == 0 ? "raw" : volume->format;
+  return json_make ("driver", json_str (format), "file",
+                    json_make ("driver", json_str (device ? "host_device" : "file"), "filename",
+                               json_str (volume->place.path), NULL),
+                    NULL);
+}
+
 char *
 plan_image_name (Volume *volume, guint64 limit)
 {
-  g_autoptr (Json) spec = NULL;
-  if (volume->chain != NULL)
-    spec = image_chain_spec (volume->chain, 0, volume->chain->len);
-  else {
-    gboolean device = S_ISBLK (volume->place.st.st_mode);
-    /* LUKS is copied as it is; only who has the key sees more in it. */
-    const char *format = g_strcmp0 (volume->format, "luks") == 0 ? "raw" : volume->format;
-    spec = json_make ("driver", json_str (format), "file",
-                      json_make ("driver", json_str (device ? "host_device" : "file"), "filename",
-                                 json_str (volume->place.path), NULL),
-                      NULL);
-  }
+  g_autoptr (Json) spec = plan_image_spec (volume);
   if (limit > 0)
     spec = json_make ("driver", json_str ("raw"), "size", json_int ((gint64)limit), "file",
                       g_steal_pointer (&spec), NULL);
@@ -269,10 +271,7 @@ plan_free (VolumePlan *plan)
   volume_free (plan->volume);
   open_files_free (plan->files);
   g_strfreev (plan->measure);
-  g_strfreev (plan->ending);
-  if (plan->peek != NULL)
-    g_unlink (plan->peek);
-  g_free (plan->peek);
+  peek_free (plan->peek);
   g_clear_error (&plan->error);
   g_free (plan);
 }
@@ -299,13 +298,14 @@ one_answered (VolumePlan *plan)
   g_source_attach (source, g_main_context_get_thread_default ());
 }
 
-static void
-take_error (VolumePlan *plan, GError *error)
+void
+plan_answered (VolumePlan *plan, GError *take_error)
 {
   if (plan->error == NULL)
-    plan->error = error;
+    plan->error = take_error;
   else
-    g_clear_error (&error);
+    g_clear_error (&take_error);
+  one_answered (plan);
 }
 
 static void
@@ -317,50 +317,7 @@ on_measured (const char *out, const GError *error, gpointer data)
   if (bad == NULL && image_measure_parse (out, &needed, &full, &bad))
     plan_need (plan, MAX (plan->disk->needed, needed));
   prefix (&bad, "measure '%s'", plan->source ? plan->source->place.path : "");
-  take_error (plan, bad);
-  one_answered (plan);
-}
-
-static void
-on_ending (const char *out, const GError *error, gpointer data)
-{
-  VolumePlan *plan = data;
-  GError *bad = error ? g_error_copy (error) : NULL;
-  if (bad == NULL)
-    plan_check_end (plan, out, &bad);
-  take_error (plan, bad);
-  one_answered (plan);
-}
-
-static void
-ask_ending (VolumePlan *plan)
-{
-  plan->pending++;
-  image_run ((const char *const *)plan->ending, IMAGE_QUESTION, on_ending, plan);
-}
-
-/* The beginning of what is inside an image lies in a file now. */
-static void
-on_peeked (const char *out, const GError *error, gpointer data)
-{
-  VolumePlan *plan = data;
-  GError *bad = error ? g_error_copy (error) : NULL;
-  if (bad == NULL) {
-    volume_peek_done (plan->volume, plan->peek);
-    plan_check_end (plan, NULL, &bad);
-  }
-  take_error (plan, bad);
-  if (plan->error == NULL && plan->ending != NULL)
-    ask_ending (plan);
-  one_answered (plan);
-}
-
-static void
-ask_peek (VolumePlan *plan)
-{
-  g_auto (GStrv) argv = volume_peek_args (plan->volume, plan->peek);
-  plan->pending++;
-  image_run ((const char *const *)argv, IMAGE_QUESTION, on_peeked, plan);
+  plan_answered (plan, bad);
 }
 
 static gboolean
@@ -371,7 +328,8 @@ fill (VolumePlan *plan, GError **error)
       [OP_VOL_COPY] = plan_copy,         [OP_VOL_COPY_CONTENTS] = plan_copy_contents,
       [OP_VOL_COMPRESS] = plan_compress, [OP_VOL_DECOMPRESS] = plan_decompress,
       [OP_VOL_SNAPSHOT] = plan_snapshot, [OP_VOL_RESIZE] = plan_resize,
-      [OP_VOL_DELETE] = plan_delete,
+      [OP_VOL_DELETE] = plan_delete,     [OP_VOL_GROWFS] = plan_growfs,
+      [OP_VOL_SHRINKFS] = plan_shrinkfs,
   };
   Op *op = plan->op;
   op->bandwidth = plan->request->bandwidth;
@@ -380,11 +338,12 @@ fill (VolumePlan *plan, GError **error)
 }
 
 void
-volume_plan_make (const Allow *allow, const VolumeRequest *request, Json *layers,
-                  VolumePlanReady callback, gpointer data)
+volume_plan_make (const Allow *allow, const char *state_dir, const VolumeRequest *request,
+                  Json *layers, VolumePlanReady callback, gpointer data)
 {
   VolumePlan *plan = g_new0 (VolumePlan, 1);
   *plan = (VolumePlan){.allow = allow,
+                       .state_dir = state_dir,
                        .request = request,
                        .layers = layers,
                        .files = open_files_scan (),
@@ -392,15 +351,9 @@ volume_plan_make (const Allow *allow, const VolumeRequest *request, Json *layers
                        .pending = 1,
                        .callback = callback,
                        .data = data};
-  if (fill (plan, &plan->error)) {
-    if (plan->measure != NULL) {
-      plan->pending++;
-      image_run ((const char *const *)plan->measure, IMAGE_QUESTION, on_measured, plan);
-    }
-    if (plan->peek != NULL)
-      ask_peek (plan);
-    else if (plan->ending != NULL)
-      ask_ending (plan);
+  if (fill (plan, &plan->error) && plan->measure != NULL) {
+    plan->pending++;
+    image_run ((const char *const *)plan->measure, IMAGE_QUESTION, on_measured, plan);
   }
   one_answered (plan);
 }

@@ -11,5 +11,5 @@ typedef void (*VolumePlanReady) (Op *op, const GError *error, gpointer data);
 
 /* @layers: [{"vm","disk","depth","file","node","size"}] of the VMs that run. An operation whose details name a
  * "vm" is to be done on that one: the caller calls op_set_vm(). All arguments are borrowed until the callback. */
-void volume_plan_make (const Allow *allow, const VolumeRequest *request, Json *layers,
-                       VolumePlanReady callback, gpointer data);
+void volume_plan_make (const Allow *allow, const char *state_dir, const VolumeRequest *request,
+                       Json *layers, VolumePlanReady callback, gpointer data);

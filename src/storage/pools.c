@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* storage info: pools with their space, and what the programs of this host can do. */
+#include "jobs/filesystem.h"
 #include "jobs/image.h"
 #include "src/common/error.h"
 #include "jobs/lvm.h"
@@ -123,20 +124,14 @@ has_program (const char *program)
 }
 
 static Json *
-filesystems (void)
+usable_filesystems (void)
 {
-  /* clang-format off */
-  static const struct { const char *type, *program; gboolean shrinks; } known[] = {
-      {"ext2", "resize2fs", TRUE}, {"ext3", "resize2fs", TRUE}, {"ext4", "resize2fs", TRUE},
-      {"xfs", "xfs_growfs", FALSE}, {"btrfs", "btrfs", TRUE},
-  };
-  /* clang-format on */
   Json *array = json_array ();
-  for (gsize i = 0; i < G_N_ELEMENTS (known); i++) {
-    gboolean here = has_program (known[i].program);
-    json_append (array, json_make ("type", json_str (known[i].type), "grows", json_flag (here),
-                                   "shrinks", json_flag (here && known[i].shrinks), "program",
-                                   json_str (known[i].program), NULL));
+  for (const Filesystem *one = filesystems; one->type != NULL; one++) {
+    gboolean here = has_program (one->resize[0]);
+    json_append (array, json_make ("type", json_str (one->type), "grows", json_flag (here),
+                                   "shrinks", json_flag (here && one->shrinks), "program",
+                                   json_str (one->resize[0]), NULL));
   }
   return array;
 }
@@ -160,7 +155,7 @@ report_storage (const Allow *allow, ReportReady callback, gpointer data)
   Report *report = report_begin (allow, "rechain.storage/1", callback, data);
   json_set (report->document, "pools", json_array ());
   add_directories (report, json_get (report->document, "pools"));
-  json_set (report->document, "filesystems", filesystems ());
+  json_set (report->document, "filesystems", usable_filesystems ());
   json_set (report->document, "codecs", usable_codecs ());
   gboolean lvm = lvm_is_usable (&no_lvm);
   json_set (report->document, "lvm",

@@ -10,7 +10,6 @@ typedef struct {
   GError *error;
   guint pending;
   Volume *volume; /* of a report on one */
-  char *peek;     /* where the beginning of its contents is copied to */
   ReportReady callback;
   gpointer data;
 } Report;

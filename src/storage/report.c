@@ -3,15 +3,14 @@
  * count `pending` up, and the last answer tells the caller. */
 #include "src/storage/report-private.h"
 
-#include "jobs/image.h"
+#include "jobs/lvm.h"
 #include "src/common/error.h"
 #include "src/common/fs.h"
-#include "jobs/lvm.h"
+#include "src/storage/peek.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static gboolean
 tell (gpointer data)
@@ -22,9 +21,6 @@ tell (gpointer data)
   report->callback (report->document, report->error, report->data);
   g_clear_error (&report->error);
   volume_free (report->volume);
-  if (report->peek != NULL)
-    g_unlink (report->peek);
-  g_free (report->peek);
   g_free (report);
   return G_SOURCE_REMOVE;
 }
@@ -89,28 +85,18 @@ finish_volume (Report *report)
 }
 
 static void
-on_peeked (const char *out, const GError *error, gpointer data)
+on_peeked (Peek *peek, const GError *error, gpointer data)
 {
-  Report *report = data;
-  if (error == NULL)
-    volume_peek_done (report->volume, report->peek);
-  finish_volume (report);
+  peek_free (peek);
+  finish_volume (data);
 }
 
+/* What cannot be looked into is not told of. */
 static void
 peek_inside (Report *report)
 {
-  g_autofree char *to = g_build_filename (g_get_tmp_dir (), "rechain-peek-XXXXXX", NULL);
-  g_auto (GStrv) argv = volume_peek_args (report->volume, to);
-  int fd = argv ? g_mkstemp (to) : -1;
-  if (fd < 0)
-    return;
-  close (fd);
-  report->peek = g_strdup (to);
-  g_strfreev (argv);
-  argv = volume_peek_args (report->volume, to);
-  report->pending++;
-  image_run ((const char *const *)argv, IMAGE_QUESTION, on_peeked, report);
+  if (peek_new (report->volume, on_peeked, report, NULL) != NULL)
+    report->pending++;
 }
 
 static Json *

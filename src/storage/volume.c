@@ -160,46 +160,6 @@ volume_find_users (Volume *volume, OpenFiles *files)
   }
 }
 
-/* ---- contents of images ---------------------------------------------------------------------- */
-
-#define PEEK_MIB                                                                                   \
-  2 /* superblocks and tables at the start; what has them only at the end stays unknown */
-
-static gboolean
-has_data_file (Volume *volume)
-{
-  for (guint i = 0; volume->chain != NULL && i < volume->chain->len; i++)
-    if (((ChainLayer *)volume->chain->pdata[i])->data_file)
-      return TRUE;
-  return FALSE;
-}
-
-char **
-volume_peek_args (Volume *volume, const char *to)
-{
-  if (g_strcmp0 (volume->format, "qcow2") != 0 || volume->broken != NULL ||
-      volume->virtual_size == 0 || has_data_file (volume))
-    return NULL;
-  g_autoptr (GStrvBuilder) args = g_strv_builder_new ();
-  g_autofree char *in = g_strdup_printf ("if=%s", volume->place.path);
-  g_autofree char *out = g_strdup_printf ("of=%s", to);
-  g_autofree char *count = g_strdup_printf ("count=%d", PEEK_MIB);
-  g_strv_builder_add_many (args, "qemu-img", "dd", "-U", "-f", "qcow2", "-O", "raw", "bs=1M", count,
-                           in, out, NULL);
-  return g_strv_builder_end (args);
-}
-
-void
-volume_peek_done (Volume *volume, const char *to)
-{
-  int fd = open (to, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-  if (fd < 0)
-    return;
-  if (ftruncate (fd, (off_t)MIN (volume->virtual_size, (guint64)G_MAXINT64)) == 0)
-    contents_probe (fd, &volume->contents);
-  close (fd);
-}
-
 /* ---- the document ---------------------------------------------------------------------------- */
 
 static Json *

@@ -43,8 +43,3 @@ void volume_find_users (Volume *volume, OpenFiles *files);
 const char *volume_type_name (VolumeType type);
 /* The document rechain.volume/1, without "schema"; full. */
 Json *volume_to_json (Volume *volume);
-
-/* qemu-img dd argv that copies the beginning of the contents of a non-raw volume into @to, where libblkid can
- * look at it; full. NULL where there is nothing to look at. */
-char **volume_peek_args (Volume *volume, const char *to);
-void volume_peek_done (Volume *volume, const char *to);

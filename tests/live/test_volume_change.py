@@ -13,45 +13,7 @@ from harness.images import MiB, run
 from harness.proxy import CUT, PASS, Proxy
 from harness.rechain import Rechain
 from harness.scene import valid
-
-
-def vol(rechain, *arguments, rc=0, **options):
-    """The operation's document, or (rc other than 0) the result."""
-    result = rechain.run("vol", *arguments, json=True, **options).expect(rc)
-    return valid(result.json) if rc == 0 else result
-
-
-def scatter(path, size, seed, extents=12):
-    """A raw file of exactly `size` bytes with random extents at odd places, and holes between them."""
-    rng = random.Random(seed)
-    with open(path, "wb") as file:
-        file.truncate(size)
-        for _ in range(extents):
-            length = rng.choice([1, 511, 4096, 70000, 300001])
-            file.seek(rng.randrange(max(size - length, 1)))
-            file.write(rng.randbytes(min(length, size)))
-        file.truncate(size)
-    return path
-
-
-def digest(path, size=None):
-    with open(path, "rb") as file:
-        data = file.read()
-    return hashlib.sha256(data if size is None else data.ljust(size, b"\0")).hexdigest()
-
-
-def as_guest(path, format, dir):
-    """Digest of what a guest sees."""
-    with images.raw_view(path, format=format, dir=dir) as raw:
-        return digest(raw)
-
-
-def rounded(size):
-    return (size + 511) // 512 * 512
-
-
-def leftovers(dir):
-    return [name for name in os.listdir(dir) if name.startswith(".rc-")]
+from harness.volumes import as_guest, digest, kill_with_programs, leftovers, program_around, rounded, scatter, vol
 
 
 @pytest.fixture
@@ -394,7 +356,7 @@ TOUCHING = [["clone", "X", "NEW"], ["copy", "X", "NEW"], ["copy", "X", "NEW.zst"
             ["copy", "OTHER", "X", "--overwrite"], ["copy-contents", "OTHER", "X"], ["copy-contents", "X", "OTHER"], ["resize", "X", "+1M"],
             ["resize", "X", "1M", "--shrink"], ["snapshot", "X", "s"], ["delete", "X"],
             ["delete", "X", "--force", "open,mounted,backing"], ["compress", "X"], ["compress", "X", "--delete"],
-            ["create", "NEW", "--backing", "X", "--format", "qcow2"]]
+            ["create", "NEW", "--backing", "X", "--format", "qcow2"], ["growfs", "X"], ["shrinkfs", "X", "1M"]]
 
 
 def test_a_disk_of_a_running_qemu_is_touched_by_no_command(make_chain, make_vm, rechain, workdir):
@@ -530,17 +492,6 @@ def test_a_raw_disk_whose_guest_wrote_a_header_gives_no_file_of_the_host_away(re
 
 # ---- mishaps ----
 
-def program_around(workdir, name, before="", after=""):
-    """A program of that name that does the work of the real one, and something else around it; its folder."""
-    dir = os.path.join(workdir, "bin")
-    os.makedirs(dir, exist_ok=True)
-    path = os.path.join(dir, name)
-    with open(path, "w") as file:
-        file.write(f"#!/bin/sh\n{before}\n{shutil.which(name)} \"$@\" || exit $?\n{after}\n")
-    os.chmod(path, 0o755)
-    return dir
-
-
 def test_what_fails_is_taken_back(rechain, workdir):
     src, dst = scatter(os.path.join(workdir, "src.img"), MiB, 1), os.path.join(workdir, "dst.qcow2")
     bin = program_around(workdir, "qemu-img", after='[ "$1" != convert ] || { echo no such luck >&2; exit 1; }')
@@ -594,10 +545,7 @@ def test_who_is_killed_leaves_no_half_volume(rechain, workdir, words, program, m
     running = rechain.start("vol", *words, env={"PATH": f"{bin}:{os.environ['PATH']}"})
     while not os.path.exists(f"{workdir}/now"):
         assert running.is_running(), running.wait()
-    children = run("pgrep", "-P", running.pid).split()
-    running.kill()
-    for child in children:
-        subprocess.run(["kill", "-9", child])
+    kill_with_programs(running)
     half = [name for name in os.listdir(dir) if name not in was and not name.startswith(".rc-")]
     assert half == []
     assert rechain.run("op", "list").expect(0).out.count("interrupted") == 1
