@@ -64,13 +64,14 @@ def may_grow_ext4_online():
     return int(line.split()[1], 16) >> 24 & 1
 
 
-def nothing_is_left(dir):
+def nothing_is_left(rechain, dir):
     assert leftovers(dir) == []
-    with open("/proc/self/mountinfo") as mounts, open("/proc/mounts") as all:
-        assert "/rc-" not in mounts.read() and "/rc-" not in all.read()
-    assert not [name for name in os.listdir("/run") if name.startswith("rc-") and
-                os.path.exists(os.path.join("/run", name, "view"))]
-    assert "(deleted)" not in run("losetup", "-a")
+    operations = valid(rechain.run("op", "list", json=True).expect(0).json)["operations"]
+    with open("/proc/mounts") as mounts:
+        mounted = mounts.read()
+    for private in [f"/run/rc-{one['operation']}-0" for one in operations]:
+        assert not os.path.exists(private) and private not in mounted
+    assert dir not in run("losetup", "-a")
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_a_filesystem_grows_to_the_end_of_its_volume(rechain, d, kind, format):
     assert (told["type"], told["size-before"]) == (kind, SMALL[kind]) and 390 * MiB < told["size"] <= 400 * MiB
     after, larger = seen_in(path, format, d)
     assert after == files and larger > size + 60 * MiB
-    nothing_is_left(d)
+    nothing_is_left(rechain, d)
     assert "bytes already" in vol(rechain, "growfs", path, rc=4).error["message"]
 
 
@@ -107,7 +108,7 @@ def test_a_filesystem_shrinks_and_the_end_of_the_volume_is_free_then(rechain, d,
     vol(rechain, "resize", path, "300M", "--shrink")
     assert seen_in(path, "qcow2", d)[0] == files
     vol(rechain, "resize", path, "250M", "--shrink", rc=4)
-    nothing_is_left(d)
+    nothing_is_left(rechain, d)
 
 
 def test_a_size_between_is_taken(rechain, d):
@@ -137,7 +138,7 @@ def test_what_is_mounted_grows_online(rechain, d, kind):
         else:
             vol(rechain, "shrinkfs", path, "300M")
     assert files_of(path)[0] == files
-    nothing_is_left(d)
+    nothing_is_left(rechain, d)
 
 
 def test_what_cannot_be_resized_is_refused(rechain, d):
@@ -163,7 +164,7 @@ def test_a_filesystem_whose_programs_are_not_sure_stays_as_it_is(rechain, d):
     result = vol(rechain, "growfs", path, rc=7)
     assert "e2fsck" in result.json["error"]["message"] and "RUN fsck" in result.json["error"]["cause"]
     assert digest(path) == before
-    nothing_is_left(d)
+    nothing_is_left(rechain, d)
 
 
 @pytest.mark.parametrize("kind, program", [("ext4", "e2fsck"), ("ext4", "resize2fs"), ("xfs", "xfs_growfs"),
@@ -176,7 +177,7 @@ def test_killed_before_the_result_counts_it_is_the_old_one(rechain, d, workdir, 
     vol(rechain, "growfs", path, rc=4)
     (settled,) = valid(rechain.run("recover", json=True).expect(0).json)["operations"]
     assert settled["state"] == "undone" and digest(path) == before
-    nothing_is_left(d)
+    nothing_is_left(rechain, d)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -189,7 +190,7 @@ def test_killed_while_the_result_is_written_it_is_the_new_one(rechain, d, workdi
     assert settled["state"] == "done"
     after, larger = seen_in(path, format, d)
     assert after == files and larger > size + 60 * MiB
-    nothing_is_left(d)
+    nothing_is_left(rechain, d)
 
 
 def interrupt(rechain, workdir, words, program, mishap):
@@ -206,7 +207,7 @@ def test_what_fails_in_the_middle_is_taken_back(rechain, d, workdir):
     bin = program_around(workdir, "btrfs", after='[ "$1" != filesystem ] || { echo no such luck >&2; exit 1; }')
     result = vol(rechain, "growfs", path, rc=7, env={"PATH": f"{bin}:{os.environ['PATH']}"})
     assert "no such luck" in result.json["error"]["cause"] and digest(path) == before
-    nothing_is_left(d)
+    nothing_is_left(rechain, d)
 
 
 def test_a_volume_that_somebody_changed_meanwhile_is_not_written(rechain, d, workdir):
@@ -215,4 +216,4 @@ def test_a_volume_that_somebody_changed_meanwhile_is_not_written(rechain, d, wor
     result = vol(rechain, "growfs", path, rc=7, env={"PATH": f"{bin}:{os.environ['PATH']}"})
     assert "changed by somebody else" in result.json["error"]["message"]
     assert subprocess.run(["e2fsck", "-f", "-n", path], capture_output=True).returncode == 0
-    nothing_is_left(d)
+    nothing_is_left(rechain, d)
