@@ -152,18 +152,33 @@ mirror_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   record_and_dismiss (disk->fold_job, asks);
 }
 
+/* QEMU shows the old chain, and so did it when the header could not be rewritten. */
+static void
+put_header_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  GPtrArray *layers = op_find_disk (op, disk, world)->layers;
+  ChainLayer *overlay = g_ptr_array_index (layers, disk->first - 1);
+  ChainLayer *below = g_ptr_array_index (layers, disk->first);
+  if (g_strcmp0 (overlay->backing, disk->backing_old) != 0)
+    rewrite_header (disk, overlay->node, below->node, asks);
+}
+
 void
 put_chain_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   g_auto (GStrv) before = chain_files (disk->before);
-  gboolean on_top = disk->mode == MODE_COMMIT_ACTIVE;
+  gboolean on_top = disk->mode == MODE_COMMIT_ACTIVE, mirrored = disk->mode == MODE_MIRROR;
+  gboolean is_back = disk_shows (op, disk, world, before, NULL);
   end_job (world, disk->fold_job, asks); /* of an earlier try */
-  if (disk->apart || disk_shows (op, disk, world, before, NULL) ||
-      (!on_top && !shows_planned_chain (op, disk, world, NULL)))
+  if (disk->apart)
+    return;
+  if (is_back && disk->to == NULL && !on_top && !mirrored)
+    put_header_back (op, disk, world, asks);
+  if (is_back || (!on_top && !shows_planned_chain (op, disk, world, NULL)))
     return;
   if (on_top)
     put_on_top (op, disk, world, asks);
-  else if (disk->mode == MODE_MIRROR)
+  else if (mirrored)
     mirror_back (op, disk, world, asks);
   else if (disk->to != NULL)
     put_under_new (disk, world, asks);
