@@ -147,7 +147,7 @@ new_bitmap (OpDisk *disk, Json *bitmap)
 static gboolean
 is_overlay (OpDisk *disk)
 {
-  return disk->to != NULL && disk->mode != MODE_MIRROR;
+  return disk->to != NULL && disk->mode != MODE_MIRROR && !op_disk_is_beside (disk);
 }
 
 void

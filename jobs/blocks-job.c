@@ -101,7 +101,8 @@ job_is_started (Op *op, OpDisk *disk, World *world)
 void
 wait_for_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_wait (asks, disk->job, op_disk_switches (disk) ? JOB_READY : JOB_PENDING);
+  if (!op_disk_is_beside (disk))
+    ask_wait (asks, disk->job, op_disk_switches (disk) ? JOB_READY : JOB_PENDING);
 }
 
 Seen
@@ -119,7 +120,8 @@ end_own_job (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 void
 flush_receiver (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  flush_node (disk->node, asks);
+  if (!op_disk_is_beside (disk))
+    flush_node (disk->node, asks);
 }
 
 /* ---- the pivot ------------------------------------------------------------------------------- */
@@ -128,7 +130,7 @@ void
 finalize_job (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   /* Done before we were interrupted; the graph is looked at in any case. */
-  if (world != NULL && world_job (world, disk->job) == NULL)
+  if (op_disk_is_beside (disk) || (world != NULL && world_job (world, disk->job) == NULL))
     return;
   Ask *ask = ask_qmp (asks, "job-finalize", json_make ("id", json_str (disk->job), NULL));
   ask->job = disk->job;

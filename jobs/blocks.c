@@ -30,6 +30,8 @@ create_part (Op *op, OpDisk *disk, GError **error)
   if (!file_create_new (disk->part, old->file, &disk->id, error))
     return FALSE;
   disk->made = TRUE;
+  if (disk->mode == MODE_REFLINK)
+    return TRUE;
   return is_raw (disk) ? file_resize (disk->part, old->virtual_size, error)
                        : overlay_write (disk->part, old->virtual_size, disk->backing_first,
                                         first_format (disk), error);
@@ -56,8 +58,8 @@ sync_part (Op *op, OpDisk *disk, GError **error)
 
 /* Whoever can write to the directory could put another file in its place: looked at before and
  * after. */
-static gboolean
-name_part (Op *op, OpDisk *disk, GError **error)
+gboolean
+name_layer (Op *op, OpDisk *disk, GError **error)
 {
   return is_ours (disk->part, disk->id, error) && file_rename_new (disk->part, disk->to, error) &&
          is_ours (disk->to, disk->id, error);
@@ -96,12 +98,23 @@ remove_layer (Op *op, OpDisk *disk, GError **error)
   return file_remove (disk->to, disk->id, error);
 }
 
+static gboolean
+makes_file (Op *op, OpDisk *disk)
+{
+  return !(op->flags & OP_REUSE) && (!op_disk_is_beside (disk) || disk->mode == MODE_REFLINK);
+}
+
 void
 make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ChainLayer *old = op_disk_layer (disk, 0);
-  if (op->flags & OP_REUSE)
+  if (!makes_file (op, disk))
     return;
+  if (disk->mode == MODE_REFLINK) {
+    g_autofree char *begin = g_strdup_printf ("create %s, owned like %s", disk->part, old->file);
+    ask_local (asks, begin, create_part);
+    return;
+  }
   g_autofree char *backed =
       disk->backing_first
           ? g_strdup_printf (" backed by %s (%s),", disk->backing_first, first_format (disk))
@@ -112,7 +125,7 @@ make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   g_autofree char *name = g_strdup_printf ("name it %s", disk->to);
   ask_local (asks, create, create_part);
   ask_local (asks, "sync it", sync_part)->no_facts = TRUE;
-  ask_local (asks, name, name_part)->no_facts = TRUE;
+  ask_local (asks, name, name_layer)->no_facts = TRUE;
   ask_local (asks, "sync the directory", sync_name)->no_facts = TRUE;
 }
 
@@ -121,7 +134,7 @@ layer_is_made (Op *op, OpDisk *disk, World *world)
 {
   FileId id;
   gboolean part, whole;
-  if (op->flags & OP_REUSE)
+  if (!makes_file (op, disk))
     return SEEN_NO; /* nothing of ours, nothing to take back */
   if (!file_identify (disk->part, &id, &part, NULL) || part)
     return SEEN_HALF;
@@ -134,7 +147,7 @@ layer_is_made (Op *op, OpDisk *disk, World *world)
 void
 unmake_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  if (op->flags & OP_REUSE)
+  if (!makes_file (op, disk))
     return;
   ask_local (asks, "remove the unfinished file", remove_part)->no_facts = TRUE;
   if (disk->made)
@@ -181,6 +194,8 @@ layer_options (OpDisk *disk, Json *take_file, const char *backing)
 void
 attach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
+  if (op_disk_is_beside (disk))
+    return;
   gboolean kept = disk->mode == MODE_MIRROR && (guint)disk->base < disk->before->len;
   const char *backing = kept ? op_disk_layer (disk, disk->base)->node : NULL;
   ask_qmp (asks, "blockdev-add", layer_options (disk, file_options (disk), backing));
@@ -215,6 +230,8 @@ take_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   Json *actions = json_array ();
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *d = op_disk (op, i);
+    if (op_disk_is_beside (d))
+      continue;
     Json *data = json_make ("node", json_str (op_disk_layer (d, 0)->node), "overlay",
                             json_str (d->node), NULL);
     json_append (actions, json_make ("type", json_str ("blockdev-snapshot"), "data", data, NULL));
@@ -231,9 +248,12 @@ disk_is_on (Op *op, OpDisk *disk, World *world, const char *node)
          g_strcmp0 (((ChainLayer *)now->layers->pdata[0])->node, node) == 0;
 }
 
+/* What lies beside a chain belongs to the same instant as the new layers of the other disks. */
 Seen
 snapshot_is_taken (Op *op, OpDisk *disk, World *world)
 {
+  for (guint i = 0; op_disk_is_beside (disk) && i < op->disks->len; i++)
+    disk = op_disk (op, i);
   return disk_is_on (op, disk, world, disk->node) ? SEEN_YES : SEEN_NO;
 }
 

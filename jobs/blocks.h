@@ -9,6 +9,8 @@
 void make_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 Seen layer_is_made (Op *op, OpDisk *disk, World *world);
 void unmake_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+/* An AskLocal: the part gets its name. */
+gboolean name_layer (Op *op, OpDisk *disk, GError **error);
 
 /* attach: its nodes in QEMU, without a backing node yet */
 void attach_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks);

@@ -17,6 +17,7 @@
 #include "jobs/journal-private.h"
 
 #include "jobs/journal-schema.h"
+#include "jobs/beside-schema.h"
 #include "jobs/snapshots-schema.h"
 #include "src/common/size.h"
 
@@ -31,7 +32,7 @@
 #define BUSY_MS 5000
 
 /* What makes version N + 1 of the tables out of version N. */
-static const char *const migrations[] = {journal_schema, snapshots_schema};
+static const char *const migrations[] = {journal_schema, snapshots_schema, beside_schema};
 #define USER_VERSION ((gint64)G_N_ELEMENTS (migrations))
 
 typedef struct {

@@ -180,15 +180,6 @@ is_ours (Removal *removal, Json *row)
          (uuid && same_uuid (json_get_str (removal->disk->details, "uuid"), uuid));
 }
 
-static Json *
-row_of (Json *rows, const char *lv)
-{
-  for (gsize i = 0; lv != NULL && i < json_length (rows); i++)
-    if (g_strcmp0 (lvm_word (json_at (rows, i), "lv_name"), lv) == 0)
-      return json_at (rows, i);
-  return NULL;
-}
-
 static void
 on_changed (const char *out, const GError *error, gpointer data)
 {
@@ -213,8 +204,8 @@ on_lvs (Json *rows, const GError *error, gpointer data)
   Removal *removal = data;
   Json *details = removal->disk->details;
   g_autoptr (GError) bad = error ? g_error_copy (error) : NULL;
-  Json *lv = row_of (rows, json_get_str (details, "lv"));
-  Json *origin = row_of (rows, json_get_str (details, "origin"));
+  Json *lv = lvm_row (rows, json_get_str (details, "lv"));
+  Json *origin = lvm_row (rows, json_get_str (details, "origin"));
   gboolean ours = lv != NULL && is_ours (removal, lv);
   if (bad == NULL && removal->cancelled)
     fail (&bad, INTERRUPTED, "it was interrupted");

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define LV_KEYS                                                                                    \
-  "vg_name,lv_name,lv_path,lv_size,lv_attr,segtype,pool_lv,origin,data_percent,metadata_percent,"    \
+  "vg_name,lv_name,lv_path,lv_size,lv_attr,segtype,pool_lv,origin,data_percent,metadata_percent,"  \
   "lv_uuid,lv_tags,lv_suspended,lv_device_open"
 #define VG_KEYS "vg_name,vg_size,vg_free,vg_extent_size,lv_count"
 
@@ -78,6 +78,15 @@ lvm_vgs (const char *vg, LvmReady callback, gpointer data)
 }
 
 /* ---- values of a row ------------------------------------------------------------------------- */
+
+Json *
+lvm_row (Json *rows, const char *lv)
+{
+  for (gsize i = 0; lv != NULL && i < json_length (rows); i++)
+    if (g_strcmp0 (json_get_str (json_at (rows, i), "lv_name"), lv) == 0)
+      return json_at (rows, i);
+  return NULL;
+}
 
 const char *
 lvm_word (Json *row, const char *key)

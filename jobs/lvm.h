@@ -16,6 +16,8 @@ void lvm_vgs (const char *vg, LvmReady callback, gpointer data);
 /* lvm(8): a-z A-Z 0-9 + _ . -, not beginning with a hyphen. */
 gboolean lvm_name_is_valid (const char *name);
 
+/* The row of a volume; borrowed, NULL where there is none. */
+Json *lvm_row (Json *rows, const char *lv);
 /* Values of a row; NULL where they are empty. The numbers are full. */
 const char *lvm_word (Json *row, const char *key);
 Json *lvm_number (Json *row, const char *key);

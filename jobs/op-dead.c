@@ -12,6 +12,7 @@
  * (qemu-facts, hazard 0). A commit is repeated as long as it is not on record, and never after that
  * (hazard 7). Nobody may have open what is changed: a guest that was started again runs on one of
  * these files. */
+#include "jobs/beside.h"
 #include "jobs/blocks.h"
 #include "jobs/export.h"
 #include "jobs/header.h"
@@ -29,7 +30,8 @@ typedef struct {
 static gboolean
 may_hold_writes (Op *op, OpDisk *disk)
 {
-  return op->switched && op->decided != DECIDED_OLD && disk->to != NULL;
+  return op->switched && op->decided != DECIDED_OLD && disk->to != NULL &&
+         !op_disk_is_beside (disk);
 }
 
 static Link
@@ -283,6 +285,12 @@ const Step dead_back_steps[] = {
    .applies = makes_layers,
    .probe = layer_is_made,
    .undo = unmake_layer},
+  {.name = "beside",
+   .says = "remove the snapshots that lie beside the chains",
+   .kind = STEP_UNDOABLE,
+   .applies = op_has_beside,
+   .probe = beside_is_made,
+   .undo = unmake_beside},
   {.name = "fold-decide",
    .says = "record that the old layer has all writes",
    .kind = STEP_UNDOABLE,
@@ -321,6 +329,8 @@ const Step dead_on_steps[] = {
    .kind = STEP_FINISH,
    .ask = point_on,
    .verify = reads_new},
+  SETTLE_BESIDE_STEP,
+  DROP_BESIDE_STEP,
   {.name = "record",
    .says = "put the snapshot on record",
    .kind = STEP_FINISH,

@@ -6,6 +6,7 @@
  * layer that received the data is flushed. An active commit moves the guest to another layer: it is
  * held, and when the commit record is written both layers are the same (design, "The two-phase
  * pivot"). All disks change their chains behind one commit record. */
+#include "jobs/beside.h"
 #include "jobs/bitmaps.h"
 #include "jobs/blocks-hold.h"
 #include "jobs/blocks-job.h"
@@ -226,6 +227,7 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
    .kind = STEP_FINISH,                                                                            \
    .ask = flush_receiver,                                                                          \
    .verify = chain_is_new},                                                                        \
+  DROP_BESIDE_STEP,                                                                                \
   FOLLOW_STEP,                                                                                     \
   DETACH_STEP,                                                                                     \
   REMOVE_STEP

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Snapshot: a new, empty active layer over the old one, on all disks at one instant.
- * (QEMU: docs/interop/live-block-operations; libvirt: VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY) */
+/* Snapshot: a new, empty active layer over the old one, or an image beside the chain, on all disks
+ * at one instant. (QEMU: docs/interop/live-block-operations; libvirt:
+ * VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY) */
+#include "jobs/beside.h"
 #include "jobs/blocks.h"
 #include "jobs/freeze.h"
 
@@ -14,18 +16,47 @@ record (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 }
 
 /* clang-format off */
+#define RECORD_STEP                                                                                \
+  {.name = "record",                                                                               \
+   .says = "put the snapshot on record",                                                           \
+   .kind = STEP_FINISH,                                                                            \
+   .once = TRUE,                                                                                   \
+   .aside = TRUE,                                                                                  \
+   .ask = record}
+
 const Step snapshot_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
   QUIESCE_STEP,
+  HOLD_BESIDE_STEPS,
+  BESIDE_STEP,
   {SNAPSHOT_STEP, .kind = STEP_PIVOT, .verify = shows_planned_chain},
+  RELEASE_BESIDE_STEP,
   {THAW_STEP, .kind = STEP_FINISH, .verify = shows_planned_chain},
-  {.name = "record",
-   .says = "put the snapshot on record",
-   .kind = STEP_FINISH,
+  SETTLE_BESIDE_STEP,
+  RECORD_STEP,
+  {0},
+};
+
+/* No disk gets a new layer: what decides is that all of them are taken. */
+const Step beside_steps[] = {
+  MAKE_STEP,
+  QUIESCE_STEP,
+  HOLD_BESIDE_STEPS,
+  BESIDE_STEP,
+  {.name = "keep",
+   .says = "record that all snapshots are taken",
+   .kind = STEP_PIVOT,
    .once = TRUE,
-   .aside = TRUE,
-   .ask = record},
+   .commits = TRUE,
+   .decides = DECIDED_NEW,
+   .ask = keep_beside,
+   .probe = beside_is_kept,
+   .verify = shows_planned_chain},
+  RELEASE_BESIDE_STEP,
+  {THAW_STEP, .kind = STEP_FINISH, .verify = shows_planned_chain},
+  SETTLE_BESIDE_STEP,
+  RECORD_STEP,
   {0},
 };
 /* clang-format on */

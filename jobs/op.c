@@ -34,8 +34,9 @@ static const char *const kind_names[] = {
 
 /* Of six characters at most: they end the names of jobs. */
 static const char *const mode_names[] = {
-    [MODE_NONE] = "stream",          [MODE_STREAM] = "stream", [MODE_COMMIT] = "commit",
-    [MODE_COMMIT_ACTIVE] = "commit", [MODE_MIRROR] = "mirror",
+    [MODE_NONE] = "stream",          [MODE_STREAM] = "stream",    [MODE_COMMIT] = "commit",
+    [MODE_COMMIT_ACTIVE] = "commit", [MODE_MIRROR] = "mirror",    [MODE_LV] = "lv",
+    [MODE_REFLINK] = "clone",        [MODE_SUBVOLUME] = "subvol",
 };
 
 static const char *const state_names[] = {
@@ -240,7 +241,8 @@ has_chain (OpDisk *disk)
       disk->first >= 0 && disk->first <= disk->base && (guint)disk->base <= disk->before->len &&
       (disk->old_ids->len == 0 || disk->old_ids->len == (guint)(disk->base - disk->first));
   return disk->before->len > 0 && range && (guint)disk->mode < N_OP_MODES && disk->node &&
-         disk->old_node && disk->job && disk->fold_job;
+         disk->old_node && disk->job && disk->fold_job &&
+         (!op_disk_is_beside (disk) || (disk->to && disk->apart && disk->details));
 }
 
 static gboolean
@@ -386,6 +388,36 @@ op_switches (Op *op)
 {
   for (guint i = 0; i < op->disks->len; i++)
     if (op_disk_switches (op_disk (op, i)))
+      return TRUE;
+  return FALSE;
+}
+
+gboolean
+op_disk_is_beside (const OpDisk *disk)
+{
+  return disk->mode == MODE_LV || disk->mode == MODE_REFLINK || disk->mode == MODE_SUBVOLUME;
+}
+
+const char *
+op_method_name (const OpDisk *disk)
+{
+  return !op_disk_is_beside (disk) ? "qemu" : disk->mode == MODE_LV ? "lvm" : "btrfs";
+}
+
+gboolean
+op_has_beside (Op *op)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    if (op_disk_is_beside (op_disk (op, i)))
+      return TRUE;
+  return FALSE;
+}
+
+gboolean
+op_has_overlays (Op *op)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    if (!op_disk_is_beside (op_disk (op, i)))
       return TRUE;
   return FALSE;
 }

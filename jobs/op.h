@@ -44,6 +44,10 @@ typedef enum {
   MODE_COMMIT,        /* block-commit of inner layers: data is pushed down, the guest stays where it is */
   MODE_COMMIT_ACTIVE, /* block-commit of the active layer, and a pivot to the layer that received it */
   MODE_MIRROR,        /* blockdev-mirror into a new file, and a pivot to it */
+  /* The chain stays as it is, and the snapshot lies beside it (jobs/beside.h): */
+  MODE_LV,            /* of the logical volume under the active layer */
+  MODE_REFLINK,       /* a file that shares the blocks of the active layer */
+  MODE_SUBVOLUME,     /* of the btrfs subvolume that the active layer lies in */
   N_OP_MODES,
 } OpMode;
 
@@ -173,7 +177,7 @@ typedef struct {
   gint64 frozen_at_us;  /* since when, real time */
   gint64 frozen_us;     /* the same, monotonic; not recorded */
   gint64 filesystems;   /* that the agent says it froze; -1: it did not, or did not answer */
-  gboolean thawed_early; /* before the snapshot was known to be taken */
+  gboolean thawed_early; /* thawed, or continued, before the snapshot was known to be taken */
   guint64 freeze_us;    /* from asking for the freeze to the end of the thaw */
   gboolean stalled;     /* the copying does not catch up with the guest: it is held; not recorded */
   guint attempt;        /* of the fold */
@@ -217,6 +221,11 @@ ChainDisk *op_find_disk (Op *op, OpDisk *disk, World *world);
 /* The guest's disk goes to another active layer by a job that must be held while it does. */
 gboolean op_disk_switches (OpDisk *disk);
 gboolean op_switches (Op *op);
+/* Its snapshot lies beside the chain, which stays. */
+gboolean op_disk_is_beside (const OpDisk *disk);
+const char *op_method_name (const OpDisk *disk); /* "qemu", "lvm", "btrfs" */
+gboolean op_has_beside (Op *op);
+gboolean op_has_overlays (Op *op); /* a disk of which the snapshot is a new active layer */
 /* QEMU's word for what the job of a mode does. */
 const char *op_mode_name (OpMode mode);
 /* Layer of the chain before, active first; borrowed, NULL beyond its ends. */

@@ -442,8 +442,10 @@ plan_check_space (Op *op, GError **error)
     if (stat (dir, &st) != 0)
       continue;
     for (guint k = 0; k < op->disks->len; k++) {
-      g_autofree char *other_dir = g_path_get_dirname (op_disk (op, k)->receiver);
-      if (op_disk (op, k)->has_needed && stat (other_dir, &other) == 0 && other.st_dev == st.st_dev)
+      const char *receiver = op_disk (op, k)->receiver;
+      g_autofree char *other_dir = receiver ? g_path_get_dirname (receiver) : NULL;
+      if (other_dir != NULL && op_disk (op, k)->has_needed && stat (other_dir, &other) == 0 &&
+          other.st_dev == st.st_dev)
         needed += op_disk (op, k)->needed;
     }
     if (needed <= disk->free)

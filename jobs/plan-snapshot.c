@@ -56,28 +56,21 @@ plan_name_snapshot (Op *op, const Request *request, GPtrArray *records, GError *
   return hint (error, "take another name; 'rechain snapshot list' shows them");
 }
 
-gboolean
-plan_check_method (const RequestDisk *wanted, GError **error)
+char *
+plan_path (const Request *request, const RequestDisk *wanted, const char *path, GError **error)
 {
-  const char *method = wanted->method ? wanted->method : "qemu";
-  if (!g_str_equal (method, "qemu")) {
-    fail (error, REFUSED, "disk '%s': method '%s' is not built in this version", wanted->disk,
-          method);
-    return hint (error, "method 'qemu' (an overlay) works on every storage");
-  }
-  return wanted->device == NULL ||
-         fail (error, USAGE, "disk '%s': method 'qemu' takes no device", wanted->disk);
+  if (request->allow == NULL)
+    return path_absolute (path);
+  char *resolved = path_resolve_within (path, (const char *const *)request->allow, error);
+  if (resolved == NULL)
+    prefix (error, "disk '%s'", wanted->disk);
+  return resolved;
 }
 
 char *
 plan_target (const Request *request, const RequestDisk *wanted, GError **error)
 {
-  if (request->allow == NULL)
-    return path_absolute (wanted->to);
-  char *target = path_resolve_within (wanted->to, (const char *const *)request->allow, error);
-  if (target == NULL)
-    prefix (error, "disk '%s'", wanted->disk);
-  return target;
+  return plan_path (request, wanted, wanted->to, error);
 }
 
 gboolean
@@ -117,7 +110,8 @@ plan_deletion (const Request *request, GPtrArray *records, World *world, GError 
     ChainDisk *now;
     g_autofree char *why = NULL;
     if (record_disk_match (disk, world, &now, &why) >= 0) {
-      add_merge (merges, disk, request->direction);
+      if (!record_disk_is_beside (disk))
+        add_merge (merges, disk, request->direction);
       continue;
     }
     fail (error, REFUSED, "the record of snapshot '%s' does not match disk '%s': %s", record->name,

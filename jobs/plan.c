@@ -161,6 +161,18 @@ add_region_disk (Plan *plan, ChainDisk *found, const RequestDisk *wanted, GError
   return plan_add_regions (plan->op, disk, &plan->context, found, wanted, error);
 }
 
+/* What is made lies beside the chain. */
+static gboolean
+add_beside (Plan *plan, ChainDisk *found, const RequestDisk *wanted, GError **error)
+{
+  Op *op = plan->op;
+  OpDisk *disk = new_disk (op, found, plan->context.world);
+  if (!plan_beside_disk (op, disk, wanted, plan->request, error))
+    return FALSE;
+  op_name_disk (op, disk);
+  return plan_check_beside (op, disk, error);
+}
+
 static gboolean
 is_in (Op *op, const char *disk)
 {
@@ -182,8 +194,14 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
     return fail (error, USAGE, "disk '%s' is named twice", found->name);
   if (op_has_regions (op))
     return add_region_disk (plan, found, wanted, error);
-  if (!plan_check_method (wanted, error) || !plan_check_disk (found, plan->journal, op->vm, error))
+  if (!plan_check_disk (found, plan->journal, op->vm, error))
     return FALSE;
+  if (plan_is_beside (wanted))
+    return add_beside (plan, found, wanted, error);
+  if (wanted->device != NULL || wanted->size != NULL || wanted->subvolume != NULL) {
+    fail (error, USAGE, "disk '%s': device, size and subvolume go with a method", wanted->disk);
+    return hint (error, "add method=lvm or method=btrfs");
+  }
   OpDisk *disk = new_disk (op, found, world);
   disk->on_delete = merge_direction_parse (wanted->on_delete);
   if (wanted->to != NULL)
@@ -233,13 +251,33 @@ add_all (Plan *plan, GError **error)
   return hint (error, "rechain chain shows what it has");
 }
 
+/* It lies beside a chain, which does not change. */
+static gboolean
+add_drop (Plan *plan, const RecordDisk *from, GError **error)
+{
+  Op *op = plan->op;
+  ChainDisk *found = world_find_disk (plan->context.world, from->disk, error);
+  if (found == NULL || !plan_check_not_taken (plan->journal, op->vm, found->name, error))
+    return FALSE;
+  OpDisk *disk = new_disk (op, found, plan->context.world);
+  op->on_record = TRUE;
+  if (!plan_beside_deletion (disk, from, error))
+    return prefix (error, "disk '%s'", found->name);
+  op_name_disk (op, disk);
+  return TRUE;
+}
+
 static gboolean
 add_deletion (Plan *plan, GError **error)
 {
   Request *merges = plan_deletion (plan->request, plan->records, plan->context.world, error);
-  gboolean ok = merges != NULL;
+  Record *record = merges ? records_find (plan->records, plan->request->name, error) : NULL;
+  gboolean ok = record != NULL;
   for (guint i = 0; ok && i < merges->disks->len; i++)
     ok = add_disk (plan, merges->disks->pdata[i], error);
+  for (guint i = 0; ok && i < record->disks->len; i++)
+    if (record_disk_is_beside (record_disk (record, i)))
+      ok = add_drop (plan, record_disk (record, i), error);
   request_free (merges);
   return ok;
 }
@@ -350,7 +388,7 @@ answered (Question *question, GError *bad)
 }
 
 static void
-on_iothread (GError *take_error, gpointer data)
+on_answer (GError *take_error, gpointer data)
 {
   answered (data, take_error);
 }
@@ -446,7 +484,7 @@ ask_iothread (Plan *plan, OpDisk *disk)
 {
   Question *question = g_new0 (Question, 1);
   *question = (Question){.plan = plan, .disk = disk};
-  if (plan_ask_iothread (&plan->context, plan->op->kind, disk, on_iothread, question))
+  if (plan_ask_iothread (&plan->context, plan->op->kind, disk, on_answer, question))
     plan->asking++;
   else
     g_free (question);
@@ -514,6 +552,17 @@ ask_image_map (Plan *plan, OpDisk *disk)
   map_image (disk->before, whole, on_image_map, question);
 }
 
+static void
+ask_lvm_of (Plan *plan, OpDisk *disk)
+{
+  Question *question = g_new0 (Question, 1);
+  *question = (Question){.plan = plan, .disk = disk};
+  if (plan_ask_lvm (plan->op, disk, on_answer, question))
+    plan->asking++;
+  else
+    g_free (question);
+}
+
 static gboolean
 ask_around (Plan *plan)
 {
@@ -521,6 +570,7 @@ ask_around (Plan *plan)
   plan->op->locks = plan->op->vm != NULL && op_layers_are_open (plan->op);
   for (guint i = 0; i < plan->op->disks->len; i++) {
     OpDisk *disk = op_disk (plan->op, i);
+    ask_lvm_of (plan, disk);
     if (op_is_offline (plan->op))
       ask_offline (plan, disk);
     if (disk->first < disk->base && !is_device (disk->receiver))

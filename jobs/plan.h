@@ -3,7 +3,7 @@
  * nothing is changed. Printing a plan is printing the asks of its table. */
 #pragma once
 
-#include "jobs/journal.h"
+#include "jobs/records.h"
 #include "jobs/request.h"
 #include "jobs/step.h"
 
@@ -23,10 +23,14 @@ void plan_make (const PlanContext *context, const Request *request, PlanReady ca
 /* {"step","kind","says","qmp":[...],"argv":[...],"undo"} for each step, full. */
 Json *plan_steps_to_json (Op *op);
 
+/* What was asked of another program is answered; @take_error NULL: nothing speaks against it. */
+typedef void (*PlanAnswer) (GError *take_error, gpointer data);
+
 /* plan-snapshot.c: what only snapshots have. @records: those on record for the VM. */
 gboolean plan_check_name (const char *name, GError **error);
 gboolean plan_name_snapshot (Op *op, const Request *request, GPtrArray *records, GError **error);
-gboolean plan_check_method (const RequestDisk *wanted, GError **error);
+/* @path as the request names it, full; resolved where the request is bound to directories. */
+char *plan_path (const Request *request, const RequestDisk *wanted, const char *path, GError **error);
 /* The merges that deleting the snapshot is, as a request, full: REFUSED where its record does not match
  * the chains, NOT_FOUND where there is none. */
 Request *plan_deletion (const Request *request, GPtrArray *records, World *world, GError **error);
@@ -36,6 +40,16 @@ char *plan_target (const Request *request, const RequestDisk *wanted, GError **e
 gboolean plan_find_left_out (const Request *request, World *world, GPtrArray *ret_names, GError **error);
 /* The name that the header of @overlay gets for @file: the file's own, or relative to @overlay. Full. */
 char *plan_backing_name (Op *op, const char *overlay, const char *file);
+
+/* plan-beside.c: snapshots that lie beside the chain. */
+gboolean plan_is_beside (const RequestDisk *wanted);
+/* Mode, target and details of a disk that has its chain; and the same for what is to be deleted. */
+gboolean plan_beside_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, const Request *request,
+                           GError **error);
+gboolean plan_check_beside (Op *op, OpDisk *disk, GError **error);
+gboolean plan_beside_deletion (OpDisk *disk, const RecordDisk *from, GError **error);
+/* Asks what only LVM knows. FALSE: there is nothing to be asked, and @answer never comes. */
+gboolean plan_ask_lvm (Op *op, OpDisk *disk, PlanAnswer answer, gpointer data);
 
 /* plan-merge.c: mode, layers and names of one disk; the disk has its chain (and target) already. */
 gboolean plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world,
@@ -52,7 +66,6 @@ gboolean plan_add_regions (Op *op, OpDisk *disk, const PlanContext *context, Cha
 /* The same of an image that no process has open. */
 gboolean plan_allocate_image (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error);
 /* May @disk's node be exported by this QEMU? FALSE: that is known already, and @answer never comes. */
-typedef void (*PlanAnswer) (GError *take_error, gpointer data);
 gboolean plan_ask_iothread (const PlanContext *context, OpKind kind, OpDisk *disk, PlanAnswer answer,
                             gpointer data);
 

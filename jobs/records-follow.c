@@ -19,8 +19,9 @@ find_meant (const Record *record, const Op *op, const OpDisk *disk)
 {
   for (guint i = 0; i < record->disks->len; i++) {
     RecordDisk *on_record = record_disk (record, i);
-    if ((op_is_offline (op) || g_str_equal (on_record->disk, disk->name)) &&
-        has_layer (disk, on_record->old_file) && has_layer (disk, on_record->new_file))
+    gboolean named = op_is_offline (op) || g_str_equal (on_record->disk, disk->name);
+    gboolean below = record_disk_is_beside (on_record) || has_layer (disk, on_record->old_file);
+    if (named && below && has_layer (disk, on_record->new_file))
       return on_record;
   }
   return NULL;
@@ -59,6 +60,12 @@ records_add (Journal *journal, Op *op, GError **error)
   record->running = op->was_running;
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
+    if (op_disk_is_beside (disk)) {
+      record_set_beside (record_add_disk (record, disk->name), op_method_name (disk),
+                         disk->before->pdata[0], disk->to,
+                         json_get_str (disk->details, "subvolume"));
+      continue;
+    }
     ChainLayer overlay = {.file = disk->to, .format = (char *)"qcow2"};
     record_set_layers (record_add_disk (record, disk->name), &overlay, disk->before->pdata[0],
                        disk->on_delete);
@@ -85,10 +92,24 @@ follow (OpDisk *disk, const OpAbsorbed *absorbed, char **file, char **format, Fi
   return FALSE;
 }
 
+/* What lay beside a chain was removed. */
+static gboolean
+forget_beside (Record *record, OpDisk *disk)
+{
+  for (guint i = 0; i < record->disks->len; i++) {
+    RecordDisk *on_record = record_disk (record, i);
+    if (record_disk_is_beside (on_record) && g_str_equal (on_record->old_file, disk->to))
+      return g_ptr_array_remove_index (record->disks, i) != NULL;
+  }
+  return FALSE;
+}
+
 /* TRUE where the record changed. A disk whose two layers became one has no snapshot any more. */
 static gboolean
 follow_disk (Record *record, Op *op, OpDisk *disk)
 {
+  if (op_disk_is_beside (disk))
+    return forget_beside (record, disk);
   RecordDisk *on_record = find_meant (record, op, disk);
   OpAbsorbed absorbed = op_disk_absorbed (op, disk);
   if (on_record == NULL)
@@ -154,6 +175,8 @@ record_disk_match (const RecordDisk *disk, World *world, ChainDisk **ret_disk, c
   ChainDisk *now = find_disk (world, disk->disk);
   *ret_disk = now;
   *ret_why = NULL;
+  if (now != NULL && record_disk_is_beside (disk))
+    return record_beside_is_there (disk, ret_why) ? 0 : -1;
   for (guint i = 0; now != NULL && i + 1 < now->layers->len; i++)
     if (is_layer (now->layers->pdata[i], disk->new_file, disk->new_id) &&
         is_layer (now->layers->pdata[i + 1], disk->old_file, disk->old_id))

@@ -7,12 +7,12 @@ insert_disk (Journal *journal, Record *record, RecordDisk *disk)
   return journal_sql (
       journal,
       "INSERT INTO snapshot_disks (snapshot, disk, method, on_delete, old_file, old_format,"
-      " old_dev, old_ino, new_file, new_format, new_dev, new_ino)"
-      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-      NULL, NULL, "ssssssiissii", record->id, disk->disk, disk->method,
+      " old_dev, old_ino, new_file, new_format, new_dev, new_ino, subvolume, uuid)"
+      " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      NULL, NULL, "ssssssiissiiss", record->id, disk->disk, disk->method,
       merge_direction_name (disk->on_delete), disk->old_file, disk->old_format,
       (gint64)disk->old_id.dev, (gint64)disk->old_id.ino, disk->new_file, disk->new_format,
-      (gint64)disk->new_id.dev, (gint64)disk->new_id.ino);
+      (gint64)disk->new_id.dev, (gint64)disk->new_id.ino, disk->subvolume, disk->uuid);
 }
 
 gboolean

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/records-private.h"
+
+#include "jobs/lv.h"
+#include "jobs/subvolume.h"
 #include "src/common/fs.h"
 
 static void
 disk_free (gpointer data)
 {
   RecordDisk *disk = data;
-  char *strings[] = {disk->disk,       disk->method,   disk->old_file,
-                     disk->old_format, disk->new_file, disk->new_format};
+  char *strings[] = {disk->disk,     disk->method,     disk->old_file,  disk->old_format,
+                     disk->new_file, disk->new_format, disk->subvolume, disk->uuid};
   for (gsize i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (strings[i]);
   g_free (disk);
@@ -80,6 +83,44 @@ record_set_layers (RecordDisk *disk, const ChainLayer *upper, const ChainLayer *
     disk->on_delete = on_delete;
 }
 
+gboolean
+record_disk_is_beside (const RecordDisk *disk)
+{
+  return !g_str_equal (disk->method, "qemu");
+}
+
+/* Full, nullable. */
+static char *
+uuid_of (const RecordDisk *disk)
+{
+  return disk->subvolume ? subvolume_uuid (disk->subvolume) : lv_uuid (disk->old_file);
+}
+
+void
+record_set_beside (RecordDisk *disk, const char *method, const ChainLayer *active,
+                   const char *source, const char *subvolume)
+{
+  const ChainLayer lower = {.file = (char *)source, .format = active->format};
+  record_set_layers (disk, active, &lower, MERGE_UNSAID);
+  g_free (disk->method);
+  disk->method = g_strdup (method);
+  disk->subvolume = g_strdup (subvolume);
+  disk->uuid = uuid_of (disk);
+}
+
+gboolean
+record_beside_is_there (const RecordDisk *disk, char **ret_why)
+{
+  const char *what = disk->subvolume ? disk->subvolume : disk->old_file;
+  g_autofree char *uuid = uuid_of (disk);
+  FileId now = layer_id (disk->old_file);
+  gboolean same = disk->uuid ? g_strcmp0 (uuid, disk->uuid) == 0 : now.ino == disk->old_id.ino;
+  *ret_why = now.ino == 0 ? g_strdup_printf ("'%s' is gone", disk->old_file)
+             : !same      ? g_strdup_printf ("'%s' is another one now", what)
+                          : NULL;
+  return *ret_why == NULL;
+}
+
 RecordDisk *
 record_disk (const Record *record, guint i)
 {
@@ -132,16 +173,21 @@ read_disk (sqlite3_stmt *row, gpointer data)
   disk->new_file = g_strdup (row_text (row, 7));
   disk->new_format = g_strdup (row_text (row, 8));
   disk->new_id = read_id (row, 9);
+  disk->subvolume = g_strdup (row_text (row, 11));
+  disk->uuid = g_strdup (row_text (row, 12));
   return TRUE;
 }
+
+#define READ_DISKS(more)                                                                           \
+  "SELECT disk, method, on_delete, old_file, old_format, old_dev, old_ino, new_file, new_format,"  \
+  " new_dev, new_ino, " more " FROM snapshot_disks WHERE snapshot = ? ORDER BY disk"
 
 static gboolean
 read_disks (Journal *journal, Record *record)
 {
   return journal_sql (journal,
-                      "SELECT disk, method, on_delete, old_file, old_format, old_dev, old_ino,"
-                      " new_file, new_format, new_dev, new_ino FROM snapshot_disks"
-                      " WHERE snapshot = ? ORDER BY disk",
+                      journal_version (journal) < 3 ? READ_DISKS ("NULL, NULL")
+                                                    : READ_DISKS ("subvolume, uuid"),
                       read_disk, record, "s", record->id);
 }
 

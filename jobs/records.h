@@ -10,11 +10,13 @@
 
 typedef struct {
   char *disk;   /* its name when it was recorded */
-  char *method; /* "qemu" */
+  char *method; /* "qemu": an overlay; "lvm", "btrfs": beside the chain, which has no boundary then */
   MergeDirection on_delete;
-  char *old_file, *old_format; /* format is nullable */
-  char *new_file, *new_format;
+  char *old_file, *old_format; /* read-only since then; format is nullable */
+  char *new_file, *new_format; /* the active layer since then */
   FileId old_id, new_id;       /* {0}: no local file */
+  char *subvolume;             /* "btrfs": old_file lies in this snapshot of a subvolume; nullable */
+  char *uuid;                  /* of the logical volume or subvolume; nullable */
 } RecordDisk;
 
 typedef struct {
@@ -35,6 +37,12 @@ RecordDisk *record_add_disk (Record *record, const char *disk);
 /* The boundary between two layers of a chain, and what the files are now. MERGE_UNSAID: backward. */
 void record_set_layers (RecordDisk *disk, const ChainLayer *upper, const ChainLayer *lower,
                         MergeDirection on_delete);
+/* What lies beside the chain of @active: @source, known by what it is now. */
+void record_set_beside (RecordDisk *disk, const char *method, const ChainLayer *active,
+                        const char *source, const char *subvolume);
+gboolean record_disk_is_beside (const RecordDisk *disk);
+/* Is that still there? FALSE with *ret_why (full) where not. */
+gboolean record_beside_is_there (const RecordDisk *disk, char **ret_why);
 RecordDisk *record_disk (const Record *record, guint i);
 RecordDisk *record_find_disk (const Record *record, const char *disk); /* nullable */
 
@@ -71,5 +79,5 @@ gboolean records_follow (Journal *journal, Op *op, GError **error); /* layers th
 /* ---- against the world --------------------------------------------------------------------------- */
 
 /* Where the chain of its disk has the boundary: index of the new layer, *ret_disk (borrowed); -1 and
- * *ret_why (full) where it has not. */
+ * *ret_why (full) where it has not. Of what lies beside a chain: 0 where it is still there. */
 int record_disk_match (const RecordDisk *disk, World *world, ChainDisk **ret_disk, char **ret_why);

@@ -22,6 +22,10 @@ static const struct {
     {"source", G_STRUCT_OFFSET (RequestDisk, source), MERGE},
     {"dest", G_STRUCT_OFFSET (RequestDisk, dest), MERGE},
     {"fill", G_STRUCT_OFFSET (RequestDisk, fill), ALLOCATE},
+    {"method", G_STRUCT_OFFSET (RequestDisk, method), SNAPSHOT},
+    {"device", G_STRUCT_OFFSET (RequestDisk, device), SNAPSHOT},
+    {"size", G_STRUCT_OFFSET (RequestDisk, size), SNAPSHOT},
+    {"subvolume", G_STRUCT_OFFSET (RequestDisk, subvolume), SNAPSHOT},
     {"on-delete", G_STRUCT_OFFSET (RequestDisk, on_delete), SNAPSHOT},
     {"allow-shared", G_STRUCT_OFFSET (RequestDisk, allow_shared), PULL | COMMIT | MERGE},
 };
@@ -39,8 +43,6 @@ disk_free (gpointer data)
   g_free (disk->disk);
   for (gsize i = 0; i < G_N_ELEMENTS (options); i++)
     g_free (*option_of (disk, i));
-  g_free (disk->method);
-  g_free (disk->device);
   g_array_unref (disk->regions);
   g_free (disk);
 }
@@ -65,6 +67,7 @@ request_copy (const Request *request)
   copy->direction = request->direction;
   copy->all_others = request->all_others;
   copy->allow = g_strdupv (request->allow);
+  copy->allow_vgs = g_strdupv (request->allow_vgs);
   copy->agent = g_strdup (request->agent);
   copy->bandwidth = request->bandwidth;
   copy->timeout_ms = request->timeout_ms;
@@ -76,8 +79,6 @@ request_copy (const Request *request)
     RequestDisk *to = request_add_disk (copy, from->disk);
     for (gsize k = 0; k < G_N_ELEMENTS (options); k++)
       *option_of (to, k) = g_strdup (*option_of (from, k));
-    to->method = g_strdup (from->method);
-    to->device = g_strdup (from->device);
     to->left_out = from->left_out;
     g_array_append_vals (to->regions, from->regions->data, from->regions->len);
   }
@@ -92,6 +93,7 @@ request_free (Request *request)
   g_free (request->name);
   g_free (request->description);
   g_strfreev (request->allow);
+  g_strfreev (request->allow_vgs);
   g_free (request->agent);
   g_ptr_array_unref (request->disks);
   g_free (request);
@@ -133,6 +135,26 @@ request_add_region (Request *request, const char *disk, guint64 start, guint64 l
   return TRUE;
 }
 
+/* Options that are one of a few words. */
+static gboolean
+check_word (const char *disk, const char *option, const char *value, GError **error)
+{
+  static const struct {
+    const char *option, *words;
+  } table[] = {{"on-delete", "forward, backward"},
+               {"fill", "backing, full"},
+               {"method", "qemu, lvm, btrfs"}};
+  for (gsize i = 0; i < G_N_ELEMENTS (table); i++) {
+    g_auto (GStrv) words = g_strsplit (table[i].words, ", ", -1);
+    if (!g_str_equal (option, table[i].option) ||
+        g_strv_contains ((const char *const *)words, value))
+      continue;
+    fail (error, USAGE, "disk '%s': '%s' is no value of %s", disk, value, option);
+    return hint (error, "it can be: %s", table[i].words);
+  }
+  return TRUE;
+}
+
 gboolean
 request_set_disk_option (Request *request, const char *disk, const char *option, const char *value,
                          GError **error)
@@ -145,15 +167,8 @@ request_set_disk_option (Request *request, const char *disk, const char *option,
   for (gsize i = 0; i < G_N_ELEMENTS (options); i++) {
     if (!g_str_equal (option, options[i].name) || !(options[i].kinds & 1u << request->kind))
       continue;
-    if (g_str_equal (option, "on-delete") && merge_direction_parse (value) == MERGE_UNSAID) {
-      fail (error, USAGE, "disk '%s': '%s' is no value of on-delete", disk, value);
-      return hint (error, "it can be: forward, backward");
-    }
-    if (g_str_equal (option, "fill") && !g_str_equal (value, "backing") &&
-        !g_str_equal (value, "full")) {
-      fail (error, USAGE, "disk '%s': '%s' is no value of fill", disk, value);
-      return hint (error, "it can be: backing, full");
-    }
+    if (!check_word (disk, option, value, error))
+      return FALSE;
     char **field = option_of (found, i);
     g_free (*field);
     *field = g_strdup (value);

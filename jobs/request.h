@@ -9,7 +9,10 @@ typedef struct {
   char *to, *base, *format; /* nullable, as all that follow */
   char *top, *source, *dest;
   char *allow_shared;       /* layer that others may use too */
-  char *method, *device;    /* of a snapshot; nullable: "qemu" */
+  char *method;             /* of a snapshot: "qemu", "lvm", "btrfs"; nullable: "qemu" */
+  char *device;             /* "lvm": the volume to be made; "btrfs": the file */
+  char *size;               /* "lvm": room for what changes since */
+  char *subvolume;          /* "btrfs": the snapshot of the whole subvolume */
   char *on_delete;          /* how it is merged later: "forward", "backward"; nullable */
   gboolean left_out;        /* not this one, where all others are meant */
   char *fill;               /* of an allocation: "backing", "full"; nullable: "backing" */
@@ -24,6 +27,7 @@ struct _RechainRequest {
   MergeDirection direction; /* in which a snapshot is deleted; unsaid: as it is on record, disk by disk */
   gboolean all_others;    /* also the writable disks that are not named */
   char **allow;           /* directories outside which no file may be named; NULL: anywhere */
+  char **allow_vgs;       /* volume groups likewise */
   char *agent;            /* address of the guest agent; nullable */
   guint64 bandwidth;      /* bytes/s, 0 = unlimited */
   guint64 timeout_ms;     /* 0 = never */

@@ -51,6 +51,8 @@ snapshot_stands (Op *op)
   gboolean used = FALSE, empty = TRUE;
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
+    if (op_disk_is_beside (disk))
+      continue;
     used = used || file_has_writer (active_file (disk));
     empty = empty && overlay_is_empty (disk->to);
   }

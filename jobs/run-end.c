@@ -30,6 +30,7 @@ runner_end (Runner *runner)
   engine_drop (runner);
   link_drop (runner);
   runner_drop_agent (runner);
+  runner_drop_hold (runner);
   g_clear_pointer (&runner->relay, qmp_relay_free);
   g_autoptr (GSource) source = g_idle_source_new ();
   g_source_set_priority (source, G_PRIORITY_DEFAULT);
@@ -101,13 +102,22 @@ finish_now (Runner *runner)
   }
 }
 
+static void
+finish_soon (Runner *runner)
+{
+  if (!runner_free_guest (runner, finish_soon))
+    finish_now (runner);
+}
+
 /* A quiesce that is done leaves the guest frozen. */
 void
 runner_finish (Runner *runner, OpState state)
 {
   runner->last = state;
-  if (state == OP_DONE || !runner_thaw_first (runner, finish_now))
+  if (state == OP_DONE)
     finish_now (runner);
+  else
+    finish_soon (runner);
 }
 
 static void

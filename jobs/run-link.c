@@ -234,7 +234,8 @@ try_again (gpointer data)
 void
 link_again (Runner *runner)
 {
-  if (runner_thaw_first (runner, link_again))
+  /* The agent of a guest that is held does not answer. */
+  if (!runner->op->held && runner_thaw_first (runner, link_again))
     return;
   link_drop (runner);
   runner->reconnect_until = g_get_monotonic_time () + RECONNECT_MS * G_TIME_SPAN_MILLISECOND;

@@ -96,6 +96,9 @@ struct _Runner {
   gboolean thaw_tried; /* outside the tables, since the guest was frozen */
   guint thaw_tries;
   Thawed after_thaw;   /* nullable */
+  GSource *hold_limit; /* while the guest is held and the snapshot is not taken */
+  gboolean release_tried; /* outside the tables, since the guest was held */
+  Thawed after_release; /* nullable */
   OpState last;        /* the state in which it ends */
 
   char *cancelled;    /* why; NULL */
@@ -178,6 +181,18 @@ gboolean runner_thaw_first (Runner *runner, Thawed then);
 /* At every step: the freeze has an end. */
 void runner_watch_freeze (Runner *runner);
 void runner_drop_agent (Runner *runner);
+
+/* run-hold.c */
+/* Continues a guest that is held for snapshots beside its chains, then calls @then (nullable), however that
+ * went. FALSE: none is held so, or it was tried and the tables try again; @then does not come. */
+gboolean runner_release_first (Runner *runner, Thawed then);
+/* Both, in this order: the agent of a guest that stands still does not answer. FALSE: there is nothing (more)
+ * to do. */
+gboolean runner_free_guest (Runner *runner, Thawed then);
+/* At every step: the hold has an end. */
+void runner_watch_hold (Runner *runner);
+void runner_drop_hold (Runner *runner);
+
 /* run-engine.c; each goes on with lane_next() or lane_failed() */
 void engine_start (Lane *lane);
 void engine_quit (Lane *lane);

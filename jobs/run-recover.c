@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Journal + the world now -> where the runner goes on, and in which direction. */
+#include "jobs/beside.h"
+#include "jobs/blocks-hold.h"
 #include "jobs/overlay.h"
 #include "jobs/run-private.h"
 
@@ -71,14 +73,17 @@ settle (Runner *runner, gboolean on)
   }
 }
 
-/* Neither process nor locks tell of a QEMU that was started again behind a relay. But what was attached
- * before a snapshot stays in its QEMU until the fold is on record, or until nothing was written to it. */
+/* Neither process nor locks tell of a QEMU that was started again behind a relay. But what was
+ * attached before a snapshot stays in its QEMU until the fold is on record, or until nothing was
+ * written to it. */
 static gboolean
 is_another_qemu (Op *op, World *world)
 {
   gboolean attached = op->switched && op->decided != DECIDED_OLD;
   for (guint i = 0; world && attached && i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
+    if (op_disk_is_beside (disk))
+      continue;
     gboolean used = file_has_writer (disk->to) || !overlay_is_empty (disk->to);
     if (!world_has_node (world, disk->node) && g_file_test (disk->to, G_FILE_TEST_EXISTS) && used)
       return TRUE;
@@ -103,7 +108,10 @@ choose_direction (Runner *runner, World *world)
     g_clear_error (&op->error);
   op_set_state (op, !on ? OP_UNDOING : op->decided == DECIDED_NEW ? OP_FINISHING : OP_RUNNING);
   settle (runner, on);
-  runner_begin_step (runner);
+  if (op->held && holds_beside (op) && world_running (world))
+    note_release (op, NULL, NULL); /* it was continued, and we died before that was on record */
+  if (runner->in_fold || !runner_free_guest (runner, runner_begin_step))
+    runner_begin_step (runner);
 }
 
 static void
@@ -133,7 +141,8 @@ runner_recover (Runner *runner, RunDirection direction, RunnerEnded ended, Runne
   runner->resumed = TRUE;
   runner->recover = direction;
   link_lend (runner);
-  if (!runner_thaw_first (runner, look_and_choose))
+  /* The agent of a guest that is held does not answer: that is settled before. */
+  if (runner->op->held || !runner_thaw_first (runner, look_and_choose))
     look_and_choose (runner);
   return TRUE;
 }

@@ -27,9 +27,10 @@ fold_again (gpointer data)
 static void
 fold_taken_back (Runner *runner)
 {
-  if (runner->failure == NULL) { /* only settling: an earlier fold was interrupted */
+  if (runner->failure == NULL) { /* only settling: an earlier fold, or a hold, was interrupted */
     runner->in_fold = FALSE;
-    runner_begin_step (runner);
+    if (!runner_free_guest (runner, runner_begin_step))
+      runner_begin_step (runner);
   } else if (runner->op->attempt < FOLD_TRIES) {
     g_clear_error (&runner->failure);
     runner->op->attempt++;
@@ -206,6 +207,7 @@ runner_begin_step (Runner *runner)
     return;
   const Step *step = runner_step (runner);
   runner_watch_freeze (runner);
+  runner_watch_hold (runner);
   if (step->applies != NULL && !step->applies (runner->op)) {
     cursor->at += cursor->back ? -1 : 1;
     runner_begin_step (runner);
@@ -297,13 +299,16 @@ judge (Runner *runner, World *world)
   runner->fresh = FALSE;
 }
 
-/* A frozen guest waits for no look where the thaw, which comes next, verifies the same. */
+/* A guest that is frozen or held waits for no look where what frees it comes next, and verifies the
+ * same. */
 static gboolean
 look_can_wait (Runner *runner)
 {
-  const Step *step = runner_step (runner);
-  return runner->op->frozen && step[1].name != NULL && step[1].foretold &&
-         step[1].verify == step->verify;
+  const Step *step = runner_step (runner), *next = step + 1;
+  while (next->name != NULL && next->applies != NULL && !next->applies (runner->op))
+    next++;
+  return (runner->op->frozen || runner->op->held) && next->name != NULL && next->foretold &&
+         next->verify == step->verify;
 }
 
 void
@@ -327,7 +332,7 @@ lanes_ended (Runner *runner)
       prefix (&first, "disk '%s'", lane->disk->name);
   }
   if (first == NULL && !runner->in_fold && !back && runner->op->thawed_early)
-    fail (&first, FAILED, "the guest was thawed before the snapshot was taken");
+    fail (&first, FAILED, "the guest ran again before the snapshot was taken");
   if (first != NULL)
     step_failed (runner, first);
   else if (back ? step->probe != NULL : step->verify != NULL && !look_can_wait (runner))
@@ -361,7 +366,7 @@ remember (Runner *runner, GError *take_error)
 static void
 turn_back (Runner *runner)
 {
-  if (runner_thaw_first (runner, turn_back))
+  if (runner_free_guest (runner, turn_back))
     return;
   if (runner->op->flags & OP_NO_UNDO) {
     GError *error = NULL;

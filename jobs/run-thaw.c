@@ -133,6 +133,12 @@ runner_thaw_op (Op *op, void (*done) (gpointer data), gpointer data)
   qmp_agent_execute (agent, THAW_COMMAND, NULL, THAW_MS, on_op_thawed, waiting);
 }
 
+static void
+thaw_alone (Runner *runner)
+{
+  runner_thaw_first (runner, NULL);
+}
+
 /* ---- the limit ------------------------------------------------------------------------------- */
 
 /* What was not asked for yet, or not answered, may be taken of a guest that writes again: it does
@@ -150,7 +156,8 @@ on_freeze_limit (gpointer data)
   note (runner, "note", why);
   if (runner->busy > 0)
     lanes_abort (runner, FAILED, why);
-  runner_thaw_first (runner, NULL);
+  if (!runner_release_first (runner, thaw_alone))
+    thaw_alone (runner);
   return G_SOURCE_REMOVE;
 }
 

@@ -45,6 +45,8 @@ steps_of (Op *op)
     return volume_fs_mounted_steps;
   if (op->vm == NULL)
     return offline[op->kind];
+  if (op->kind == OP_SNAPSHOT && op->disks->len > 0 && !op_has_overlays (op))
+    return beside_steps;
   if (op->kind == OP_ALLOCATE && (op->flags & OP_DETACH_BACKING))
     return allocate_detach_steps;
   return op->kind == OP_COPY && (op->flags & OP_NO_PIVOT) ? leave_steps : live[op->kind];

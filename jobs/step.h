@@ -97,6 +97,7 @@ struct Step {
 
 /* The tables. Each ends with a row without a name. */
 extern const Step snapshot_steps[];
+extern const Step beside_steps[]; /* a snapshot in which no disk gets a new layer */
 extern const Step move_steps[];
 extern const Step merge_steps[]; /* pull, commit, merge */
 extern const Step copy_steps[];

@@ -16,7 +16,9 @@
 static char *
 disk_value (const char *key, const char *value)
 {
-  return strcmp (key, "to") == 0 ? path_absolute (value) : g_strdup (value);
+  gboolean is_path =
+      strcmp (key, "to") == 0 || strcmp (key, "device") == 0 || strcmp (key, "subvolume") == 0;
+  return is_path ? path_absolute (value) : g_strdup (value);
 }
 
 static gboolean
@@ -36,8 +38,9 @@ add_disk (RechainRequest *request, const DiskArg *disk, GError **error)
 static gboolean
 apply_disk_options (Cli *cli, GPtrArray *disks, GError **error)
 {
-  static const OptionId ids[] = {OPT_TO,     OPT_BASE, OPT_FORMAT,       OPT_TOP,
-                                 OPT_SOURCE, OPT_DEST, OPT_ALLOW_SHARED, OPT_ON_DELETE};
+  static const OptionId ids[] = {OPT_TO,     OPT_BASE,   OPT_FORMAT,       OPT_TOP,
+                                 OPT_SOURCE, OPT_DEST,   OPT_ALLOW_SHARED, OPT_ON_DELETE,
+                                 OPT_METHOD, OPT_DEVICE, OPT_SUBVOLUME,    OPT_SIZE};
   for (gsize i = 0; i < G_N_ELEMENTS (ids); i++) {
     const Option *option = &options[ids[i]];
     const char *value = args_value (&cli->args, ids[i]);
@@ -239,15 +242,18 @@ request_from_document (Cli *cli, GError **error)
     return NULL;
   RechainRequest *request =
       rechain_request_new_from_xml (text, length, args_value (&cli->args, OPT_XML), error);
-  if (request != NULL)
+  if (request != NULL) {
     rechain_request_set_allowed (request, (const char *const *)config->allow);
+    rechain_request_set_allowed_groups (request, (const char *const *)config->allow_vg);
+  }
   return request;
 }
 
 static RechainRequest *
 request_from_words (Cli *cli, GError **error)
 {
-  static const char *const known[] = {"to", "format", "on-delete", NULL};
+  static const char *const known[] = {"to",     "format",    "on-delete", "method",
+                                      "device", "subvolume", "size",      NULL};
   g_autoptr (GPtrArray) disks = read_disks (cli, known, error);
   g_autoptr (RechainRequest) request = rechain_request_new (RECHAIN_KIND_SNAPSHOT);
   return disks != NULL && add_disks (request, disks, error) ? g_steal_pointer (&request) : NULL;

@@ -40,17 +40,24 @@ const Command commands[] = {
      "of an image, unless it is qcow2; name it with --format.",
      "rechain chain web1 vda -o dot | dot -Tsvg > chain.svg", "0 3 4 5 6"},
 
-    {"snapshot create", "VM [DISK[,to=FILE][,on-delete=HOW][,format=F]...]",
+    {"snapshot create", "VM [DISK[,to=FILE][,on-delete=HOW][,method=M]...]",
      "disk-only snapshot of one, several or all writable disks", run_snapshot_create, 1, ANY,
-     BIT (NAME) | BIT (DESCRIPTION) | BIT (TO) | BIT (FORMAT) | BIT (ON_DELETE) | BIT (XML) |
-         BIT (REDEFINE) | OPERATION | FREEZE,
+     BIT (NAME) | BIT (DESCRIPTION) | BIT (TO) | BIT (FORMAT) | BIT (ON_DELETE) | BIT (METHOD) |
+         BIT (DEVICE) | BIT (SUBVOLUME) | BIT (SIZE) | BIT (XML) | BIT (REDEFINE) | OPERATION |
+         FREEZE,
      "Puts a new overlay over the active layer of each disk, at one instant for all of them. "
      "Without "
      "DISK, all writable disks are taken. Without to=, the overlay lies beside the active image, "
      "named "
      "after it and NAME. A comma inside a name is doubled. The snapshot is put on record, with how "
      "each disk is to be merged one day (on-delete: forward pulls the old layer up, backward, the "
-     "default, commits the new one down). --xml FILE reads a <domainsnapshot> instead; with "
+     "default, commits the new one down). With method=lvm or method=btrfs the disk stays on its "
+     "layer, and a read-only snapshot of its logical volume (device=/dev/VG/LV, size=SIZE unless "
+     "it "
+     "is thin), a file that shares its blocks (device=FILE), or a snapshot of its subvolume "
+     "(subvolume=DIRECTORY) is made beside it, to take backups from; the guest is held for that "
+     "instant unless one raw logical volume is all there is. --xml FILE reads a <domainsnapshot> "
+     "instead; with "
      "--redefine it is only recorded, if the chain is as it says.",
      "rechain snapshot create web1 vda vdb,to=/new/b.qcow2 --name before-upgrade", OPERATION_EXITS},
     {"snapshot list", "VM", "snapshots on record, as a tree", run_snapshot_list, 1, 1, 0,

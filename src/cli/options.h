@@ -46,6 +46,14 @@ typedef enum {
   X (DESCRIPTION, 0, "description", "TEXT", 0, "what the record says of the snapshot")             \
   X (ON_DELETE, 0, "on-delete", "HOW", 0,                                                          \
      "how it is merged one day: forward or backward (one disk; as DISK,on-delete=HOW)")            \
+  X (METHOD, 0, "method", "METHOD", 0,                                                             \
+     "how it is taken: qemu, lvm or btrfs (one disk; as DISK,method=METHOD)")                      \
+  X (DEVICE, 0, "device", "PATH", 0,                                                               \
+     "the volume or the file that lvm or btrfs makes (one disk; as DISK,device=PATH)")             \
+  X (SUBVOLUME, 0, "subvolume", "PATH", 0,                                                         \
+     "btrfs: the snapshot of the whole subvolume (one disk; as DISK,subvolume=PATH)")              \
+  X (SIZE, 0, "size", "SIZE", 0,                                                                   \
+     "lvm: room for what changes since (one disk; as DISK,size=SIZE)")                             \
   X (DIRECTION, 0, "direction", "HOW", 0, "forward or backward, for all disks")                    \
   X (METADATA_ONLY, 0, "metadata-only", NULL, 0, "drop the record and leave the layers alone")     \
   X (OFFLINE, 0, "offline", NULL, 0, "work on image files that no process has open; there is no VM") \

@@ -16,6 +16,8 @@ disk_free (gpointer data)
   g_free (disk->format);
   g_free (disk->on_delete);
   g_free (disk->device);
+  g_free (disk->subvolume);
+  g_free (disk->size);
   g_free (disk->backing);
   g_free (disk->backing_format);
   g_free (disk);
@@ -80,16 +82,19 @@ static gboolean
 read_method (Xml *xml, XmlNode *node, SnapshotXmlDisk *disk, GError **error)
 {
   XmlNode *inner = xml_child (node, "diskSnapshot");
-  XmlNode *device = xml_child (inner, "device");
+  XmlNode *device = xml_child (inner, "device"), *subvolume = xml_child (inner, "subvolume");
   g_autofree char *within = xml_attribute (inner, "method");
   disk->method = xml_attribute (node, "method");
   disk->device = xml_attribute (device, "path");
+  disk->subvolume = xml_attribute (subvolume, "path");
+  disk->size = xml_size_text (xml_child (inner, "size"));
   if (disk->method != NULL && within != NULL && !g_str_equal (disk->method, within))
     return xml_complain (xml, inner, error, "disk '%s' has two methods: '%s' and '%s'", disk->name,
                          disk->method, within);
   if (disk->method == NULL)
     disk->method = g_steal_pointer (&within);
-  return check_absolute (xml, device, disk->device, error);
+  return check_absolute (xml, device, disk->device, error) &&
+         check_absolute (xml, subvolume, disk->subvolume, error);
 }
 
 static gboolean
@@ -199,6 +204,12 @@ print_disk (Xml *xml, XmlNode *disks, const SnapshotXmlDisk *disk)
   add_said (xml, node, "source", "file", disk->source);
   add_said (xml, node, "driver", "type", disk->format);
   add_said (xml, node, "on_delete", "merge", disk->on_delete);
+  if (disk->device != NULL || disk->subvolume != NULL) {
+    XmlNode *inner = xml_add (xml, node, "diskSnapshot", NULL);
+    xml_set (xml, inner, "method", disk->method);
+    add_said (xml, inner, "device", "path", disk->device);
+    add_said (xml, inner, "subvolume", "path", disk->subvolume);
+  }
   if (disk->backing == NULL)
     return;
   XmlNode *backing = xml_add (xml, node, "backingStore", NULL);

@@ -10,7 +10,8 @@ typedef struct {
   char *method;                   /* nullable: not said */
   char *source, *format;          /* the new active layer; nullable */
   char *on_delete;                /* "forward" or "backward"; nullable */
-  char *device;                   /* for methods other than qemu; nullable */
+  char *device, *subvolume;       /* for methods other than qemu; nullable */
+  char *size;                     /* as parse_size() takes it; nullable */
   char *backing, *backing_format; /* the layer under it, read-only from now on; nullable */
 } SnapshotXmlDisk;
 

@@ -20,14 +20,10 @@ volume_xml_free (VolumeXml *volume)
   g_free (volume);
 }
 
-/* libvirt's "bytes" is our nothing; its other units are ours too. */
 static gboolean
 read_size (Xml *xml, XmlNode *node, gboolean *ret_has, guint64 *ret_size, GError **error)
 {
-  g_autofree char *number = xml_text (node);
-  g_autofree char *unit = xml_attribute (node, "unit");
-  g_autofree char *size =
-      g_strconcat (number ? number : "", g_strcmp0 (unit, "bytes") == 0 ? NULL : unit, NULL);
+  g_autofree char *size = xml_size_text (node);
   *ret_has = node != NULL;
   return node == NULL || parse_size (size, ret_size, NULL) ||
          xml_complain (xml, node, error, "'%.100s' is more bytes than a volume can have", size);

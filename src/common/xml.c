@@ -308,6 +308,15 @@ xml_child_text (XmlNode *node, const char *name)
 }
 
 char *
+xml_size_text (XmlNode *node)
+{
+  g_autofree char *number = xml_text (node);
+  g_autofree char *unit = xml_attribute (node, "unit");
+  const char *suffix = g_strcmp0 (unit, "bytes") == 0 ? NULL : unit;
+  return node ? g_strconcat (number ? number : "", suffix, NULL) : NULL;
+}
+
+char *
 xml_path (XmlNode *node)
 {
   char *path = xml_attribute (node, "file");

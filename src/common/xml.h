@@ -38,6 +38,9 @@ XmlNode *xml_next (XmlNode *node);                    /* the next one of the sam
 char *xml_attribute (XmlNode *node, const char *name);
 char *xml_text (XmlNode *node);
 char *xml_child_text (XmlNode *node, const char *name);
+/* What parse_size() takes of <... unit='GiB'>20</...>: libvirt's "bytes" is our nothing, its other units are
+ * ours too; NULL where @node is. */
+char *xml_size_text (XmlNode *node);
 /* A path in any of libvirt's ways: attribute file or dev, or the element's text. Full, nullable. */
 char *xml_path (XmlNode *node);
 /* "FILE:LINE: ..." as USAGE; returns FALSE. */

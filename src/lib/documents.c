@@ -185,8 +185,9 @@ document_jobs (World *world, ChainJob *only)
 
 /* ---- operation ------------------------------------------------------------------------------- */
 
-/* Settled without its QEMU, the chain it ended with. Until then: before the snapshot the old layer, after it the new one, which is backed by it until the pivot;
- * after the commit record of a fold the old one again (design, "Journal and recovery"). */
+/* Settled without its QEMU, the chain it ended with. Until then: before the snapshot the old layer,
+ * after it the new one, which is backed by it until the pivot; after the commit record of a fold
+ * the old one again (design, "Journal and recovery"). */
 Json *
 authoritative_files (Op *op)
 {
@@ -248,13 +249,16 @@ disk_result (Op *op, guint i, const char *authoritative)
   g_auto (GStrv) headers = chain_on_disk (disk, authoritative);
   char **after = headers ? headers : strv_at (op->after, i);
   gboolean taken = op->kind == OP_SNAPSHOT && op->state == OP_DONE;
+  gboolean beside = op_disk_is_beside (disk);
+  const char *old = before[0];
   return json_make ("disk", json_str (disk->name), "chain",
                     strings (after && *after ? after : before), "chain-before", strings (before),
                     "removed", strings (strv_at (op->removed, i)), "left",
                     strings (strv_at (op->left, i)), "target", json_str (disk->to), "active-source",
-                    taken ? json_str (disk->to) : NULL, "read-only-source",
-                    taken ? json_str (((ChainLayer *)disk->before->pdata[0])->file) : NULL,
-                    "filesystem", filesystem_json (disk), NULL);
+                    taken ? json_str (beside ? old : disk->to) : NULL, "read-only-source",
+                    taken ? json_str (beside ? disk->to : old) : NULL, "method",
+                    taken ? json_str (op_method_name (disk)) : NULL, "filesystem",
+                    filesystem_json (disk), NULL);
 }
 
 static Json *

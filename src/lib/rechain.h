@@ -325,6 +325,14 @@ RECHAIN_API gboolean rechain_request_set_direction (RechainRequest *request, con
  */
 RECHAIN_API void rechain_request_set_allowed (RechainRequest *request, const char *const *directories);
 /**
+ * rechain_request_set_allowed_groups:
+ * @request: a request
+ * @volume_groups: (nullable) (array zero-terminated=1): names; snapshots of logical volumes must lie in them, or
+ *   the plan fails with %RECHAIN_ERROR_PERMISSION. %NULL: in any
+ */
+RECHAIN_API void rechain_request_set_allowed_groups (RechainRequest *request,
+                                                     const char *const *volume_groups);
+/**
  * rechain_request_set_bandwidth:
  * @request: a request
  * @bytes_per_second: limit over all disks of the operation, 0 = unlimited (QMP: block-stream speed)

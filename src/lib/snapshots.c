@@ -3,9 +3,11 @@
 #include "src/lib/lib-private.h"
 
 #include "jobs/records.h"
+#include "jobs/subvolume.h"
 #include "src/common/size.h"
 #include "src/common/snapshot-xml.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- requests from XML ----------------------------------------------------------------------- */
@@ -19,6 +21,8 @@ request_disk (RechainRequest *request, const SnapshotXmlDisk *from)
   disk->format = g_strdup (from->format);
   disk->method = g_strdup (from->method);
   disk->device = g_strdup (from->device);
+  disk->size = g_strdup (from->size);
+  disk->subvolume = g_strdup (from->subvolume);
   disk->on_delete = g_strdup (from->on_delete);
 }
 
@@ -52,15 +56,16 @@ disk_json (const RecordDisk *disk, World *world, gboolean *ret_matches)
   ChainDisk *now = NULL;
   g_autofree char *why = NULL;
   int at = world ? record_disk_match (disk, world, &now, &why) : -1;
+  gboolean beside = record_disk_is_beside (disk), merges = at >= 0 && !beside;
   *ret_matches = at >= 0;
   return json_make ("disk", json_str (disk->disk), "method", json_str (disk->method), "on-delete",
-                    json_str (merge_direction_name (disk->on_delete)), "overlay",
+                    beside ? NULL : json_str (merge_direction_name (disk->on_delete)), "overlay",
                     json_str (disk->new_file), "overlay-format", json_str (disk->new_format),
                     "read-only-source", json_str (disk->old_file), "read-only-format",
                     json_str (disk->old_format), "matches", world ? json_flag (at >= 0) : NULL,
-                    "mismatch", json_str (why), "forward-bytes",
-                    at >= 0 ? bytes_of (now->layers->pdata[at + 1]) : NULL, "backward-bytes",
-                    at >= 0 ? bytes_of (now->layers->pdata[at]) : NULL, NULL);
+                    "mismatch", json_str (why), "subvolume", json_str (disk->subvolume),
+                    "forward-bytes", merges ? bytes_of (now->layers->pdata[at + 1]) : NULL,
+                    "backward-bytes", merges ? bytes_of (now->layers->pdata[at]) : NULL, NULL);
 }
 
 static gint64
@@ -183,6 +188,11 @@ rechain_vm_export_snapshot (RechainVm *vm, const char *name, GError **error)
     disk->method = g_strdup (from->method);
     disk->source = g_strdup (from->new_file);
     disk->format = g_strdup (from->new_format);
+    if (record_disk_is_beside (from)) {
+      disk->device = from->subvolume ? NULL : g_strdup (from->old_file);
+      disk->subvolume = g_strdup (from->subvolume);
+      continue;
+    }
     disk->on_delete = g_strdup (merge_direction_name (from->on_delete));
     disk->backing = g_strdup (from->old_file);
     disk->backing_format = g_strdup (from->old_format);
@@ -209,6 +219,37 @@ find_boundary (ChainDisk *disk, const SnapshotXmlDisk *from, guint *ret_at, GErr
                ((ChainLayer *)disk->layers->pdata[at])->file, old->file, from->backing);
 }
 
+/* Where @disk's file lies in a snapshot of its subvolume; full, nullable. */
+static char *
+file_in_subvolume (const char *file, const char *snapshot)
+{
+  char *real = realpath (file, NULL);
+  g_autofree char *source = real ? subvolume_of (real) : NULL;
+  char *found = source ? g_build_filename (snapshot, real + strlen (source), NULL) : NULL;
+  free (real);
+  return found;
+}
+
+static gboolean
+import_beside (Record *record, ChainDisk *disk, const SnapshotXmlDisk *from, GError **error)
+{
+  ChainLayer *active = disk->layers->len ? disk->layers->pdata[0] : NULL;
+  g_autofree char *file = from->subvolume && active
+                              ? file_in_subvolume (active->file, from->subvolume)
+                              : g_strdup (from->device);
+  g_autofree char *why = NULL;
+  if (active == NULL || file == NULL)
+    return fail (error, USAGE, "disk '%s': method '%s' names no <device> or <subvolume>",
+                 from->name, from->method);
+  RecordDisk *added = record_add_disk (record, disk->name);
+  record_set_beside (added, from->method, active, file, from->subvolume);
+  if (!record_beside_is_there (added, &why))
+    return fail (error, REFUSED, "disk '%s': %s", from->name, why);
+  return (added->uuid != NULL) == (from->subvolume || g_str_equal (from->method, "lvm")) ||
+         fail (error, REFUSED, "disk '%s': '%s' is not what method '%s' makes", from->name, file,
+               from->method);
+}
+
 static gboolean
 import_disk (Record *record, World *world, const SnapshotXmlDisk *from, GError **error)
 {
@@ -216,11 +257,10 @@ import_disk (Record *record, World *world, const SnapshotXmlDisk *from, GError *
   guint at = 0;
   if (disk == NULL)
     return FALSE;
-  if (from->method != NULL && !g_str_equal (from->method, "qemu"))
-    return fail (error, REFUSED, "disk '%s': method '%s' is not built in this version", from->name,
-                 from->method);
   if (record_find_disk (record, disk->name) != NULL)
     return fail (error, USAGE, "disk '%s' is named twice", disk->name);
+  if (from->method != NULL && !g_str_equal (from->method, "qemu"))
+    return import_beside (record, disk, from, error);
   if (!find_boundary (disk, from, &at, error))
     return FALSE;
   record_set_layers (record_add_disk (record, disk->name), disk->layers->pdata[at],

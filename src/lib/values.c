@@ -155,6 +155,13 @@ rechain_request_set_allowed (RechainRequest *request, const char *const *directo
 }
 
 void
+rechain_request_set_allowed_groups (RechainRequest *request, const char *const *volume_groups)
+{
+  g_strfreev (request->allow_vgs);
+  request->allow_vgs = g_strdupv ((char **)volume_groups);
+}
+
+void
 rechain_request_set_bandwidth (RechainRequest *request, guint64 bytes_per_second)
 {
   request->bandwidth = bytes_per_second;

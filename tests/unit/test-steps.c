@@ -8,7 +8,7 @@
 #include "jobs/blocks.h"
 
 static const Step *const tables[] = {snapshot_steps, move_steps, merge_steps,   copy_steps,
-                                     leave_steps,    fold_steps, quiesce_steps};
+                                     leave_steps,    fold_steps, quiesce_steps, beside_steps};
 
 static void
 undoable_steps_come_first_then_one_pivot_then_the_finish (void **state)
@@ -46,8 +46,8 @@ static const struct {
      TRUE},
     {"thaw", "a guest that is thawed again is frozen by nobody; without asking it cannot be seen",
      TRUE, TRUE},
-    {"bitmaps", "bits that were merged cannot be told apart, and merging them again is harmless", FALSE,
-     TRUE},
+    {"bitmaps", "bits that were merged cannot be told apart, and merging them again is harmless",
+     FALSE, TRUE},
     {"leave", "its job is gone then; the record of the next step tells that it ended well", FALSE,
      TRUE},
     {"fold-commit", "it starts jobs one by one; fold-copy sees them", FALSE, TRUE},

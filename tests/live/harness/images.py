@@ -205,6 +205,22 @@ def small_fs(mib, dir):
 
 
 @contextlib.contextmanager
+def btrfs(mib, dir):
+    """A loop-mounted btrfs of `mib` MiB. Yields its path."""
+    image, mount = os.path.join(dir, "btrfs.img"), os.path.join(dir, "btrfs")
+    os.makedirs(mount)
+    with open(image, "wb") as file:
+        file.truncate(mib * MiB)
+    run("mkfs.btrfs", "-q", "-m", "single", image)
+    run("mount", "-o", "loop", image, mount)
+    try:
+        yield mount
+    finally:
+        _umount(mount)
+        os.unlink(image)
+
+
+@contextlib.contextmanager
 def tmpfs(mib, dir):
     """A tmpfs of `mib` MiB. Yields its path."""
     mount = tempfile.mkdtemp(prefix="tmpfs-", dir=dir)

@@ -165,6 +165,20 @@ def check(records, disk, image, reference, format="qcow2", graceful=False):
     return report
 
 
+def check_instant(records, disk, image, reference, flushed, issued, format="qcow2"):
+    """Judges an image of one instant in the past: all that was flushed when `flushed` was the last flushed
+    version is in it, and nothing that was issued after version `issued`."""
+    history = History(records, disk)
+    history.issued = {block: early for block, versions in history.issued.items()
+                      if (early := [v for v in versions if v <= issued])}
+    history.floor = {block: max(early) for block, versions in history.issued.items()
+                     if (early := [v for v in versions if v <= flushed])}
+    history.may_be_unheard = lambda version: False
+    report = judge(history, image, reference, format)
+    assert not report.bad, str(report)
+    return report
+
+
 def check_unwritten(image, reference, format="qcow2"):
     """For tests without a guest: the image shows the reference, bit for bit."""
     return check(os.devnull, "", image, reference, format)
