@@ -238,7 +238,7 @@ tell_changes (Op *op, OpDisk *disk)
     return;
   g_ptr_array_add (
       op->notes,
-      g_strdup_printf ("'%s' is changed from the beginning; taken back, the guest reads "
+      g_strdup_printf ("'%s' is changed from the beginning: if this is undone, the guest reads "
                        "what it read before, but '%s' by itself is no longer what it was",
                        disk->receiver, disk->receiver));
 }

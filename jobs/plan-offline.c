@@ -153,8 +153,9 @@ tell_how (Op *op, OpDisk *disk)
                                     disk->header ? "; the header is rewritten by qemu-img" : ""));
   if (disk->mode == MODE_STREAM)
     g_ptr_array_add (
-        op->notes, g_strdup_printf ("taken back, '%s' keeps what was copied, which reads the same",
-                                    disk->receiver));
+        op->notes,
+        g_strdup_printf ("if this is undone, '%s' keeps what was copied, which reads the same",
+                         disk->receiver));
   if (disk->mode == MODE_COMMIT_ACTIVE)
     g_ptr_array_add (
         op->notes,
