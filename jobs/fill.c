@@ -181,7 +181,7 @@ read_map (Fill *fill)
     fill->reader =
         map_reader_new (fill->link, fill->disk->before, fill->disk->depths, hull, on_map, fill);
   map_reader_turn (fill->reader);
-  if (fill->phase != phase)
+  if (fill->phase != phase && fill->error == NULL) /* else requests of it are still in flight */
     g_clear_pointer (&fill->reader, map_reader_free);
 }
 

@@ -60,9 +60,6 @@ typedef struct {
 } Pipe;
 
 static void
-read_more (Pipe *pipe);
-
-static void
 image_run_free (ImageRun *run)
 {
   if (run->timer != NULL) {
@@ -284,27 +281,23 @@ keep (Pipe *pipe, gsize n)
     g_string_erase (pipe->text, 0, (gssize)(pipe->text->len - MAX_STDERR));
 }
 
-static void
-on_read (GObject *stream, GAsyncResult *result, gpointer data)
+/* A source that stays: a request for each read would cost more than the reading. */
+static gboolean
+on_readable (GObject *stream, gpointer data)
 {
   Pipe *pipe = data;
-  gssize n = g_input_stream_read_finish (pipe->stream, result, NULL);
-  if (n > 0) {
-    keep (pipe, (gsize)n);
-    read_more (pipe);
-    return;
-  }
   ImageRun *run = pipe->run;
+  g_autoptr (GError) error = NULL;
+  gssize n = g_pollable_input_stream_read_nonblocking (
+      G_POLLABLE_INPUT_STREAM (stream), pipe->chunk, sizeof pipe->chunk, run->reads, &error);
+  if (n > 0)
+    keep (pipe, (gsize)n);
+  if (n > 0 || g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
+    return G_SOURCE_CONTINUE;
   g_object_unref (pipe->stream);
   g_free (pipe);
   one_ended (run);
-}
-
-static void
-read_more (Pipe *pipe)
-{
-  g_input_stream_read_async (pipe->stream, pipe->chunk, sizeof pipe->chunk, G_PRIORITY_DEFAULT,
-                             pipe->run->reads, on_read, pipe);
+  return G_SOURCE_REMOVE;
 }
 
 static void
@@ -316,7 +309,10 @@ open_pipe (ImageRun *run, GInputStream *stream, GString *text, gboolean tail)
   pipe->text = text;
   pipe->tail = tail;
   run->pending++;
-  read_more (pipe);
+  g_autoptr (GSource) source =
+      g_pollable_input_stream_create_source (G_POLLABLE_INPUT_STREAM (stream), run->reads);
+  g_source_set_callback (source, G_SOURCE_FUNC (on_readable), pipe, NULL);
+  g_source_attach (source, g_main_context_get_thread_default ());
 }
 
 /* -- the start --------------------------------------------------------------------------------- */

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One request at a time, each for as much as the protocol's 32-bit lengths allow: a server answers
- * with as many extents as it likes, but at least one, and the next request begins where the shorter
- * of the two contexts ended. So the memory needed is that of one answer, and the map itself. */
+/* A few requests at a time, so that neither side waits for the other, each for as much as the
+ * protocol's 32-bit lengths allow. A server answers with as many extents as it likes, but at least
+ * one; what a request did not get told it asks again for, from where the shorter of the two
+ * contexts ended. So the memory needed is that of a few answers, and the map itself. */
 #include "jobs/map-nbd.h"
 
 #include "src/common/error.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define MAX_REQUEST                                                                                \
   ((4ull << 30) - (2u << 20)) /* below 4 GiB, and a multiple of any cluster size */
 #define HOLE 1u               /* flags of base:allocation */
 #define ZERO 2u
+
+#define IN_FLIGHT   4u
+#define MAX_EXTENTS (1u << 18) /* of an answer; QEMU sends half of that at most */
 
 /* What one answer said, in one context. */
 typedef struct {
@@ -20,16 +25,22 @@ typedef struct {
   guint32 used;    /* bytes of it */
 } Context;
 
+typedef struct {
+  gint64 cookie;
+  guint64 at, end; /* what is still to be told */
+  Context allocation, depth;
+} Answer;
+
 struct _MapReader {
   NbdLink *link;
   Map *map; /* NULL until the size of the disk is known */
   GPtrArray *layers;
   GArray *depths;
   Region region;
-  guint64 end;   /* aligned end of what is asked for */
-  guint64 at;    /* where the answer in hand begins */
-  gint64 cookie; /* of the request in flight; 0: none */
-  Context allocation, depth;
+  guint64 end;               /* aligned end of what is asked for */
+  guint64 asked;             /* up to where */
+  Answer answers[IN_FLIGHT]; /* a ring: n_answers from the first on, in the order of the disk */
+  guint first, n_answers;
   MapReady ready;
   gpointer data;
 };
@@ -41,9 +52,14 @@ static int
 on_extents (void *data, const char *context, uint64_t offset, uint32_t *entries, size_t n,
             int *error)
 {
-  MapReader *reader = data;
+  Answer *answer = data;
   gboolean depth = g_str_equal (context, "qemu:allocation-depth");
-  g_array_append_vals ((depth ? &reader->depth : &reader->allocation)->entries, entries, (guint)n);
+  GArray *into = (depth ? &answer->depth : &answer->allocation)->entries;
+  if (n > 2 * MAX_EXTENTS - into->len) {
+    *error = EOVERFLOW;
+    return -1;
+  }
+  g_array_append_vals (into, entries, (guint)n);
   return 0;
 }
 
@@ -88,34 +104,34 @@ layer_of_depth (MapReader *reader, guint32 depth, guint *ret_layer, GError **err
 
 /* What lies before or behind the region was asked for because of the alignment only. */
 static guint64
-within (MapReader *reader, guint64 length)
+within (MapReader *reader, guint64 start, guint64 length)
 {
-  guint64 from = MAX (reader->at, reader->region.start);
-  guint64 to = MIN (reader->at + length, reader->region.start + reader->region.length);
+  guint64 from = MAX (start, reader->region.start);
+  guint64 to = MIN (start + length, reader->region.start + reader->region.length);
   return to > from ? to - from : 0;
 }
 
 static gboolean
-take_answer (MapReader *reader, GError **error)
+take_answer (MapReader *reader, Answer *answer, GError **error)
 {
-  guint64 before = reader->at;
+  guint64 before = answer->at;
   for (;;) {
-    guint64 length = MIN (context_left (&reader->allocation), context_left (&reader->depth));
+    guint64 length = MIN (context_left (&answer->allocation), context_left (&answer->depth));
     guint layer;
-    length = MIN (length, reader->end - reader->at);
+    length = MIN (length, answer->end - answer->at);
     if (length == 0)
       break;
-    guint32 flags = entry (&reader->allocation, reader->allocation.at + 1);
-    guint32 depth = entry (&reader->depth, reader->depth.at + 1);
+    guint32 flags = entry (&answer->allocation, answer->allocation.at + 1);
+    guint32 depth = entry (&answer->depth, answer->depth.at + 1);
     if (!layer_of_depth (reader, depth, &layer, error) ||
-        !map_add (reader->map, within (reader, length), layer, !(flags & HOLE), (flags & ZERO) != 0,
-                  error))
+        !map_add (reader->map, within (reader, answer->at, length), layer, !(flags & HOLE),
+                  (flags & ZERO) != 0, error))
       return FALSE;
-    reader->allocation.used += (guint32)length;
-    reader->depth.used += (guint32)length;
-    reader->at += length;
+    answer->allocation.used += (guint32)length;
+    answer->depth.used += (guint32)length;
+    answer->at += length;
   }
-  return reader->at > before ? TRUE
+  return answer->at > before ? TRUE
                              : fail (error, FAILED, "QEMU's NBD server answered with no extent");
 }
 
@@ -131,7 +147,7 @@ begin (MapReader *reader, GError **error)
     return fail (error, REFUSED, "this QEMU's NBD server does not tell what is allocated");
   if (!region_clip (&reader->region, size, error))
     return FALSE;
-  reader->at = reader->region.start / align * align;
+  reader->asked = reader->region.start / align * align;
   reader->end = (reader->region.start + reader->region.length + align - 1) / align * align;
   reader->end = MIN (reader->end, size);
   reader->map = map_new (reader->layers, size, reader->region.start);
@@ -139,35 +155,63 @@ begin (MapReader *reader, GError **error)
 }
 
 static gboolean
-ask (MapReader *reader, GError **error)
+ask (MapReader *reader, Answer *answer, GError **error)
 {
-  nbd_extent_callback extents = {.callback = on_extents, .user_data = reader};
-  context_reset (&reader->allocation);
-  context_reset (&reader->depth);
-  reader->cookie = nbd_aio_block_status (nbd_link_handle (reader->link),
-                                         MIN (reader->end - reader->at, MAX_REQUEST), reader->at,
-                                         extents, NBD_NULL_COMPLETION, 0);
-  return reader->cookie > 0 ? TRUE : nbd_link_fail (error, "ask for the allocation map");
+  nbd_extent_callback extents = {.callback = on_extents, .user_data = answer};
+  context_reset (&answer->allocation);
+  context_reset (&answer->depth);
+  answer->cookie = nbd_aio_block_status (nbd_link_handle (reader->link), answer->end - answer->at,
+                                         answer->at, extents, NBD_NULL_COMPLETION, 0);
+  return answer->cookie > 0 ? TRUE : nbd_link_fail (error, "ask for the allocation map");
+}
+
+static gboolean
+ask_more (MapReader *reader, GError **error)
+{
+  while (reader->n_answers < IN_FLIGHT && reader->asked < reader->end) {
+    Answer *answer = &reader->answers[(reader->first + reader->n_answers++) % IN_FLIGHT];
+    answer->at = reader->asked;
+    answer->end = reader->asked += MIN (reader->end - reader->asked, MAX_REQUEST);
+    if (!ask (reader, answer, error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* *ret_ended: there was nothing to take. */
+static gboolean
+take_first (MapReader *reader, gboolean *ret_ended, GError **error)
+{
+  Answer *answer = &reader->answers[reader->first];
+  int ended = reader->n_answers == 0
+                  ? 0
+                  : nbd_aio_command_completed (nbd_link_handle (reader->link), answer->cookie);
+  *ret_ended = ended == 0;
+  if (ended == 0)
+    return TRUE;
+  if (ended < 0)
+    return nbd_link_fail (error, "read the allocation map");
+  if (!take_answer (reader, answer, error))
+    return FALSE;
+  if (answer->at < answer->end)
+    return ask (reader, answer, error);
+  reader->first = (reader->first + 1) % IN_FLIGHT;
+  reader->n_answers--;
+  return TRUE;
 }
 
 /* TRUE: go on. *ret_done: the map is whole. */
 static gboolean
 go_on (MapReader *reader, gboolean *ret_done, GError **error)
 {
-  if (reader->map == NULL) {
-    if (!begin (reader, error))
+  gboolean ended = FALSE;
+  if (reader->map == NULL && !begin (reader, error))
+    return FALSE;
+  while (!ended)
+    if (!take_first (reader, &ended, error) || !ask_more (reader, error))
       return FALSE;
-  } else {
-    int ended = nbd_aio_command_completed (nbd_link_handle (reader->link), reader->cookie);
-    if (ended == 0)
-      return TRUE;
-    if (ended < 0)
-      return nbd_link_fail (error, "read the allocation map");
-    if (!take_answer (reader, error))
-      return FALSE;
-  }
-  *ret_done = reader->at >= reader->end;
-  return *ret_done || ask (reader, error);
+  *ret_done = reader->n_answers == 0;
+  return TRUE;
 }
 
 void
@@ -193,8 +237,10 @@ map_reader_new (NbdLink *link, GPtrArray *layers, GArray *depths, Region region,
                         .region = region,
                         .ready = ready,
                         .data = data};
-  reader->allocation.entries = g_array_new (FALSE, FALSE, sizeof (guint32));
-  reader->depth.entries = g_array_new (FALSE, FALSE, sizeof (guint32));
+  for (guint i = 0; i < IN_FLIGHT; i++) {
+    reader->answers[i].allocation.entries = g_array_new (FALSE, FALSE, sizeof (guint32));
+    reader->answers[i].depth.entries = g_array_new (FALSE, FALSE, sizeof (guint32));
+  }
   return reader;
 }
 
@@ -206,7 +252,9 @@ map_reader_free (MapReader *reader)
   map_unref (reader->map);
   g_ptr_array_unref (reader->layers);
   g_array_unref (reader->depths);
-  g_array_unref (reader->allocation.entries);
-  g_array_unref (reader->depth.entries);
+  for (guint i = 0; i < IN_FLIGHT; i++) {
+    g_array_unref (reader->answers[i].allocation.entries);
+    g_array_unref (reader->answers[i].depth.entries);
+  }
   g_free (reader);
 }

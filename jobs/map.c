@@ -2,6 +2,7 @@
 #include "jobs/map.h"
 
 #include "src/common/error.h"
+#include "src/common/size.h"
 
 #define PIECE (64u << 10) /* bytes of a document written at once */
 
@@ -169,15 +170,21 @@ flush (Out *out, gsize above)
 static void
 put_extent (Out *out, const MapExtent *extent, char **files)
 {
-  g_string_append_printf (out->text,
-                          "{\"start\":%" G_GUINT64_FORMAT ",\"length\":%" G_GUINT64_FORMAT,
-                          extent->start, extent->length);
-  if (extent->depth != MAP_NOBODY)
-    g_string_append_printf (out->text, ",\"depth\":%u,\"file\":%s", extent->depth,
-                            files[extent->depth]);
-  g_string_append_printf (out->text, ",\"data\":%s,\"zero\":%s,\"allocated\":%s}",
-                          extent->data ? "true" : "false", extent->zero ? "true" : "false",
-                          extent->depth != MAP_NOBODY ? "true" : "false");
+  gboolean somebody = extent->depth != MAP_NOBODY;
+  char text[160], *at = g_stpcpy (text, "{\"start\":");
+  at = put_number (at, extent->start, 0);
+  at = put_number (g_stpcpy (at, ",\"length\":"), extent->length, 0);
+  if (somebody) {
+    at = put_number (g_stpcpy (at, ",\"depth\":"), extent->depth, 0);
+    at = g_stpcpy (at, ",\"file\":");
+    g_string_append_len (out->text, text, at - text);
+    g_string_append (out->text, files[extent->depth]);
+    at = text;
+  }
+  at = g_stpcpy (at, extent->data ? ",\"data\":true" : ",\"data\":false");
+  at = g_stpcpy (at, extent->zero ? ",\"zero\":true" : ",\"zero\":false");
+  at = g_stpcpy (at, somebody ? ",\"allocated\":true}" : ",\"allocated\":false}");
+  g_string_append_len (out->text, text, at - text);
 }
 
 static void

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "src/cli/show-map.h"
 
+#include "src/common/size.h"
+
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -148,15 +150,22 @@ kind_of (const RechainExtent *extent)
 }
 
 static void
-put_extent (const RechainExtent *extent, int width, GString *out)
+put_extent (const RechainExtent *extent, guint width, GString *out)
 {
-  g_string_append_printf (out, "%*" G_GUINT64_FORMAT "  %*" G_GUINT64_FORMAT "  ", width,
-                          extent->start, width, extent->length);
+  char text[128], *at = put_number (text, extent->start, width);
+  at = put_number (g_stpcpy (at, "  "), extent->length, width);
+  at = g_stpcpy (at, "  .     ");
+  char *column = at;
   if (extent->depth < 0)
-    g_string_append_printf (out, ".     -      %s\n", kind_of (extent));
-  else
-    g_string_append_printf (out, "%c     %-5d  %s\n", letter_of (extent->depth), extent->depth,
-                            kind_of (extent));
+    *at++ = '-';
+  else {
+    at[-6] = letter_of (extent->depth);
+    at = put_number (at, (guint64)extent->depth, 0);
+  }
+  while (at < column + strlen ("DEPTH  "))
+    *at++ = ' ';
+  at = g_stpcpy (g_stpcpy (at, kind_of (extent)), "\n");
+  g_string_append_len (out, text, at - text);
 }
 
 static gboolean
@@ -175,8 +184,9 @@ out_extents (Cli *cli, RechainMap *map, GString *out, GError **error)
 {
   g_autofree char *size =
       g_strdup_printf ("%" G_GUINT64_FORMAT, rechain_map_get_virtual_size (map));
-  int width = (int)MAX (strlen (size), strlen ("LENGTH"));
-  g_string_append_printf (out, "%*s  %*s  LAYER DEPTH  KIND\n", width, "START", width, "LENGTH");
+  guint width = (guint)MAX (strlen (size), strlen ("LENGTH"));
+  g_string_append_printf (out, "%*s  %*s  LAYER DEPTH  KIND\n", (int)width, "START", (int)width,
+                          "LENGTH");
   for (guint i = 0; i < rechain_map_get_n_extents (map); i++) {
     RechainExtent extent = extent_at (map, i);
     put_extent (&extent, width, out);

@@ -111,3 +111,19 @@ format_time (gint64 us)
   g_autofree char *seconds = time ? g_date_time_format (time, "%Y-%m-%dT%H:%M:%S") : g_strdup ("");
   return g_strdup_printf ("%s.%03dZ", seconds, (int)(us / 1000 % 1000));
 }
+
+char *
+put_number (char *at, guint64 number, guint width)
+{
+  char digits[20];
+  guint n = 0;
+  do
+    digits[n++] = (char)('0' + number % 10);
+  while ((number /= 10) > 0);
+  for (; width > n; width--)
+    *at++ = ' ';
+  while (n > 0)
+    *at++ = digits[--n];
+  *at = '\0';
+  return at;
+}

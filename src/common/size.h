@@ -15,3 +15,6 @@ char *format_size (guint64 bytes);
 char *format_duration (guint64 ms);
 /* Full. RFC 3339, UTC, milliseconds; @us is microseconds since the epoch. */
 char *format_time (gint64 us);
+/* Writes @number as at least @width characters and returns where it ends: at most MAX (20, @width) bytes, and a
+ * NUL. For texts of millions of numbers, where printf is most of the time. */
+char *put_number (char *at, guint64 number, guint width);
