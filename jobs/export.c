@@ -112,16 +112,22 @@ export_is_there (Op *op, OpDisk *disk, World *world)
 }
 
 void
+export_stop_server (OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (world == NULL || is_served (disk))
+    ask_qmp (asks, "nbd-server-stop", NULL);
+  if (world == NULL || exists (disk))
+    export_forget (asks);
+}
+
+void
 export_remove (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (world == NULL || is_exported (op, disk, world))
     ask_qmp (asks, "block-export-del",
              json_make ("id", json_str (disk->export), "mode", json_str ("hard"), NULL))
         ->tolerant = TRUE; /* it may go with its server */
-  if (world == NULL || is_served (disk))
-    ask_qmp (asks, "nbd-server-stop", NULL);
-  if (world == NULL || exists (disk))
-    export_forget (asks);
+  export_stop_server (disk, world, asks);
 }
 
 gboolean

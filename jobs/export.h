@@ -16,6 +16,8 @@ void export_name (Op *op, OpDisk *disk);
 void export_add (Op *op, OpDisk *disk, const char *node, gboolean writable, GPtrArray *asks);
 /* Removes the socket and its directory, whatever became of the server. */
 void export_forget (GPtrArray *asks);
+/* Ours alone: its socket tells. Then the same. */
+void export_stop_server (OpDisk *disk, World *world, GPtrArray *asks);
 Seen export_is_there (Op *op, OpDisk *disk, World *world);
 void export_remove (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 gboolean export_is_gone (Op *op, OpDisk *disk, World *world, GError **error);

@@ -251,6 +251,25 @@ journal_open_to_read (const char *state_dir, GError **error)
   return g_steal_pointer (&journal);
 }
 
+static gboolean
+read_verdict (sqlite3_stmt *row, gpointer data)
+{
+  *(char **)data = g_strdup (row_text (row, 0));
+  return FALSE;
+}
+
+gboolean
+journal_check (Journal *journal, GError **error)
+{
+  g_autofree char *verdict = NULL;
+  if (!journal_sql (journal, "PRAGMA quick_check (1)", read_verdict, &verdict, ""))
+    return journal_failed (journal, "be read", error);
+  if (g_strcmp0 (verdict, "ok") == 0)
+    return TRUE;
+  fail (error, FAILED, "the journal in '%s' is damaged", journal->state_dir);
+  return because (error, "%s", verdict ? verdict : "it cannot be read");
+}
+
 gint64
 journal_version (Journal *journal)
 {

@@ -27,6 +27,9 @@ gboolean journal_write (Journal *journal, Op *op, GError **error);
 /* The operation ended, or its owner lets go of it (@ended FALSE). */
 gboolean journal_release (Journal *journal, Op *op, gboolean ended, GError **error);
 
+/* Is the file sound? FAILED with SQLite's words. */
+gboolean journal_check (Journal *journal, GError **error);
+
 /* ---- ownership: one runner at a time --------------------------------------------------------- */
 
 /* Takes over an operation whose owner is dead. REFUSED where the owner lives. */

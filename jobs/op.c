@@ -3,6 +3,7 @@
 
 #include "jobs/filesystem.h"
 #include "jobs/journal.h"
+#include "jobs/op-repair.h"
 
 #include <string.h>
 
@@ -30,6 +31,7 @@ static const char *const kind_names[] = {
     [OP_VOL_DELETE] = "vol-delete",
     [OP_VOL_GROWFS] = "vol-growfs",
     [OP_VOL_SHRINKFS] = "vol-shrinkfs",
+    [OP_REPAIR] = "repair",
 };
 
 /* Of six characters at most: they end the names of jobs. */
@@ -300,6 +302,7 @@ op_disk_is_whole (Op *op, OpDisk *disk)
       [OP_VOL_DELETE] = is_volume,
       [OP_VOL_GROWFS] = is_filesystem,
       [OP_VOL_SHRINKFS] = is_filesystem,
+      [OP_REPAIR] = disk_is_cure,
   };
   return disk->name != NULL && checks[op->kind](disk);
 }

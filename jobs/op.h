@@ -32,6 +32,7 @@ typedef enum {
   OP_VOL_DELETE,
   OP_VOL_GROWFS,
   OP_VOL_SHRINKFS,
+  OP_REPAIR, /* what the doctor found; on a VM, or on what is left elsewhere */
   N_OP_KINDS,
 } OpKind;
 

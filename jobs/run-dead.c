@@ -2,16 +2,17 @@
 /* The QEMU of an operation is gone, under a running one or before it is recovered: the runner goes
  * on with the tables of op-dead.c, which work on the files. A process that is gone stays gone,
  * whoever listens at its address now. */
+#include "jobs/op-repair.h"
 #include "jobs/op-volume.h"
 #include "jobs/overlay.h"
 #include "jobs/run-private.h"
 
-/* Of a volume that has no chain on record, itself. */
+/* Of a volume that has no chain on record, itself; of a repair, one of the VM's. Nullable. */
 static const char *
 active_file (OpDisk *disk)
 {
   ChainLayer *active = op_disk_layer (disk, 0);
-  return active ? active->file : disk->to;
+  return active ? active->file : disk->to ? disk->to : json_get_str (disk->details, "witness");
 }
 
 gboolean
@@ -20,8 +21,10 @@ op_layers_are_open (const Op *op)
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op->disks->pdata[i];
     g_auto (GStrv) planned = op_disk_planned_chain (disk);
-    if (file_has_writer (active_file (disk)) || file_has_writer (planned[0]))
-      return TRUE;
+    const char *files[] = {active_file (disk), planned[0]};
+    for (guint k = 0; k < G_N_ELEMENTS (files); k++)
+      if (files[k] != NULL && file_has_writer (files[k]))
+        return TRUE;
   }
   return FALSE;
 }
@@ -66,8 +69,8 @@ goes_on (Runner *runner)
   Op *op = runner->op;
   if (op->decided != DECIDED_NOTHING)
     return op->decided == DECIDED_NEW;
-  if (op->kind == OP_VOL_RESIZE)
-    return volume_was_resized (op);
+  if (op->kind == OP_VOL_RESIZE || op->kind == OP_REPAIR)
+    return op->state != OP_UNDOING && (op->kind == OP_REPAIR || volume_was_resized (op));
   return op->state != OP_UNDOING && runner->recover != RUN_BACK && op->kind == OP_SNAPSHOT &&
          snapshot_stands (op);
 }
@@ -77,7 +80,7 @@ dead_may_finish (Op *op, GError **error)
 {
   if (op->decided == DECIDED_NEW || op->state == OP_UNDOING ||
       (op->kind == OP_SNAPSHOT && op->switched) ||
-      (op->kind == OP_VOL_RESIZE && volume_was_resized (op)))
+      (op->kind == OP_VOL_RESIZE && volume_was_resized (op)) || op->kind == OP_REPAIR)
     return TRUE;
   fail (error, REFUSED, "operation %s cannot be finished, since its QEMU is gone", op->id);
   return hint (error, "rechain recover --op %s takes it back", op->id);
@@ -88,6 +91,8 @@ table_of (Op *op, gboolean on)
 {
   if (op->kind == OP_VOL_RESIZE)
     return dead_resize_steps;
+  if (op->kind == OP_REPAIR)
+    return dead_repair_steps;
   return on ? dead_on_steps : dead_back_steps;
 }
 

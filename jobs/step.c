@@ -2,6 +2,7 @@
 #include "jobs/step.h"
 
 #include "jobs/engine.h"
+#include "jobs/op-repair.h"
 #include "jobs/op-volume.h"
 
 const char *
@@ -20,6 +21,7 @@ steps_of (Op *op)
       [OP_MERGE] = merge_steps,       [OP_COPY] = copy_steps,
       [OP_MAP] = map_steps,           [OP_ALLOCATE] = allocate_steps,
       [OP_QUIESCE] = quiesce_steps,   [OP_SNAPSHOT_DELETE] = merge_steps,
+      [OP_REPAIR] = repair_steps,
   };
   if (op->vm != NULL && op->kind == OP_VOL_RESIZE)
     return volume_resize_live_steps;
@@ -39,6 +41,7 @@ steps_of (Op *op)
       [OP_VOL_DELETE] = volume_delete_steps,
       [OP_VOL_GROWFS] = volume_fs_steps,
       [OP_VOL_SHRINKFS] = volume_fs_steps,
+      [OP_REPAIR] = repair_files_steps,
   };
   if (op->vm == NULL && offline[op->kind] == volume_fs_steps &&
       !json_has (op_disk (op, 0)->details, "view"))

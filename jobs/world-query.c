@@ -3,11 +3,9 @@
 #include "jobs/world.h"
 
 #include "src/common/error.h"
+#include "src/common/fs.h"
 
-#include <dirent.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* QEMU answers the queries one after the other, and a job may end in between. */
 #define MAX_ATTEMPTS 3u
@@ -64,22 +62,6 @@ query_free (Query *query)
 
 /* -- relative names ---------------------------------------------------------------------------- */
 
-/* Is @path a file that process @pid has open? */
-static gboolean
-has_open (pid_t pid, const char *path)
-{
-  struct stat wanted, st;
-  g_autofree char *dir = g_strdup_printf ("/proc/%d/fd", (int)pid);
-  DIR *fds = stat (path, &wanted) == 0 ? opendir (dir) : NULL;
-  gboolean found = FALSE;
-  for (struct dirent *entry = fds ? readdir (fds) : NULL; entry && !found; entry = readdir (fds))
-    found = fstatat (dirfd (fds), entry->d_name, &st, 0) == 0 && st.st_dev == wanted.st_dev &&
-            st.st_ino == wanted.st_ino;
-  if (fds != NULL)
-    closedir (fds);
-  return found;
-}
-
 /* The name is relative to QEMU's working directory, not to ours. The process at the other end of
  * the socket need not be QEMU (a relay, socat), so it is believed only if it holds the file open.
  */
@@ -91,7 +73,7 @@ resolve_at_peer (const char *name, gpointer data)
   g_autofree char *link = g_strdup_printf ("/proc/%d/cwd", (int)pid);
   g_autofree char *cwd = pid > 0 ? g_file_read_link (link, NULL) : NULL;
   g_autofree char *path = cwd ? chain_file_in (cwd, name) : NULL;
-  return path && has_open (pid, path) ? g_steal_pointer (&path) : NULL;
+  return path && process_has_open (pid, path) ? g_steal_pointer (&path) : NULL;
 }
 
 /* -- asking ------------------------------------------------------------------------------------ */

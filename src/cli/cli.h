@@ -178,6 +178,8 @@ run_vol_decompress (Cli *cli, GError **error);
 gboolean
 run_storage_info (Cli *cli, GError **error);
 gboolean
+run_doctor (Cli *cli, GError **error);
+gboolean
 run_config_check (Cli *cli, GError **error);
 gboolean
 run_version (Cli *cli, GError **error);

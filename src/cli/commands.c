@@ -338,6 +338,16 @@ const Command commands[] = {
      "all mounted filesystems), and what this host's programs can handle.",
      "rechain storage info -o json", "0 1 5"},
 
+    {"doctor", "[VM]", "what is wrong or missing on this host", run_doctor, 0, 1,
+     BIT (REPAIR) | BIT (DRY_RUN) | BIT (AGENT),
+     "Holds QEMU's graph, the headers of the images and the journal against each other, and names what does "
+     "not fit, with its evidence and its cure: interrupted operations, wrong backing names, orphan overlays, "
+     "images that nobody refers to, left-over jobs, nodes, exports, files and records, a guest left stopped "
+     "or frozen, programs that are missing. Without VM: all VMs of the configuration, the journal and this "
+     "host. --repair settles interrupted operations and cures what is provably rechain's own; everything "
+     "else is only named. The exit code is 10 where something is found, and after --repair where something "
+     "is left.",
+     "rechain doctor web1 --repair", "0 2 3 5 6 8 10"},
     {"config check", "", "read the configuration and say what it says", run_config_check, 0, 0, 0,
      "Reads /etc/rechain/rechain.conf, /etc/rechain/conf.d/*.conf and the user's own rechain.conf, "
      "or "
@@ -348,8 +358,6 @@ const Command commands[] = {
     {"help", "[COMMAND]", "help, also of one command", run_help, 0, 2, BIT (COMPLETION),
      "Prints all commands, or everything about one.", "rechain help move", "0 2"},
 
-    /* Of the contract, not built yet. */
-    {"doctor", "[VM]", "what is wrong or missing on this host"},
     {0},
 };
 

@@ -104,6 +104,7 @@ typedef enum {
      "compress: zstd (default), gzip, xz, lz4 or lzop")                                            \
   X (FORCE, 0, "force", "REASONS", 0,                                                              \
      "also where it is open, mounted or backing (joined by commas)")                               \
+  X (REPAIR, 0, "repair", NULL, 0, "settle what was interrupted, and remove what rechain left behind")  \
   X (COMPLETION, 0, "completion", NULL, OPTION_HIDDEN, "print the bash completion")
 
 typedef enum {

@@ -28,6 +28,8 @@ show_recovered (Cli *cli, Json *list, GString *out);
 void
 show_plan (Cli *cli, Json *plan, GString *out);
 void
+show_doctor (Cli *cli, Json *document, GString *out);
+void
 show_volume (Cli *cli, Json *volume, GString *out);
 void
 show_volumes (Cli *cli, Json *list, GString *out);

@@ -2,6 +2,7 @@
 #include "src/common/fs.h"
 #include "src/common/error.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -172,6 +173,21 @@ file_has_writer (const char *path)
   gboolean locked = fcntl (fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
   close (fd);
   return locked;
+}
+
+gboolean
+process_has_open (pid_t pid, const char *path)
+{
+  struct stat wanted, st;
+  g_autofree char *dir = g_strdup_printf ("/proc/%d/fd", (int)pid);
+  DIR *fds = stat (path, &wanted) == 0 ? opendir (dir) : NULL;
+  gboolean found = FALSE;
+  for (struct dirent *entry = fds ? readdir (fds) : NULL; entry && !found; entry = readdir (fds))
+    found = fstatat (dirfd (fds), entry->d_name, &st, 0) == 0 && st.st_dev == wanted.st_dev &&
+            st.st_ino == wanted.st_ino;
+  if (fds != NULL)
+    closedir (fds);
+  return found;
 }
 
 char *

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <glib.h>
+#include <sys/types.h>
 
 /* What a file is, beyond its name: a file that is not the one we made is never removed. */
 typedef struct {
@@ -35,6 +36,8 @@ gboolean file_free_space (const char *path, guint64 *ret_bytes, GError **error);
 gboolean file_is_locked (const char *path);
 /* Does one of them write to it? Not so for a backing file, however many use it. */
 gboolean file_has_writer (const char *path);
+/* Is @path a file that process @pid has open? */
+gboolean process_has_open (pid_t pid, const char *path);
 /* Full. Absolute, with "." and ".." removed, symlinks untouched. */
 char *path_absolute (const char *path);
 /* Full. @target as seen from the directory of @from (both absolute), with symlinks in the directory
