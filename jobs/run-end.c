@@ -6,6 +6,8 @@
 
 #include <sys/stat.h>
 
+#define LET_GO_MS 3000u
+
 /* ---- the end --------------------------------------------------------------------------------- */
 
 static gboolean
@@ -38,30 +40,41 @@ runner_end (Runner *runner)
   g_source_attach (source, g_main_context_get_thread_default ());
 }
 
-/* The connection was kept until then. */
+typedef struct {
+  Runner *runner;
+  Released then;
+} LettingGo;
+
 static void
 on_guest_gone (QmpClient *client, Json *ret, const GError *error, gpointer data)
 {
-  qmp_client_unref (data);
+  g_autofree LettingGo *letting = data;
+  g_autoptr (Runner) runner = letting->runner;
+  if (!runner->ended)
+    letting->then (runner);
 }
 
 /* It ends here, and the guest does not wait for whoever recovers it. Before the commit record the
  * commit is cancelled, so that what the guest writes now goes to the overlay; after it both layers
- * are equal. */
-static void
-let_guest_go (Runner *runner)
+ * are equal. QEMU does not perform what it has read of a client that is gone: its answer is waited
+ * for. */
+void
+runner_let_guest_go (Runner *runner, Released then)
 {
   Op *op = runner->op;
-  if (!op->held || runner->lost || runner->client == NULL)
+  if (!op->held || runner->lost || runner->client == NULL) {
+    then (runner);
     return;
+  }
   for (guint i = 0; i < op->disks->len && op->decided == DECIDED_NOTHING; i++) {
     OpDisk *disk = op_disk (op, i);
     const char *job = op_disk_switches (disk) ? disk->job : disk->fold_job;
     qmp_client_execute (runner->client, "job-cancel", json_make ("id", json_str (job), NULL), 0,
                         NULL, NULL);
   }
-  qmp_client_execute (runner->client, "cont", NULL, 0, on_guest_gone,
-                      qmp_client_ref (runner->client));
+  LettingGo *letting = g_new0 (LettingGo, 1);
+  *letting = (LettingGo){.runner = runner_ref (runner), .then = then};
+  qmp_client_execute (runner->client, "cont", NULL, LET_GO_MS, on_guest_gone, letting);
 }
 
 static void
@@ -71,19 +84,24 @@ stop_without_journal (Runner *runner)
   runner_end (runner);
 }
 
+static void
+thaw_without_journal (Runner *runner)
+{
+  if (!runner_thaw_first (runner, stop_without_journal))
+    stop_without_journal (runner);
+}
+
 /* The journal could not be written: from here on we may not act, except that nobody is left
  * standing. */
 void
 runner_journal_failed (Runner *runner, GError *take_error)
 {
   Op *op = runner->op;
-  let_guest_go (runner);
   g_clear_error (&op->error);
   op->error = take_error;
   recode (&op->error, STUCK);
   hint (&op->error, "mend the journal, then: rechain recover --op %s", op->id);
-  if (!runner_thaw_first (runner, stop_without_journal))
-    stop_without_journal (runner);
+  runner_let_guest_go (runner, thaw_without_journal);
 }
 
 static void
@@ -96,10 +114,8 @@ finish_now (Runner *runner)
   if (!journal_release (runner->journal, runner->op, op_state_is_end (state), &error)) {
     runner->op->state = before; /* an end that is not on record is none */
     runner_journal_failed (runner, error);
-  } else {
-    let_guest_go (runner);
-    runner_end (runner);
-  }
+  } else
+    runner_let_guest_go (runner, runner_end);
 }
 
 static void

@@ -193,6 +193,8 @@ static void
 on_new_state (QmpClient *client, QmpState state, gpointer data)
 {
   Runner *runner = data;
+  if (runner->detached)
+    return;
   if (state == QMP_READY) {
     qmp_client_unlisten (client, runner->listeners[0]);
     g_autoptr (QmpClient) keep = g_steal_pointer (&runner->client);

@@ -56,6 +56,7 @@ typedef struct {
 
 typedef void (*Looked) (Runner *runner, World *world);
 typedef void (*Thawed) (Runner *runner);
+typedef void (*Released) (Runner *runner);
 
 struct _Runner {
   gint refs;
@@ -95,6 +96,7 @@ struct _Runner {
   GSource *freeze_limit; /* while the guest is frozen and the snapshot is not taken */
   gboolean thaw_tried; /* outside the tables, since the guest was frozen */
   guint thaw_tries;
+  gboolean thawing;    /* on its way */
   Thawed after_thaw;   /* nullable */
   GSource *hold_limit; /* while the guest is held and the snapshot is not taken */
   gboolean release_tried; /* outside the tables, since the guest was held */
@@ -144,6 +146,8 @@ void runner_is_undone (Runner *runner, World *world);
 void runner_take_stock (Runner *runner, gboolean moved);
 void runner_get_stuck (Runner *runner, GError *take_error);
 void runner_journal_failed (Runner *runner, GError *take_error);
+/* Continues a guest that we hold, then calls @then, however that went; at once where there is none. */
+void runner_let_guest_go (Runner *runner, Released then);
 
 /* run-lane.c */
 void lane_free (gpointer lane);
@@ -178,6 +182,8 @@ QmpAgent *runner_agent (Runner *runner, GError **error);
 /* Thaws a guest that may be frozen by us, then calls @then (nullable), however that went. FALSE: there is
  * nothing to thaw, or it was tried and the tables try again; @then does not come. */
 gboolean runner_thaw_first (Runner *runner, Thawed then);
+/* The same, of an operation that is let go of: a thaw that is on its way is waited for, too. */
+gboolean runner_thaw_soon (Runner *runner, Thawed then);
 /* At every step: the freeze has an end. */
 void runner_watch_freeze (Runner *runner);
 void runner_drop_agent (Runner *runner);

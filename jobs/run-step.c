@@ -317,6 +317,8 @@ lanes_ended (Runner *runner)
   const Step *step = runner_step (runner);
   gboolean back = runner_cursor (runner)->back;
   GError *first = NULL;
+  if (runner->detached)
+    return;
   link_set_lent (runner, FALSE);
   for (guint i = 0; i < runner->lanes->len; i++) {
     Lane *lane = runner->lanes->pdata[i];

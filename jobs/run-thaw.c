@@ -50,6 +50,7 @@ thaw_ended (Runner *runner)
 {
   Thawed then = runner->after_thaw;
   runner->after_thaw = NULL;
+  runner->thawing = FALSE;
   if (then != NULL)
     then (runner);
 }
@@ -95,7 +96,17 @@ runner_thaw_first (Runner *runner, Thawed then)
   runner->thaw_tried = TRUE;
   runner->thaw_tries = 0;
   runner->after_thaw = then;
+  runner->thawing = TRUE;
   thaw (runner);
+  return TRUE;
+}
+
+gboolean
+runner_thaw_soon (Runner *runner, Thawed then)
+{
+  if (!runner->thawing)
+    return runner_thaw_first (runner, then);
+  runner->after_thaw = then;
   return TRUE;
 }
 

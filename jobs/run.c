@@ -194,19 +194,42 @@ runner_cancel (Runner *runner, const char *why)
     lanes_abort (runner, INTERRUPTED, why);
 }
 
-void
-runner_detach (Runner *runner)
+static void
+leave (Runner *runner)
 {
-  if (runner->ended)
+  Op *op = runner->op;
+  if (!journal_release (runner->journal, op, FALSE, NULL))
+    g_message ("operation %s: the journal could not be written", op->id);
+  g_clear_error (&op->error);
+  fail (&op->error, STUCK, "operation %s was let go of at step '%s'", op->id,
+        runner_step_name (runner));
+  if (op->frozen)
+    hint (&op->error,
+          "the guest may still be frozen: 'rechain thaw' thaws it; then rechain recover --op %s",
+          op->id);
+  else
+    hint (&op->error, "rechain recover --op %s", op->id);
+  runner_end (runner);
+}
+
+static void
+release_and_leave (Runner *runner)
+{
+  runner_let_guest_go (runner, leave);
+}
+
+void
+runner_detach (Runner *runner, gboolean at_once)
+{
+  gboolean again = runner->detached;
+  if (runner->ended || (again && !at_once))
     return;
   runner->detached = TRUE;
-  if (!journal_release (runner->journal, runner->op, FALSE, NULL))
-    g_message ("operation %s: the journal could not be written", runner->op->id);
-  g_clear_error (&runner->op->error);
-  fail (&runner->op->error, STUCK, "operation %s was let go of at step '%s'", runner->op->id,
-        runner_step_name (runner));
-  hint (&runner->op->error, "rechain recover --op %s", runner->op->id);
-  runner_end (runner);
+  runner_stop_timer (runner);
+  if (at_once)
+    leave (runner);
+  else if (!runner_thaw_soon (runner, release_and_leave))
+    release_and_leave (runner);
 }
 
 static gboolean

@@ -46,8 +46,9 @@ void op_forget_qemu (Op *op);
 
 /* Turns round where it still can; @why reads as the cause of the failure. */
 void runner_cancel (Runner *runner, const char *why);
-/* Lets go at once. */
-void runner_detach (Runner *runner);
+/* Lets go, so that nobody is left standing: a guest that we have frozen is thawed, one that we hold is
+ * continued. @at_once: waits neither for the agent nor for QEMU, also where the other is on its way. */
+void runner_detach (Runner *runner, gboolean at_once);
 /* REFUSED where nothing runs that could be paused or slowed down. */
 gboolean runner_pause (Runner *runner, gboolean pause, GError **error);
 gboolean runner_set_bandwidth (Runner *runner, guint64 bytes_per_second, GError **error);

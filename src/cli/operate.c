@@ -59,7 +59,7 @@ on_interrupt (guint nth, gpointer data)
   progress_clear (running->progress);
   if (nth == 1)
     first_interrupt (running);
-  else if (nth == 2)
+  else
     rechain_operation_detach (running->operation);
 }
 

@@ -481,7 +481,7 @@ void
 rechain_operation_detach (RechainOperation *operation)
 {
   if (operation->runner != NULL)
-    runner_detach (operation->runner);
+    runner_detach (operation->runner, runner_was_detached (operation->runner));
 }
 
 static gboolean

@@ -1190,8 +1190,9 @@ RECHAIN_API void rechain_operation_cancel (RechainOperation *operation);
  * rechain_operation_detach:
  * @operation: an operation
  *
- * Lets go of it at once: it stays in the journal for `recover`, and run ends with
- * %RECHAIN_ERROR_STUCK.
+ * Lets go of it: it stays in the journal for `recover`, and run ends with %RECHAIN_ERROR_STUCK. A guest
+ * that it has frozen or holds is thawed and continued first, for which its agent has seconds; asked for
+ * once more, it waits for nobody.
  */
 RECHAIN_API void rechain_operation_detach (RechainOperation *operation);
 /**

@@ -9,7 +9,7 @@ import pytest
 
 from harness import images
 from harness.images import MiB
-from harness.proxy import PASS, Proxy, on
+from harness.proxy import PASS, Delay, Proxy, on
 from harness.qemu import Disk, leftovers
 from harness.qmp import QmpError, QmpMonitor
 from harness.scene import graph, wait_until
@@ -163,6 +163,22 @@ def test_a_second_interrupt_leaves_it_to_recover(copying):
     assert graph(case.vm) == case.before
     case.is_old()
     case.has_all()
+
+
+def test_who_lets_go_of_a_held_guest_continues_it(copying):
+    case = copying("shallow", guest=False)
+    with Proxy(case.vm.qmp_path, on("command", "job-complete", Delay(3))) as proxy:
+        run = case.start(address=proxy.path, json=False)
+        wait_until(lambda: "job-complete" in proxy.commands(), "the hold")
+        assert case.vm.run_state() == "paused"
+        run.sigint()
+        wait_until(lambda: "interrupt again" in run.err_so_far(), "the first interrupt")
+        run.sigint()
+        run.wait(10).expect(8)
+        wait_until(lambda: case.vm.run_state() == "running", "the guest", timeout=10)
+        sound(case.rechain.run("recover", json=True)).expect(0)
+    assert graph(case.vm) == case.before
+    case.is_old()
 
 
 def test_an_interrupt_before_anything_was_changed(copying):

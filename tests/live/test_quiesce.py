@@ -10,7 +10,7 @@ from harness.agent import HANG_UP, PASS, SILENT, FakeAgent, refusal
 from harness.images import MiB
 from harness.proxy import DROP, Delay, Proxy, on
 from harness.qemu import leftovers
-from harness.scene import assert_chain, change, change_of, graph, tree, valid
+from harness.scene import assert_chain, change, change_of, graph, tree, valid, wait_until
 
 DISKS = ("vda", "vdb", "vdc", "vdd")
 FREEZE, THAW, STATUS, SYNC = ("guest-fsfreeze-freeze", "guest-fsfreeze-thaw", "guest-fsfreeze-status",
@@ -195,6 +195,28 @@ def test_a_snapshot_that_takes_too_long_is_taken_back_and_the_guest_thawed_at_on
         assert 0.2 < times[THAW] - times[FREEZE] < 1.5 and not agent.frozen
     assert_chain(scene.vm, scene.chain.layers)
     leftovers(scene.vm, scene.rechain.state_dir, [scene.chain.dir], result=False)
+
+
+@pytest.mark.parametrize("answers, frozen", [({}, False), ({THAW: [SILENT]}, True)], ids=["answers", "is-silent"])
+def test_who_lets_go_of_an_operation_leaves_nobody_frozen(scene, answers, frozen):
+    """Ctrl-C for the second time, while QEMU is slow: thawed, as far as the agent answers; a third one waits for nobody."""
+    with FakeAgent(scene.path, answers) as agent, Proxy(scene.vm.qmp_path, on("return", "transaction", Delay(4))) as proxy:
+        run = scene.rechain.start("snapshot", "create", proxy.path, "vda", "--name", "s", "--quiesce", "--agent",
+                                  scene.path, "--max-freeze", "30s")
+        wait_until(lambda: "transaction" in proxy.commands(), "the snapshot")
+        run.sigint()
+        wait_until(lambda: "interrupt again" in run.err_so_far(), "the first interrupt")
+        assert agent.frozen
+        run.sigint()
+        if frozen:
+            wait_until(lambda: agent.asked[-1] == THAW, "the thaw")
+            run.sigint()
+        result = run.wait(10).expect(8)
+        assert agent.frozen == frozen and ("may still be frozen" in result.err) == frozen, str(result)
+        agent.answers = {}
+        wait_until(lambda: scene.rechain.run("recover").rc == 0, "the slow QEMU", timeout=20)
+        assert not agent.frozen
+    leftovers(scene.vm, scene.rechain.state_dir, [scene.chain.dir])
 
 
 def test_in_best_effort_no_agent_is_told_and_no_reason_to_fail(scene):

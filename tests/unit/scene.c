@@ -114,7 +114,7 @@ void
 scene_kill (Scene *scene)
 {
   bad_disk_breaks (BAD_DISK_WRITE, 0);
-  runner_detach (scene->runner);
+  runner_detach (scene->runner, TRUE);
   if (scene->ended == 0)
     scene_wait (scene);
   drop_runner (scene);

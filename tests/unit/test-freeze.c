@@ -252,7 +252,7 @@ kill_it (Model *model, const char *command, Json *arguments, gpointer data)
   Guest *guest = data;
   if (g_str_equal (command, "transaction") && guest->s.runner != NULL) {
     bad_disk_breaks (BAD_DISK_WRITE, 0);
-    runner_detach (guest->s.runner);
+    runner_detach (guest->s.runner, TRUE);
   }
 }
 
@@ -428,7 +428,7 @@ kill_at_change (Model *model, const char *command, Json *arguments, gpointer dat
   if (model->changes + 1 != kill_at || guest->s.runner == NULL || guest->s.ended > 0)
     return;
   bad_disk_breaks (BAD_DISK_WRITE, 0);
-  runner_detach (guest->s.runner);
+  runner_detach (guest->s.runner, TRUE);
 }
 
 /* FALSE: the operation has fewer changes than @k. */

@@ -436,7 +436,7 @@ letting_go_keeps_it_for_recovery (void **state)
   scene.model->slow_jobs = TRUE;
   scene_start (&scene);
   until (model_asked (scene.model, "block-stream") == 1);
-  runner_detach (scene.runner);
+  runner_detach (scene.runner, TRUE);
   assert_int_equal (scene.ended, 0);
   scene_wait (&scene);
   assert_true (runner_was_detached (scene.runner));
