@@ -91,9 +91,9 @@ remove_layer (Op *op, OpDisk *disk, GError **error)
   gboolean exists;
   if (!file_identify (disk->to, &id, &exists, error))
     return FALSE;
-  if (!exists || !file_id_equal (id, disk->id))
+  if (exists && !file_id_equal (id, disk->id))
     return TRUE;
-  if (file_is_locked (disk->to))
+  if (exists && file_is_locked (disk->to))
     return fail (error, REFUSED, "'%s' is open in another process; it is not removed", disk->to);
   return file_remove (disk->to, disk->id, error);
 }
@@ -140,6 +140,8 @@ layer_is_made (Op *op, OpDisk *disk, World *world)
     return SEEN_HALF;
   whole = FALSE;
   if (!file_identify (disk->to, &id, &whole, NULL))
+    return SEEN_HALF;
+  if (disk->made && file_is_away (disk->to, disk->id))
     return SEEN_HALF;
   return whole && disk->made && file_id_equal (id, disk->id) ? SEEN_YES : SEEN_NO;
 }

@@ -159,5 +159,6 @@ main (int argc, char **argv)
   if (run (&cli, argc, argv, &error))
     return cli.exit_code;
   print_error (&cli, error);
-  return exit_code_of (error_code (error));
+  /* What became of an operation stands, also where it could not be printed. */
+  return cli.exit_code != 0 ? cli.exit_code : exit_code_of (error_code (error));
 }

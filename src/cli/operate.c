@@ -88,13 +88,16 @@ run_plan (Cli *cli, RechainOperation *operation, GError **error)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-static gboolean
-print_done (Cli *cli, RechainOperation *operation, GError **error)
+/* It is done, be it told or not: no exit code of a failure is to say otherwise. */
+static void
+print_done (Cli *cli, RechainOperation *operation)
 {
   if (cli->quiet && cli->output == OUTPUT_TEXT)
-    return TRUE;
+    return;
+  g_autoptr (GError) error = NULL;
   g_autofree char *document = rechain_operation_to_json (operation);
-  return out_either (cli, document, show_operation, error);
+  if (!out_either (cli, document, show_operation, &error))
+    print_error (cli, error);
 }
 
 /* What to do is said wherever something is left to do. */
@@ -126,8 +129,10 @@ static gboolean
 perform (Cli *cli, RechainOperation *operation, GError **error)
 {
   g_autoptr (GError) failure = NULL;
-  if (run_plan (cli, operation, &failure))
-    return print_done (cli, operation, error);
+  if (run_plan (cli, operation, &failure)) {
+    print_done (cli, operation);
+    return TRUE;
+  }
   hint_recover (operation, &failure);
   if (rechain_operation_get_state (operation) != RECHAIN_STATE_PLANNED)
     return print_failed (cli, operation, failure, error);

@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 gboolean
@@ -98,6 +100,17 @@ file_rename_new (const char *from, const char *to, GError **error)
   return TRUE;
 }
 
+/* An overlay filesystem gives files other device numbers than their directories. */
+gboolean
+file_is_away (const char *path, FileId id)
+{
+  g_autofree char *dir = g_path_get_dirname (path);
+  struct stat st;
+  struct statfs fs;
+  return lstat (path, &st) != 0 && stat (dir, &st) == 0 && st.st_dev != id.dev &&
+         statfs (dir, &fs) == 0 && fs.f_type != OVERLAYFS_SUPER_MAGIC;
+}
+
 gboolean
 file_remove (const char *path, FileId id, GError **error)
 {
@@ -105,6 +118,10 @@ file_remove (const char *path, FileId id, GError **error)
   gboolean exists;
   if (!file_identify (path, &now, &exists, error))
     return FALSE;
+  if (!exists && file_is_away (path, id)) {
+    fail (error, FAILED, "'%s' cannot be removed: its filesystem is not mounted", path);
+    return hint (error, "mount it where it was");
+  }
   if (!exists)
     return TRUE;
   if (!file_id_equal (now, id))

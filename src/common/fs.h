@@ -24,7 +24,10 @@ gboolean file_resize (const char *path, guint64 size, GError **error);
 char *file_stamp (const char *path);
 /* Renames without ever replacing: REFUSED where @to exists. The caller syncs the directory. */
 gboolean file_rename_new (const char *from, const char *to, GError **error);
-/* Removes @path if it is @id; absent is fine; something else is REFUSED. Syncs the directory. */
+/* Is nothing there because another filesystem is, or none, where that of @id was mounted? */
+gboolean file_is_away (const char *path, FileId id);
+/* Removes @path if it is @id; absent is fine, unless it is away; something else is REFUSED. Syncs the
+ * directory. */
 gboolean file_remove (const char *path, FileId id, GError **error);
 gboolean file_sync (const char *path, GError **error);
 gboolean file_sync_dir_of (const char *path, GError **error);

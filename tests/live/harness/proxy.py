@@ -113,6 +113,10 @@ class Proxy:
         if connection:
             connection.close()
 
+    def say(self, raw):
+        """To the client, as if QEMU did; it is not counted."""
+        self._connection.say(raw)
+
     def close(self):
         self._closing = True
         self.cut()
@@ -192,6 +196,9 @@ class _Connection:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def say(self, raw):
+        self._send(False, raw)
 
     def _pump(self, source, from_client):
         buffer, decoder = "", json.JSONDecoder()

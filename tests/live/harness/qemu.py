@@ -51,12 +51,14 @@ class Disk:
     cache      as in -drive (blockdev style: none or writeback)
     top_file   blockdev style: JSON object for the active image's protocol node in place of the
                plain file; "FILE" within it stands for the plain file's node name (for blkdebug)
+    files      the same for any layer, by depth
     """
 
     def __init__(self, chain, id="vda", filters=(), iothread=False, werror=None, rerror=None,
-                 cache="writeback", top_file=None):
+                 cache="writeback", top_file=None, files=None):
         self.chain, self.id, self.filters, self.iothread = chain, id, tuple(filters), iothread
-        self.werror, self.rerror, self.cache, self.top_file = werror, rerror, cache, top_file
+        self.werror, self.rerror, self.cache = werror, rerror, cache
+        self.files = {**(files or {}), **({0: top_file} if top_file else {})}
 
     def node(self, depth=0):
         """The node name of a layer, blockdev style; depth 0 is the active one. The base is ID-0."""
@@ -109,8 +111,8 @@ class Vm:
             nodes.append({"driver": "file", "node-name": f"{name}-file", "filename": disk.chain.layers[depth],
                           "auto-read-only": True, "discard": "unmap", "cache": cache})
             file = f"{name}-file"
-            if active and disk.top_file:
-                file = json.loads(json.dumps(disk.top_file).replace('"FILE"', json.dumps(file)))
+            if depth in disk.files:
+                file = json.loads(json.dumps(disk.files[depth]).replace('"FILE"', json.dumps(file)))
             node = {"driver": disk.chain.formats[depth], "node-name": name, "file": file,
                     "read-only": not active, "discard": "unmap", "cache": cache}
             if node["driver"] == "qcow2":
