@@ -6,6 +6,7 @@
  *   SHIM_COUNT    file of two 64-bit numbers: how many there were, and at which it happens (from 1; 0: only
  *                 count). The second may be changed at any time
  *   SHIM_PATH     prefixes of the files that count, one a line; all if it is not set
+ *   SHIM_WRITES   set: syncs do not count
  *   SHIM_DO       kill (SIGKILL before the call), both (the parent too), tear (SIGKILL when half of it is
  *                 written), EIO or ENOSPC (from then on: all calls fail), EIO-once or ENOSPC-once */
 #define _GNU_SOURCE
@@ -28,6 +29,7 @@ enum { TEAR = -1 };
 
 static _Atomic uint64_t *count; /* and behind it the call at which it happens */
 static const char *what, *prefixes;
+static int counts_syncs;
 
 __attribute__ ((constructor)) static void
 begin (void)
@@ -45,6 +47,7 @@ begin (void)
     return;
   what = getenv ("SHIM_DO") ? getenv ("SHIM_DO") : "";
   prefixes = getenv ("SHIM_PATH");
+  counts_syncs = getenv ("SHIM_WRITES") == NULL;
   count = map;
 }
 
@@ -129,8 +132,8 @@ WRAP_FD (ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n,
 WRAP_FD (ssize_t, pwrite64, (int fd, const void *b, size_t n, off64_t o), (fd, b, n, o), real (fd, b, n / 2, o))
 WRAP_FD (ssize_t, pwritev, (int fd, const struct iovec *v, int n, off_t o), (fd, v, n, o), real (fd, v, n / 2, o))
 WRAP_FD (ssize_t, pwritev64, (int fd, const struct iovec *v, int n, off64_t o), (fd, v, n, o), real (fd, v, n / 2, o))
-WRAP_FD (int, fsync, (int fd), (fd), 0)
-WRAP_FD (int, fdatasync, (int fd), (fd), 0)
+WRAP (int, fsync, (int fd), (fd), counts_syncs && is_file (fd), 0)
+WRAP (int, fdatasync, (int fd), (fd), counts_syncs && is_file (fd), 0)
 WRAP_FD (int, ftruncate, (int fd, off_t n), (fd, n), 0)
 WRAP_FD (int, ftruncate64, (int fd, off64_t n), (fd, n), 0)
 WRAP_FD (int, fallocate, (int fd, int m, off_t o, off_t n), (fd, m, o, n), 0)

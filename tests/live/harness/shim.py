@@ -18,16 +18,18 @@ def _library():
 
 
 class Shim:
-    """`program` is counted, at files below `paths` where some are given; at call `at` (0: never) `act` happens:
+    """`program` is counted, at files below `paths` where some are given, without `syncs` if wanted; at call `at` (0: never) `act` happens:
     kill, both, tear, EIO, ENOSPC, EIO-once, ENOSPC-once."""
 
-    def __init__(self, dir, program, at=0, act="kill", paths=None):
+    def __init__(self, dir, program, at=0, act="kill", paths=None, syncs=True):
         self.file = os.path.join(dir, "shim.count")
         self._at, self._once = at, act.endswith("-once")
         self._set(0, at)
         self.env = {"LD_PRELOAD": _library(), "SHIM_PROGRAM": program, "SHIM_COUNT": self.file, "SHIM_DO": act}
         if paths is not None:
             self.env["SHIM_PATH"] = "\n".join(paths)
+        if not syncs:
+            self.env["SHIM_WRITES"] = "1"
 
     def _set(self, *numbers, offset=0):
         with open(self.file, "r+b" if os.path.exists(self.file) else "wb") as file:
