@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/fill.h"
 
+#include "jobs/forecast.h"
+
 gboolean
 fill_is_full (OpDisk *disk)
 {
@@ -135,17 +137,27 @@ choose (Fill *fill, const Map *map)
   return sum;
 }
 
-/* Nothing is begun that does not fit. */
+/* Nothing is begun that does not fit: the guest may have written since the plan was made. */
 static gboolean
 check_space (Fill *fill, const Map *map, GError **error)
 {
-  guint64 needed = map_needed (map, fill->disk->regions, fill_is_full (fill->disk)), free;
-  const char *file = ((ChainLayer *)fill->disk->before->pdata[0])->file;
-  if (!file_free_space (file, &free, NULL) || needed <= free)
+  ChainLayer *active = fill->disk->before->pdata[0];
+  Writing writing = {.from = map,
+                     .regions = fill->disk->regions,
+                     .first = 1,
+                     .full = fill_is_full (fill->disk),
+                     .pieces_of = MAP_NOBODY};
+  Receiver receiver;
+  guint64 free;
+  if (!file_free_space (active->file, &free, NULL) ||
+      !receiver_read (active->file, active->format, active->virtual_size, &receiver, NULL))
+    return TRUE;
+  guint64 needed = forecast (&writing, &receiver);
+  if (needed <= free)
     return TRUE;
   fail (error, REFUSED,
         "not enough space for '%s': %" G_GUINT64_FORMAT " bytes needed, %" G_GUINT64_FORMAT " free",
-        file, needed, free);
+        active->file, needed, free);
   return hint (error, "make room, or allocate smaller regions");
 }
 

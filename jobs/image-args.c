@@ -121,23 +121,18 @@ image_spec_name (Json *spec)
 }
 
 char **
-image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length)
+image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length, gboolean shared)
 {
   g_autoptr (Json) spec = image_chain_spec (layers, 0, layers->len);
+  g_autoptr (GStrvBuilder) args = g_strv_builder_new ();
   g_autofree char *name = image_spec_name (spec);
   g_autofree char *from = g_strdup_printf ("--start-offset=%" G_GUINT64_FORMAT, start);
   g_autofree char *bytes = g_strdup_printf ("--max-length=%" G_GUINT64_FORMAT, length);
-  const char *args[] = {"qemu-img", "map", "--output=json", from, bytes, name, NULL};
-  return g_strdupv ((char **)args);
-}
-
-char **
-image_measure_args (GPtrArray *layers, guint from, guint to, const char *format)
-{
-  g_autoptr (Json) spec = image_chain_spec (layers, from, to);
-  g_autofree char *name = image_spec_name (spec);
-  const char *args[] = {"qemu-img", "measure", "-U", "--output=json", "-O", format, name, NULL};
-  return g_strdupv ((char **)args);
+  g_strv_builder_add_many (args, "qemu-img", "map", "--output=json", from, bytes, NULL);
+  if (shared)
+    g_strv_builder_add (args, "-U");
+  g_strv_builder_add (args, name);
+  return g_strv_builder_end (args);
 }
 
 static gboolean

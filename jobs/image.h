@@ -67,16 +67,13 @@ char **image_create_args (const char *file, const char *format, const char *back
 Json *image_chain_spec (GPtrArray *layers, guint from, guint to);
 /* "json:{...}", a file name for every program of QEMU; full. */
 char *image_spec_name (Json *spec);
-/* qemu-img measure -U --output=json -O FORMAT "json:{...}" over @layers[from..to), with every format
- * named and the link below the last one cut, so it counts exactly what these layers hold together. */
-char **image_measure_args (GPtrArray *layers, guint from, guint to, const char *format);
 /* "required" and "fully-allocated" of a measure reply, bytes. */
 gboolean image_measure_parse (const char *out, guint64 *ret_required, guint64 *ret_full, GError **error);
 /* qemu-img map -U --output=json "json:{...}" over the qcow2 image @file alone, without what backs it. */
 char **image_map_args (const char *file);
-/* qemu-img map --output=json over the whole chain, every format named; fails where a process has it open
- * for writing. From @start on, @length bytes. */
-char **image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length);
+/* qemu-img map --output=json over @layers together, every format named and the link below the last one cut.
+ * From @start on, @length bytes. Fails where a process has it open for writing, unless @shared. */
+char **image_chain_map_args (GPtrArray *layers, guint64 start, guint64 length, gboolean shared);
 /* Does a map reply show anything that the layer itself holds, be it zeroes? */
 gboolean image_map_parse (const char *out, gboolean *ret_empty, GError **error);
 /* qemu-img info -f FORMAT --output=json FILE */

@@ -16,7 +16,7 @@ typedef enum { BEFORE_LIST, IN_LIST, AFTER_LIST } Where;
 
 /* One object. */
 typedef struct {
-  guint64 start, length, depth;
+  guint64 start, length, depth, offset;
   gboolean present, zero, data;
   guint has;  /* 1 << the row of its key */
   guint next; /* the row that comes next: they come in their order */
@@ -32,11 +32,12 @@ static const struct {
   gsize length, offset;
   gboolean is_flag;
 } members[] = {
-    MEMBER (start, FALSE),  MEMBER (length, FALSE), MEMBER (depth, FALSE),
-    MEMBER (present, TRUE), MEMBER (zero, TRUE),    MEMBER (data, TRUE),
+    MEMBER (start, FALSE), MEMBER (length, FALSE), MEMBER (depth, FALSE),  MEMBER (present, TRUE),
+    MEMBER (zero, TRUE),   MEMBER (data, TRUE),    MEMBER (offset, FALSE),
 };
 
 #define REQUIRED (1u << 0 | 1u << 1 | 1u << 2 | 1u << 5)
+#define OFFSET   (1u << 6) /* missing where data is compressed */
 #define PRESENT  (1u << 3)
 
 struct _MapParser {
@@ -44,16 +45,18 @@ struct _MapParser {
   Region region;
   guint64 at; /* where the next extent has to begin */
   Where where;
+  gboolean in_place;
   GString *rest; /* what came and is not read yet */
 };
 
 MapParser *
-map_parser_new (GPtrArray *layers, guint64 size, Region region)
+map_parser_new (GPtrArray *layers, guint64 size, Region region, gboolean in_place)
 {
   MapParser *parser = g_new0 (MapParser, 1);
   parser->map = map_new (layers, size, region.start);
   parser->region = region;
   parser->at = region.start;
+  parser->in_place = in_place;
   parser->rest = g_string_new (NULL);
   return parser;
 }
@@ -220,7 +223,8 @@ add_extent (MapParser *parser, const Extent *extent, GError **error)
   parser->at += extent->length;
   guint64 length = MIN (parser->at, end) - MIN (extent->start, end);
   guint depth = present ? (guint)extent->depth : MAP_NOBODY;
-  return map_add (parser->map, length, depth, extent->data, extent->zero, error);
+  gboolean data = extent->data && (extent->has & OFFSET || !parser->in_place);
+  return map_add (parser->map, length, depth, data, extent->zero, error);
 }
 
 /* ---- the list -------------------------------------------------------------------------------- */
@@ -312,13 +316,19 @@ on_done (const char *out, const GError *error, gpointer data)
 }
 
 ImageRun *
-map_image (GPtrArray *layers, Region region, MapImageReady ready, gpointer data)
+map_image (const MapSource *source, MapImageReady ready, gpointer data)
 {
   MapRun *run = g_new0 (MapRun, 1);
-  ChainLayer *active = layers->pdata[0];
-  g_auto (GStrv) argv = image_chain_map_args (layers, region.start, region.length);
-  *run = (MapRun){.parser = map_parser_new (layers, active->virtual_size, region),
-                  .ready = ready,
-                  .data = data};
+  guint to = source->to > 0 ? source->to : source->layers->len;
+  Region region = source->region;
+  g_autoptr (GPtrArray) layers = g_ptr_array_new ();
+  for (guint i = source->from; i < to; i++)
+    g_ptr_array_add (layers, source->layers->pdata[i]);
+  g_auto (GStrv) argv = image_chain_map_args (layers, region.start, region.length, source->shared);
+  ChainLayer *uppermost = layers->pdata[0];
+  *run =
+      (MapRun){.parser = map_parser_new (layers, uppermost->virtual_size, region, source->in_place),
+               .ready = ready,
+               .data = data};
   return image_run_streamed ((const char *const *)argv, IMAGE_QUESTION, on_text, on_done, run);
 }

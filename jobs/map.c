@@ -98,32 +98,6 @@ map_total (const Map *map, guint depth)
   return total;
 }
 
-static guint64
-common (const MapExtent *extent, const Region *region)
-{
-  guint64 from = MAX (extent->start, region->start);
-  guint64 to = MIN (extent->start + extent->length, region->start + region->length);
-  return to > from ? to - from : 0;
-}
-
-guint64
-map_needed (const Map *map, GArray *regions, gboolean full)
-{
-  guint64 sum = 0;
-  for (guint r = 0, e = 0; r < regions->len; r++) {
-    const Region *region = &g_array_index (regions, Region, r);
-    for (; e < map->extents->len; e++) {
-      const MapExtent *extent = map_extent (map, e);
-      gboolean below = extent->depth != MAP_NOBODY && extent->depth > 0;
-      if (extent->data ? below : full)
-        sum += common (extent, region);
-      if (extent->start + extent->length >= region->start + region->length)
-        break;
-    }
-  }
-  return sum;
-}
-
 gboolean
 region_clip (Region *region, guint64 size, GError **error)
 {

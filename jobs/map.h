@@ -50,10 +50,6 @@ const MapExtent *map_extent (const Map *map, guint i);
 /* The sum over the layer at @depth (MAP_NOBODY: over what no layer has, as zero). */
 MapTotal map_total (const Map *map, guint depth);
 
-/* The forecast: bytes that an allocation of @regions (sorted) adds to the active layer; with @full, zeros
- * too. */
-guint64 map_needed (const Map *map, GArray *regions, gboolean full);
-
 /* The part of @region that a disk of @size has, from its start on; the whole disk for a region of
  * length 0. REFUSED where it does not lie in the disk. */
 gboolean region_clip (Region *region, guint64 size, GError **error);

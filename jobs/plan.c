@@ -4,13 +4,11 @@
 #include "jobs/bitmaps.h"
 #include "jobs/engine.h"
 #include "jobs/image.h"
-#include "jobs/map-image.h"
 #include "jobs/records.h"
 #include "jobs/run.h"
 #include "src/common/fs.h"
 
 #include <string.h>
-#include <sys/stat.h>
 
 /* QEMU 7.2: mirror-like jobs may start while writes are in flight (upstream da93d5c84e). */
 #define FIRST_SAFE_START 70200u
@@ -393,19 +391,6 @@ on_answer (GError *take_error, gpointer data)
   answered (data, take_error);
 }
 
-static void
-on_measured (const char *out, const GError *error, gpointer data)
-{
-  Question *question = data;
-  OpDisk *disk = question->disk;
-  guint64 full;
-  GError *bad = error ? g_error_copy (error) : NULL;
-  if (bad == NULL)
-    disk->has_needed = image_measure_parse (out, &disk->needed, &full, &bad);
-  prefix (&bad, "measure what disk '%s' holds", disk->name);
-  answered (question, bad);
-}
-
 /* What a reused file holds would hide what the guest has there. */
 static void
 on_mapped (const char *out, const GError *error, gpointer data)
@@ -471,12 +456,21 @@ ask_offline (Plan *plan, OpDisk *disk)
   }
 }
 
-/* It has all its space already. */
-static gboolean
-is_device (const char *file)
+static void
+ask_space (Plan *plan, OpDisk *disk)
 {
-  struct stat st;
-  return file[0] != '/' || (stat (file, &st) == 0 && S_ISBLK (st.st_mode));
+  Question *question = g_new0 (Question, 1);
+  GError *error = NULL;
+  *question = (Question){.plan = plan, .disk = disk};
+  if (plan_ask_space (&plan->context, plan->op, disk, on_answer, question, &error)) {
+    plan->asking++;
+    return;
+  }
+  g_free (question);
+  if (plan->error == NULL)
+    plan->error = error;
+  else
+    g_clear_error (&error);
 }
 
 static void
@@ -526,32 +520,6 @@ ask_agent_of (Plan *plan)
     plan->error = without_freeze (op, error);
 }
 
-/* FALSE: nothing was to be asked. */
-/* What an allocation needs. Of a running disk the map is only read by the operation itself, since
- * it takes an export, and nothing is changed for a plan; there the fill looks before it begins. */
-static void
-on_image_map (Map *map, const GError *error, gpointer data)
-{
-  Question *question = data;
-  OpDisk *disk = question->disk;
-  g_autoptr (Map) owned = map;
-  gboolean full = g_strcmp0 (json_get_str (disk->details, "fill"), "full") == 0;
-  disk->has_needed = map != NULL;
-  if (map != NULL)
-    disk->needed = map_needed (map, disk->regions, full);
-  answered (question, error ? g_error_copy (error) : NULL);
-}
-
-static void
-ask_image_map (Plan *plan, OpDisk *disk)
-{
-  Question *question = g_new0 (Question, 1);
-  Region whole = {.length = ((ChainLayer *)disk->before->pdata[0])->virtual_size};
-  *question = (Question){.plan = plan, .disk = disk};
-  plan->asking++;
-  map_image (disk->before, whole, on_image_map, question);
-}
-
 static void
 ask_lvm_of (Plan *plan, OpDisk *disk)
 {
@@ -563,6 +531,7 @@ ask_lvm_of (Plan *plan, OpDisk *disk)
     g_free (question);
 }
 
+/* FALSE: nothing was to be asked. */
 static gboolean
 ask_around (Plan *plan)
 {
@@ -573,14 +542,8 @@ ask_around (Plan *plan)
     ask_lvm_of (plan, disk);
     if (op_is_offline (plan->op))
       ask_offline (plan, disk);
-    if (disk->first < disk->base && !is_device (disk->receiver))
-      ask (plan, disk,
-           image_measure_args (disk->before, (guint)disk->first, (guint)disk->base,
-                               disk->to_format ? disk->to_format : "qcow2"),
-           on_measured);
-    if (op_has_regions (plan->op) && op_is_offline (plan->op))
-      ask_image_map (plan, disk);
-    else if (op_has_regions (plan->op))
+    ask_space (plan, disk);
+    if (op_has_regions (plan->op) && !op_is_offline (plan->op))
       ask_iothread (plan, disk);
     if ((plan->op->flags & OP_REUSE) && disk->mode != MODE_MIRROR)
       ask (plan, disk, image_map_args (disk->to), on_mapped);

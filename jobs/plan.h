@@ -94,6 +94,11 @@ gboolean plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error)
 /* No other disk of this VM, other process, or image in the same directory uses @layer. */
 gboolean plan_check_not_shared (OpDisk *disk, ChainLayer *layer, pid_t qemu, World *world,
                                 GError **error);
+
+/* plan-space.c: forecasts what @disk will need. FALSE: there is nothing to be asked (or *error is set), and
+ * @answer never comes. Where it cannot be told, the operation gets a note. */
+gboolean plan_ask_space (const PlanContext *context, Op *op, OpDisk *disk, PlanAnswer answer,
+                         gpointer data, GError **error);
 gboolean plan_check_space (Op *op, GError **error);
 
 /* plan-agent.c: USAGE where a freeze is wanted and the table has none. */

@@ -259,7 +259,8 @@ rechain_map_read_offline_async (const char *image, const char *format, guint64 s
     return;
   }
   watch (reading, cancellable);
-  reading->run = map_image (reading->layers, region, on_image_map, task);
+  reading->run =
+      map_image (&(MapSource){.layers = reading->layers, .region = region}, on_image_map, task);
 }
 
 RechainMap *

@@ -325,7 +325,7 @@ def test_what_does_not_fit_is_refused_before_it_begins(make_vm, rechain, workdir
         vm.quit_qemu()
         plan = valid(rechain.run("allocate", "--offline", active, "--length", "2M", "--offset", "0", "-n", json=True)
                      .expect(0).json)
-        assert plan["space"][0]["needed"] == 2 * MiB
+        assert 2 * MiB <= plan["space"][0]["needed"] <= 2 * MiB + 4 * 65536        # with its tables
         assert "not enough space" in str(rechain.run("allocate", "--offline", active).expect(4))
         assert_same_view(chain)
 

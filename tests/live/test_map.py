@@ -29,7 +29,7 @@ def write_some(rng, path, fmt, cluster, compressed):
     images.run("qemu-io", "-d", "unmap", "-f", fmt, path, input="\n".join(commands) + "\n")
 
 
-def random_chain(dir, seed, depth, base="qcow2"):
+def random_chain(dir, seed, depth, base="qcow2", kinds=("plain", "small", "extended", "compressed")):
     """`depth` layers, top first, each with contents and an own way to keep them."""
     rng, below, layers = random.Random(f"map {seed} {depth} {base}"), None, []
     for index in range(depth):
@@ -37,7 +37,7 @@ def random_chain(dir, seed, depth, base="qcow2"):
         path = os.path.join(dir, f"{seed}-{index}.{fmt}")
         options, cluster = [], 65536
         if fmt == "qcow2":
-            kind = rng.choice(["plain", "small", "extended", "compressed"])
+            kind = rng.choice(kinds)
             cluster = {"small": 4096}.get(kind, 65536)
             options = ["-o", f"cluster_size={cluster}" + (",extended_l2=on" if kind == "extended" else "")]
         if below:

@@ -2,6 +2,7 @@
 /* Maps: extents that merge, what qemu-img prints, regions of a disk. */
 #include "tests/unit/unit.h"
 
+#include "jobs/forecast.h"
 #include "jobs/map-image.h"
 #include "src/common/error.h"
 
@@ -104,21 +105,88 @@ a_region_lies_in_the_disk (void **state)
   assert_false (region_clip (&huge, 100, NULL));
 }
 
+/* ---- forecasts ------------------------------------------------------------------------------- */
+
 static void
-a_forecast_counts_what_the_active_layer_does_not_have (void **state)
+an_allocation_takes_what_the_active_layer_does_not_have (void **state)
 {
   g_autoptr (GPtrArray) layers = make_layers (2);
   g_autoptr (Map) map = map_new (layers, SIZE, 0);
   g_autoptr (GArray) regions = g_array_new (FALSE, FALSE, sizeof (Region));
   Region two[] = {{.start = 5, .length = 10}, {.start = 25, .length = 20}};
+  Receiver raw = {.cluster = 1, .most = G_MAXUINT64}; /* pieces of a byte */
+  Writing writing = {.from = map, .regions = regions, .first = 1, .pieces_of = MAP_NOBODY};
   map_add (map, 10, 1, TRUE, FALSE, NULL);          /* 0: data below */
   map_add (map, 10, 0, TRUE, FALSE, NULL);          /* 10: its own */
   map_add (map, 10, MAP_NOBODY, FALSE, TRUE, NULL); /* 20: nothing */
   map_add (map, 10, 1, FALSE, TRUE, NULL);          /* 30: zeros below */
   map_add (map, 10, 1, TRUE, FALSE, NULL);          /* 40: data below */
   g_array_append_vals (regions, two, G_N_ELEMENTS (two));
-  assert_int_equal (map_needed (map, regions, FALSE), 5 + 5);
-  assert_int_equal (map_needed (map, regions, TRUE), 5 + 5 + 10 + 5);
+  assert_int_equal (forecast (&writing, &raw), 5 + 5);
+  writing.full = TRUE;
+  assert_int_equal (forecast (&writing, &raw), 5 + 5 + 10 + 5);
+  raw.most = 7; /* it has the rest already */
+  assert_int_equal (forecast (&writing, &raw), 7);
+}
+
+static void
+a_commit_takes_what_the_base_does_not_have (void **state)
+{
+  g_autoptr (GPtrArray) layers = make_layers (2);
+  g_autoptr (Map) top = map_new (layers, SIZE, 0), base = map_new (layers, SIZE, 0);
+  Receiver raw = {.cluster = 1, .most = G_MAXUINT64}; /* pieces of a byte */
+  Writing writing = {.from = top, .has = base, .pieces_of = MAP_NOBODY};
+  map_add (top, 30, 0, TRUE, FALSE, NULL);
+  map_add (top, 30, MAP_NOBODY, FALSE, TRUE, NULL);
+  map_add (top, 40, 1, TRUE, FALSE, NULL);
+  map_add (top, 10, 0, FALSE, TRUE, NULL);
+  map_add (base, 10, 0, TRUE, FALSE, NULL);
+  map_add (base, 10, MAP_NOBODY, FALSE, TRUE, NULL);
+  map_add (base, 45, 0, TRUE, FALSE, NULL);
+  map_add (base, 15, 0, FALSE, TRUE, NULL); /* its end is at 80 */
+  assert_int_equal (forecast (&writing, &raw), 10 + 15 + 20);
+  writing.layers_zeros = TRUE;
+  assert_int_equal (forecast (&writing, &raw), 10 + 15 + 20 + 10);
+}
+
+static void
+a_stream_copies_whole_pieces_of_a_raw_layer (void **state)
+{
+  g_autoptr (GPtrArray) layers = make_layers (2);
+  g_autoptr (Map) map = map_new (layers, SIZE, 0);
+  Receiver raw = {.cluster = 1, .most = G_MAXUINT64};
+  Writing writing = {.from = map, .first = 1, .pieces_of = 1, .slice = G_MAXINT64};
+  map_add (map, 100, 0, TRUE, FALSE, NULL);
+  map_add (map, WRITING_PIECE, 1, FALSE, TRUE, NULL); /* a piece without data */
+  map_add (map, 10, 1, FALSE, TRUE, NULL);
+  map_add (map, 10, 1, TRUE, FALSE, NULL); /* its piece, and once only */
+  map_add (map, 10, 1, FALSE, TRUE, NULL);
+  map_add (map, 10, 1, TRUE, FALSE, NULL);
+  map_add (map, WRITING_PIECE, 1, FALSE, TRUE, NULL);
+  map_add (map, 10, 1, TRUE, FALSE, NULL); /* a piece that ends with the layer: 50 bytes */
+  map_add (map, 10, 0, FALSE, TRUE, NULL);
+  assert_int_equal (forecast (&writing, &raw), WRITING_PIECE + 50);
+}
+
+static void
+clusters_count_as_a_whole_and_once_with_their_tables (void **state)
+{
+  g_autoptr (GPtrArray) layers = make_layers (1);
+  g_autoptr (Map) map = map_new (layers, G_MAXINT64, 0);
+  Receiver receiver = receiver_new ("qcow2", 1 << 20);
+  Writing writing = {.from = map, .pieces_of = MAP_NOBODY};
+  assert_int_equal (forecast (&writing, &receiver),
+                    (3 + 1) * 65536); /* header, tables, refcounts */
+  receiver.fresh = FALSE;
+  assert_int_equal (forecast (&writing, &receiver), 0);
+  for (guint i = 0; i < 8; i++) { /* 8 pieces in one cluster */
+    map_add (map, 4096, 0, TRUE, FALSE, NULL);
+    map_add (map, 4096, MAP_NOBODY, FALSE, TRUE, NULL);
+  }
+  assert_int_equal (forecast (&writing, &receiver), (1 + 1 + 1) * 65536);
+  map_add (map, 513ull << 20, MAP_NOBODY, FALSE, TRUE, NULL); /* beyond the reach of a table */
+  map_add (map, 512, 0, TRUE, FALSE, NULL);
+  assert_int_equal (forecast (&writing, &receiver), (2 + 2 + 1) * 65536);
 }
 
 /* ---- what qemu-img prints -------------------------------------------------------------------- */
@@ -136,7 +204,7 @@ parse (const char *text, gsize piece, GError **error)
 {
   g_autoptr (GPtrArray) layers = make_layers (2);
   Region all = {.start = 0, .length = 1000};
-  g_autoptr (MapParser) parser = map_parser_new (layers, 1000, all);
+  g_autoptr (MapParser) parser = map_parser_new (layers, 1000, all, FALSE);
   gsize length = strlen (text);
   for (gsize i = 0; i < length; i += piece)
     if (!map_parser_feed (parser, text + i, MIN (piece, length - i), error))
@@ -213,7 +281,10 @@ main (void)
       cmocka_unit_test (the_number_of_extents_is_bounded),
       cmocka_unit_test (the_document_has_totals_and_names_as_they_are),
       cmocka_unit_test (a_region_lies_in_the_disk),
-      cmocka_unit_test (a_forecast_counts_what_the_active_layer_does_not_have),
+      cmocka_unit_test (an_allocation_takes_what_the_active_layer_does_not_have),
+      cmocka_unit_test (a_commit_takes_what_the_base_does_not_have),
+      cmocka_unit_test (a_stream_copies_whole_pieces_of_a_raw_layer),
+      cmocka_unit_test (clusters_count_as_a_whole_and_once_with_their_tables),
       cmocka_unit_test (a_list_is_read_in_pieces_of_any_size),
       cmocka_unit_test (a_list_that_is_wrong_is_an_error),
       cmocka_unit_test (a_long_name_passes_by_and_an_endless_one_does_not),
