@@ -8,7 +8,7 @@
 
 #define LV_KEYS                                                                                    \
   "vg_name,lv_name,lv_path,lv_size,lv_attr,segtype,pool_lv,origin,data_percent,metadata_percent,"  \
-  "lv_uuid,lv_tags,lv_suspended,lv_device_open"
+  "lv_uuid,lv_tags,lv_suspended,lv_device_open,zero"
 #define VG_KEYS "vg_name,vg_size,vg_free,vg_extent_size,lv_count"
 
 typedef struct {

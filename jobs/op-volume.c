@@ -123,8 +123,8 @@ words_of (Json *argv)
   return g_strv_builder_end (words);
 }
 
-static void
-fill (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+void
+volume_fill (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   Json *programs = json_get (disk->details, "fill");
   const char *source = json_get_str (disk->details, "reflink");
@@ -300,7 +300,7 @@ const Step volume_make_steps[] = {
     {.name = "fill",
      .says = "give it its contents",
      .kind = STEP_UNDOABLE,
-     .ask = fill,
+     .ask = volume_fill,
      .probe = seen_by_name},
     {.name = "settle",
      .says = "give it size, owner and mode, and make it durable",
@@ -324,3 +324,31 @@ const Step volume_make_steps[] = {
      .applies = drops},
     {0},
 };
+
+/* ---- which table ----------------------------------------------------------------------------- */
+
+const Step *
+volume_steps (Op *op)
+{
+  Json *details = op->disks->len > 0 ? op_disk (op, 0)->details : NULL;
+  gboolean lv = json_has (details, "lv");
+  switch ((int)op->kind) {
+  case OP_VOL_CREATE:
+  case OP_VOL_CLONE:
+  case OP_VOL_COPY:
+  case OP_VOL_COPY_CONTENTS:
+  case OP_VOL_COMPRESS:
+  case OP_VOL_DECOMPRESS:
+  case OP_VOL_SNAPSHOT:
+    return lv ? volume_make_lv_steps : volume_make_steps;
+  case OP_VOL_RESIZE:
+    return op->vm ? volume_resize_live_steps : lv ? volume_resize_lv_steps : volume_resize_steps;
+  case OP_VOL_DELETE:
+    return lv ? volume_delete_lv_steps : volume_delete_steps;
+  case OP_VOL_GROWFS:
+  case OP_VOL_SHRINKFS:
+    return json_has (details, "view") ? volume_fs_steps : volume_fs_mounted_steps;
+  default:
+    return NULL;
+  }
+}

@@ -15,6 +15,10 @@
  *   format    of the volume that is changed
  *   size, new-size   of it, as a guest sees it
  *   vm, node  the VM (as it is called here) and QEMU's node that has it open
+ *   vg, lv    of a logical volume: its own name, or the one it has until it is whole
+ *   name, old the name that it gets, and the one that what it replaces has until it is removed
+ *   lv-size, pool   its bytes, and the thin pool that it is made in
+ *   zero-from, in-place   from where on it must be made to read as zeroes, and whether it has its name then
  *   image     how QEMU opens the volume: options of blockdev-add
  *   stamp     of a file: it must not have been changed when the new filesystem goes into it
  *   filesystem, fs-size, fs-block, new-fs-size   what lies in the volume, its bytes now and then, and its unit
@@ -36,6 +40,15 @@ extern const Step dead_resize_steps[];
 extern const Step volume_fs_steps[];
 extern const Step volume_fs_mounted_steps[];
 
+/* The same of logical volumes. */
+extern const Step volume_make_lv_steps[];
+extern const Step volume_resize_lv_steps[];
+extern const Step volume_delete_lv_steps[];
+
+/* The table of @op, a kind of its own; NULL where it is none. */
+const Step *volume_steps (Op *op);
+/* The ask of the step that gives a new volume its contents. */
+void volume_fill (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 Json *file_id_to_json (FileId id);
 FileId file_id_from_json (Json *json);
 /* Under the name of the unfinished file: an empty one of our own; and it goes, which may be said twice. */

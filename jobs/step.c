@@ -23,29 +23,15 @@ steps_of (Op *op)
       [OP_QUIESCE] = quiesce_steps,   [OP_SNAPSHOT_DELETE] = merge_steps,
       [OP_REPAIR] = repair_steps,
   };
-  if (op->vm != NULL && op->kind == OP_VOL_RESIZE)
-    return volume_resize_live_steps;
   static const Step *const offline[N_OP_KINDS] = {
       [OP_PULL] = offline_steps,
       [OP_COMMIT] = offline_steps,
       [OP_MERGE] = offline_steps,
       [OP_ALLOCATE] = allocate_offline_steps,
-      [OP_VOL_CREATE] = volume_make_steps,
-      [OP_VOL_CLONE] = volume_make_steps,
-      [OP_VOL_COPY] = volume_make_steps,
-      [OP_VOL_COPY_CONTENTS] = volume_make_steps,
-      [OP_VOL_COMPRESS] = volume_make_steps,
-      [OP_VOL_DECOMPRESS] = volume_make_steps,
-      [OP_VOL_SNAPSHOT] = volume_make_steps,
-      [OP_VOL_RESIZE] = volume_resize_steps,
-      [OP_VOL_DELETE] = volume_delete_steps,
-      [OP_VOL_GROWFS] = volume_fs_steps,
-      [OP_VOL_SHRINKFS] = volume_fs_steps,
       [OP_REPAIR] = repair_files_steps,
   };
-  if (op->vm == NULL && offline[op->kind] == volume_fs_steps &&
-      !json_has (op_disk (op, 0)->details, "view"))
-    return volume_fs_mounted_steps;
+  if (volume_steps (op) != NULL)
+    return volume_steps (op);
   if (op->vm == NULL)
     return offline[op->kind];
   if (op->kind == OP_SNAPSHOT && op->disks->len > 0 && !op_has_overlays (op))

@@ -262,15 +262,15 @@ const Command commands[] = {
      "rechain vol info /var/lib/images/web1.qcow2", "0 1 3 4 5"},
     {"vol create", "VOL --capacity SIZE | [VOL] --xml FILE", "a new volume", run_vol_create, 0, 1,
      VOLUME | BIT (CAPACITY) | BIT (FORMAT) | BIT (ALLOCATION) | BIT (BACKING) |
-         BIT (BACKING_FORMAT) | BIT (RELATIVE) | NEW_FILE | BIT (XML),
-     "Makes a file, raw unless --format or the ending .qcow2 says otherwise. --allocation: sparse, "
+         BIT (BACKING_FORMAT) | BIT (RELATIVE) | NEW_FILE | BIT (XML) | BIT (POOL),
+     "Makes a file, or with the name /dev/VG/LV a logical volume (thin with --pool), raw unless --format or the ending .qcow2 says otherwise. --allocation: sparse, "
      "metadata (qcow2), falloc (space reserved) or full (zeroes written). With --backing it is an "
      "overlay, of the same capacity unless said.",
      "rechain vol create /img/web2.qcow2 --backing /img/template.qcow2", VOLUME_EXITS},
     {"vol clone", "SRC DST", "a new volume with the contents of another", run_vol_clone, 2, 2,
      VOLUME | BIT (CAPACITY) | BIT (FORMAT) | BIT (SOURCE_FORMAT) | BIT (ALLOCATION) |
          BIT (BACKING) | BIT (BACKING_FORMAT) | BIT (RELATIVE) | BIT (SHRINK) | BIT (BANDWIDTH) |
-         NEW_FILE | BIT (XML),
+         NEW_FILE | BIT (XML) | BIT (POOL),
      "DST has everything that a guest sees of SRC and its chain, in any format; a larger capacity "
      "reads "
      "as zeroes behind it, a smaller one needs --shrink and is refused where a filesystem or "
@@ -280,7 +280,8 @@ const Command commands[] = {
      "filesystem can, blocks are shared.",
      "rechain vol clone /img/web1.qcow2 /img/web1.img --format raw", VOLUME_EXITS},
     {"vol copy", "SRC DST", "a copy as it is, or into or out of an archive", run_vol_copy, 2, 2,
-     VOLUME | BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (OVERWRITE) | BIT (BANDWIDTH) | NEW_FILE,
+     VOLUME | BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (OVERWRITE) | BIT (BANDWIDTH) | NEW_FILE |
+         BIT (CAPACITY) | BIT (POOL),
      "Copies a volume byte for byte, holes as holes; blocks are shared where the filesystem can. "
      "With "
      "--archive the target is compressed, without it a compressed source is decompressed. The "

@@ -102,6 +102,7 @@ typedef enum {
   X (OVERWRITE, 0, "overwrite", NULL, 0, "replace what stands there")                              \
   X (ARCHIVE, 0, "archive", "CODEC", OPTION_OPTIONAL,                                              \
      "compress: zstd (default), gzip, xz, lz4 or lzop")                                            \
+  X (POOL, 0, "pool", "LV", 0, "thin pool that the new logical volume is made in")                 \
   X (FORCE, 0, "force", "REASONS", 0,                                                              \
      "also where it is open, mounted or backing (joined by commas)")                               \
   X (REPAIR, 0, "repair", NULL, 0, "settle what was interrupted, and remove what rechain left behind")  \

@@ -2,6 +2,7 @@
 /* Volumes changed where they are: resize, delete. */
 #include "src/storage/plan-private.h"
 
+#include "jobs/lvm.h"
 #include "jobs/volume-id.h"
 
 void
@@ -11,11 +12,28 @@ plan_set_identity (VolumePlan *plan)
 }
 
 static gboolean
-check_is_file (VolumePlan *plan, GError **error)
+is_lv (VolumePlan *plan)
 {
-  return plan->volume->type == VOLUME_FILE ||
-         fail (error, REFUSED, "'%s' is a device; changing devices is not built in this version",
+  return plan->volume->place.lv != NULL;
+}
+
+static gboolean
+check_is_volume (VolumePlan *plan, GError **error)
+{
+  return plan->volume->type == VOLUME_FILE || is_lv (plan) ||
+         fail (error, REFUSED, "'%s' is a device, neither a file nor a logical volume",
                plan->volume->place.path);
+}
+
+/* Changing it changes the snapshots of it, or is refused by LVM. */
+gboolean
+plan_check_origin (VolumePlan *plan, Volume *volume, GError **error)
+{
+  Json *row = plan_lv_row (plan, &volume->place);
+  const char *attr = lvm_word (row, "lv_attr");
+  if (attr == NULL || (attr[0] != 'o' && attr[0] != 'O'))
+    return TRUE;
+  return fail (error, REFUSED, "'%s' has snapshots, which would be lost", volume->place.path);
 }
 
 /* ---- where what is inside ends --------------------------------------------------------------- */
@@ -42,6 +60,25 @@ plan_check_end (VolumePlan *plan, GError **error)
 
 /* ---- resize ---------------------------------------------------------------------------------- */
 
+/* What lies in a logical volume as an image has a size of its own. */
+static gboolean
+is_raw_lv (VolumePlan *plan)
+{
+  return is_lv (plan) && g_str_equal (plan->volume->format, "raw");
+}
+
+static gboolean
+grow_lv (VolumePlan *plan, guint64 size, GError **error)
+{
+  Json *details = plan->disk->details, *row = plan_lv_row (plan, &plan->volume->place);
+  const char *pool = lvm_word (row, "pool_lv");
+  if (pool != NULL)
+    return plan_check_pool (plan, plan->volume->place.vg, pool, error);
+  json_set (details, "zero-from", json_int ((gint64)plan->volume->size));
+  json_set (details, "in-place", json_flag (TRUE));
+  return plan_lv_check_space (plan, size - plan->volume->size, error);
+}
+
 static gboolean
 check_new_size (VolumePlan *plan, guint64 size, GError **error)
 {
@@ -51,7 +88,7 @@ check_new_size (VolumePlan *plan, guint64 size, GError **error)
   if (g_str_equal (volume->format, "qcow2") && size % 512 != 0)
     return fail (error, USAGE, "the size of a qcow2 volume is a multiple of 512");
   if (size > volume->virtual_size)
-    return TRUE;
+    return !is_raw_lv (plan) || grow_lv (plan, size, error);
   if (!plan->request->shrink) {
     fail (error, REFUSED, "this would cut off the end of '%s'", volume->place.path);
     return hint (error,
@@ -115,15 +152,21 @@ plan_resize (VolumePlan *plan, GError **error)
     return plan_live_resize (plan, layer, error);
   g_clear_pointer (&plan->volume, volume_free);
   plan->volume = plan_find (plan, request->volume, request->source_format, FALSE, error);
-  if (plan->volume == NULL || !check_is_file (plan, error))
+  if (plan->volume == NULL || !check_is_volume (plan, error))
     return FALSE;
   Volume *volume = plan->volume;
   if (g_strcmp0 (volume->format, "raw") != 0 && g_strcmp0 (volume->format, "qcow2") != 0)
     return fail (error, REFUSED, "'%s' is %s; only raw and qcow2 volumes are resized",
                  volume->place.path, volume->codec ? "compressed" : volume->format);
   guint64 size = request->capacity + (request->relative_capacity ? volume->virtual_size : 0);
+  if (is_lv (plan) && !plan_check_origin (plan, volume, error))
+    return FALSE;
   plan_begin (plan, volume->place.path);
   plan_set_identity (plan);
+  if (is_raw_lv (plan)) {
+    plan_set_lv (plan, &volume->place);
+    size = plan_lv_round (plan, size);
+  }
   json_set (plan->disk->details, "format", json_str (volume->format));
   json_set (plan->disk->details, "size", json_int ((gint64)volume->virtual_size));
   json_set (plan->disk->details, "new-size", json_int ((gint64)size));
@@ -157,7 +200,7 @@ plan_delete (VolumePlan *plan, GError **error)
   if (request->volume == NULL)
     return fail (error, USAGE, "no volume is named");
   plan->volume = volume_look (plan->allow, request->volume, NULL, FALSE, error);
-  if (plan->volume == NULL || !check_is_file (plan, error))
+  if (plan->volume == NULL || !check_is_volume (plan, error))
     return FALSE;
   volume_find_users (plan->volume, plan->files);
   plan_find_vms (plan, plan->volume);
@@ -168,8 +211,13 @@ plan_delete (VolumePlan *plan, GError **error)
           (char *)plan->volume->backs->pdata[0]);
     return hint (error, "--force backing removes it, and what is built on it is lost");
   }
+  if (is_lv (plan) && !volume_request_forces (request, "backing") &&
+      !plan_check_origin (plan, plan->volume, error))
+    return hint (error, "--force backing removes it, and its snapshots with it");
   plan_begin (plan, plan->volume->place.path);
   plan_set_identity (plan);
+  if (is_lv (plan))
+    plan_set_lv (plan, &plan->volume->place);
   json_set (plan->disk->details, "force", json_flag (request->force != NULL));
   return TRUE;
 }

@@ -35,34 +35,54 @@ check_relative_backing (VolumePlan *plan, GError **error)
   return hint (error, "rechain vol clone makes a copy that needs none, or has --backing");
 }
 
+/* Through QEMU, which also knows how to leave out zeroes where the target is a device. */
+static void
+add_qemu_copy (VolumePlan *plan)
+{
+  g_autofree char *rate = g_strdup_printf ("%" G_GUINT64_FORMAT, plan->request->bandwidth);
+  g_autofree char *name = plan_raw_name (plan->source);
+  g_autoptr (GStrvBuilder) argv = g_strv_builder_new ();
+  g_strv_builder_add_many (argv, "qemu-img", "convert", "-p", "-W", "-O", "raw", NULL);
+  if (plan_makes_lv (plan))
+    g_strv_builder_add (argv, "-n");
+  if (plan_makes_thin (plan))
+    g_strv_builder_add (argv, "--target-is-zero");
+  if (plan->request->bandwidth > 0)
+    g_strv_builder_add_many (argv, "-r", rate, NULL);
+  g_strv_builder_add_many (argv, name, plan->disk->part, NULL);
+  json_set (plan_add_program (plan, g_strv_builder_end (argv)), "watched", json_flag (TRUE));
+}
+
 static void
 add_plain_copy (VolumePlan *plan)
 {
-  Volume *source = plan->source;
-  g_autofree char *rate = g_strdup_printf ("%" G_GUINT64_FORMAT, plan->request->bandwidth);
-  if (plan->request->bandwidth > 0) {
-    g_autoptr (Volume) as_raw = g_new0 (Volume, 1);
-    as_raw->format = g_strdup ("raw");
-    as_raw->place = source->place;
-    g_autofree char *name = plan_image_name (as_raw, 0);
-    as_raw->place = (Place){0};
-    const char *argv[] = {"qemu-img", "convert",        "-p", "-W", "-O", "raw", "-r", rate,
-                          name,       plan->disk->part, NULL};
-    json_set (plan_add_program (plan, g_strdupv ((char **)argv)), "watched", json_flag (TRUE));
-    return;
-  }
-  const char *argv[] = {
-      "cp", "--sparse=auto", "--reflink=never", "--", source->place.path, plan->disk->part, NULL};
-  plan_add_program (plan, g_strdupv ((char **)argv));
+  const char *argv[] = {"cp", "--sparse=auto",    "--reflink=never",
+                        "--", plan->source->place.path, plan->disk->part, NULL};
+  if (plan->request->bandwidth > 0 || plan_makes_lv (plan))
+    add_qemu_copy (plan);
+  else
+    plan_add_program (plan, g_strdupv ((char **)argv));
+}
+
+/* What replaces a logical volume is not smaller than that was. */
+static guint64
+lv_size_for (VolumePlan *plan, guint64 bytes)
+{
+  return MAX (bytes, plan->volume ? plan->volume->size : 0);
 }
 
 static gboolean
 copy_bytes (VolumePlan *plan, GError **error)
 {
   Volume *source = plan->source;
-  json_set (plan->disk->details, "length", json_int ((gint64)source->size));
   if (!check_relative_backing (plan, error))
     return FALSE;
+  if (plan_makes_lv (plan)) {
+    add_plain_copy (plan);
+    return plan_set_lv_size (plan, lv_size_for (plan, source->size), (source->size + 511) / 512 * 512,
+                             error);
+  }
+  json_set (plan->disk->details, "length", json_int ((gint64)source->size));
   if (plan_can_share (source, plan->disk->to)) {
     json_set (plan->disk->details, "reflink", json_str (source->place.path));
     return TRUE;
@@ -103,6 +123,32 @@ pack (VolumePlan *plan, const Codec *codec, GError **error)
   return TRUE;
 }
 
+/* A device may have old data where a program leaves a hole. */
+static void
+add_unpack (VolumePlan *plan, const Codec *codec)
+{
+  g_auto (GStrv) argv = g_strdupv ((char **)codec->decompress);
+  for (char **word = argv; plan_makes_lv (plan) && *word != NULL; word++)
+    if (g_str_equal (*word, "--sparse")) {
+      g_free (*word);
+      *word = g_strdup ("--no-sparse");
+    }
+  add_filter (plan, (const char *const *)argv);
+}
+
+/* An archive does not say how large its contents are. */
+static gboolean
+set_unpacked_size (VolumePlan *plan, GError **error)
+{
+  const VolumeRequest *request = plan->request;
+  guint64 size = lv_size_for (plan, request->has_capacity ? request->capacity : 0);
+  if (size == 0) {
+    fail (error, USAGE, "how large '%s' is to be is not said", plan->disk->to);
+    return hint (error, "add --capacity SIZE");
+  }
+  return plan_set_lv_size (plan, size, 0, error);
+}
+
 /* Programs that leave no holes are followed by one that makes them. */
 static gboolean
 unpack (VolumePlan *plan, GError **error)
@@ -110,11 +156,11 @@ unpack (VolumePlan *plan, GError **error)
   const Codec *codec = plan->source->codec;
   if (!check_codec (codec, error))
     return FALSE;
-  add_filter (plan, codec->decompress);
+  add_unpack (plan, codec);
   const char *dig[] = {"fallocate", "--dig-holes", plan->disk->part, NULL};
-  if (!codec->sparse)
+  if (!codec->sparse && !plan_makes_lv (plan))
     plan_add_program (plan, g_strdupv ((char **)dig));
-  return TRUE;
+  return !plan_makes_lv (plan) || set_unpacked_size (plan, error);
 }
 
 /* ---- the kinds ------------------------------------------------------------------------------- */
@@ -149,6 +195,10 @@ plan_copy (VolumePlan *plan, GError **error)
   if (have != NULL && want != NULL && have != want)
     return fail (error, REFUSED, "'%s' is compressed with %s already", plan->source->place.path,
                  have->name);
+  if (request->has_capacity && !(plan_makes_lv (plan) && have != NULL && want == NULL))
+    return fail (error, USAGE, "a capacity is only for an archive unpacked into a logical volume");
+  if (want != NULL && plan_makes_lv (plan))
+    return fail (error, USAGE, "an archive is a file, not a logical volume");
   if (want != NULL && have == NULL)
     return pack (plan, want, error);
   return have != NULL && want == NULL ? unpack (plan, error) : copy_bytes (plan, error);

@@ -35,11 +35,29 @@ allocation_option (const VolumeRequest *request, const char *format, char **ret_
   return TRUE;
 }
 
+/* A raw volume in a thick logical one has all its space, in a thin one none of it. */
+static gboolean
+check_lv_allocation (VolumePlan *plan, const char *format, char **option, GError **error)
+{
+  const char *allocation = plan->request->allocation;
+  gboolean thin = plan_makes_thin (plan);
+  if (!is (format, "raw") && !is (format, "qcow2") && !is (format, "luks"))
+    return fail (error, USAGE, "a logical volume holds raw, qcow2 or luks, not '%s'", format);
+  if (is (format, "qcow2") || allocation == NULL)
+    return TRUE;
+  g_clear_pointer (option, g_free);
+  if (thin == is (allocation, "sparse"))
+    return TRUE;
+  fail (error, USAGE, "a %s volume cannot have the allocation '%s'", thin ? "thin" : "thick",
+        allocation);
+  return thin ? FALSE : hint (error, "--pool LV makes it in a thin pool");
+}
+
 /* Raw files are exactly as long as was asked; what formats have above that is theirs. */
 static void
 set_length (VolumePlan *plan, const char *format, guint64 capacity)
 {
-  if (is (format, "raw") || is (format, "luks"))
+  if (!plan_makes_lv (plan) && (is (format, "raw") || is (format, "luks")))
     json_set (plan->disk->details, "length", json_int ((gint64)capacity));
 }
 
@@ -83,6 +101,26 @@ find_backing (VolumePlan *plan, const char *format, GError **error)
          fail (error, USAGE, "format '%s' has no backing file here", format);
 }
 
+/* An image in it has room for all its clusters, unless it is to be sparse: then it has what its tables take. */
+static gboolean
+create_lv (VolumePlan *plan, const char *format, char *option, guint64 capacity, GError **error)
+{
+  g_autofree char *own = g_strdup (option);
+  g_autofree char *bytes = number (capacity);
+  if (!check_lv_allocation (plan, format, &own, error))
+    return FALSE;
+  if (is (format, "raw"))
+    return plan_set_lv_size (plan, capacity, 0, error);
+  if (!is (format, "qcow2"))
+    return fail (error, USAGE, "an encrypted volume is made by cloning one");
+  const char *argv[] = {"qemu-img", "measure", "--output=json", "-O", "qcow2", "--size", bytes,
+                        NULL};
+  plan->measure = g_strdupv ((char **)argv);
+  plan->full = !is (plan->request->allocation, "sparse");
+  add_create (plan, format, own, plan->source, capacity);
+  return TRUE;
+}
+
 gboolean
 plan_create (VolumePlan *plan, GError **error)
 {
@@ -104,6 +142,8 @@ plan_create (VolumePlan *plan, GError **error)
     return FALSE;
   if (plan->source != NULL)
     plan_use (plan, plan->source->place.path);
+  if (plan_makes_lv (plan))
+    return create_lv (plan, format, option, capacity, error);
   if (!is (format, "raw") || option != NULL)
     add_create (plan, format, option, plan->source, capacity);
   set_length (plan, format, capacity);
@@ -140,14 +180,21 @@ add_convert (VolumePlan *plan, const char *format, const char *option, guint64 c
   g_autofree char *name = plan_image_name (source, cut ? capacity : 0);
   g_autofree char *rate = number (request->bandwidth);
   const char *to = is (format, "luks") ? "raw" : format;
+  gboolean lv = plan_makes_lv (plan);
+  if (lv && is (to, "qcow2"))
+    add_create (plan, to, option, NULL, capacity);
   g_strv_builder_add_many (argv, "qemu-img", "convert", "-p", "-W", "-O", to, NULL);
-  if (option != NULL)
+  if (lv)
+    g_strv_builder_add (argv, "-n");
+  if (lv && plan_makes_thin (plan) && is (to, "raw"))
+    g_strv_builder_add (argv, "--target-is-zero");
+  if (option != NULL && !lv)
     g_strv_builder_add_many (argv, "-o", option, NULL);
   if (request->bandwidth > 0)
     g_strv_builder_add_many (argv, "-r", rate, NULL);
   g_strv_builder_add_many (argv, name, plan->disk->part, NULL);
   json_set (plan_add_program (plan, g_strv_builder_end (argv)), "watched", json_flag (TRUE));
-  if (capacity > source->virtual_size && !is (to, "raw"))
+  if (capacity > source->virtual_size && !is (to, "raw") && !lv)
     add_resize (plan, format, capacity);
 }
 
@@ -236,20 +283,42 @@ check_source (VolumePlan *plan, GError **error)
                "rechain vol decompress FILE, or rechain vol copy SRC DST, which decompresses");
 }
 
+/* What it replaces had room enough; a raw one is as large as its capacity. */
 static gboolean
-fill_clone (VolumePlan *plan, const char *format, const char *option, guint64 capacity,
-            GError **error)
+set_clone_size (VolumePlan *plan, const char *format, guint64 capacity, GError **error)
 {
+  guint64 end = MIN (capacity, plan->source->virtual_size);
+  if (!plan_makes_lv (plan))
+    return TRUE;
+  plan->full = !is (plan->request->allocation, "sparse");
+  if (plan->volume != NULL && plan->op->kind == OP_VOL_COPY_CONTENTS)
+    return plan_set_lv_size (plan, plan->volume->size,
+                             is (format, "raw") ? (end + 511) / 512 * 512 : G_MAXUINT64, error);
+  return is (format, "qcow2") ||
+         plan_set_lv_size (plan, capacity, (end + 511) / 512 * 512, error);
+}
+
+static gboolean
+fill_clone (VolumePlan *plan, const char *format, char *option, guint64 capacity, GError **error)
+{
+  g_autofree char *own = g_strdup (option);
   use_chain (plan, plan->source);
   set_length (plan, format, capacity);
-  if (plan->request->backing != NULL)
+  if ((plan_makes_lv (plan) && !check_lv_allocation (plan, format, &own, error)) ||
+      !set_clone_size (plan, format, capacity, error))
+    return FALSE;
+  option = own;
+  if (plan->request->backing != NULL) {
+    if (plan_makes_lv (plan))
+      set_measure (plan, format);
     return clone_with_backing (plan, format, capacity, error);
+  }
   if (can_reflink (plan, format, option, capacity)) {
     json_set (plan->disk->details, "reflink", json_str (plan->source->place.path));
     return TRUE;
   }
   add_convert (plan, format, option, capacity);
-  if (option != NULL && !g_str_has_suffix (option, "metadata"))
+  if (option != NULL && !plan_makes_lv (plan) && !g_str_has_suffix (option, "metadata"))
     plan_need (plan, capacity);
   set_measure (plan, format);
   return TRUE;

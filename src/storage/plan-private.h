@@ -28,7 +28,9 @@ struct _VolumePlan {
   OpDisk *disk;       /* the one of @op */
   Volume *source;     /* nullable */
   Volume *volume;     /* what is changed or replaced; nullable */
+  Json *lvs, *vgs;    /* what LVM says, where it was asked; nullable */
   char **measure;     /* qemu-img argv that says how much space is needed; nullable */
+  gboolean full;      /* ... with all clusters allocated */
   Peek *peek;         /* into @volume; nullable */
   VolumeJudge judge;  /* of where what is inside it ends */
   GError *error;
@@ -57,6 +59,8 @@ Json *plan_image_spec (Volume *volume);
 /* The same as "json:{...}" that names every layer of @volume and its format; at most @limit bytes of it are seen, 0: all of
  * it. Full. */
 char *plan_image_name (Volume *volume, guint64 limit);
+/* The same of the bytes it is made of; full. */
+char *plan_raw_name (Volume *volume);
 /* Full. The word of the request, else what the suffix of @path says, else @otherwise. */
 char *plan_format (const char *asked, const char *path, const char *otherwise);
 /* Can the blocks of @source be shared with a new file beside @path? Tried out, with a file that has no name. */
@@ -69,9 +73,34 @@ void plan_answered (VolumePlan *plan, GError *take_error);
 /* plan-end.c: asks where what lies in plan->volume ends. The judge may be called from inside, or later. */
 gboolean plan_find_end (VolumePlan *plan, VolumeJudge judge, GError **error);
 /* plan-change.c */
+/* No snapshots depend on it. */
+gboolean plan_check_origin (VolumePlan *plan, Volume *volume, GError **error);
 void plan_set_identity (VolumePlan *plan);
 /* Nothing of what lies in plan->volume is behind its new size: asked, and refused where it is. */
 gboolean plan_check_end (VolumePlan *plan, GError **error);
+
+/* plan-lv.c */
+
+/* Does @request name a logical volume? Then LVM is asked before the kind is planned. */
+gboolean plan_needs_lvm (const VolumeRequest *request);
+void plan_ask_lvm (VolumePlan *plan);
+/* plan.c, which goes on then */
+void plan_lvm_answered (VolumePlan *plan, const GError *error);
+/* What lvs(8) says of it; borrowed, NULL where it is no logical volume. */
+Json *plan_lv_row (VolumePlan *plan, const Place *place);
+/* The operation is on the logical volume @place as it stands. */
+void plan_set_lv (VolumePlan *plan, const Place *place);
+/* It makes the logical volume @place, which may exist and is replaced then. */
+gboolean plan_begin_lv (VolumePlan *plan, const Place *place, GError **error);
+gboolean plan_makes_lv (VolumePlan *plan);
+gboolean plan_makes_thin (VolumePlan *plan);
+/* Up to whole extents. */
+guint64 plan_lv_round (VolumePlan *plan, guint64 bytes);
+/* New blocks of the thin pool never show old data. */
+gboolean plan_check_pool (VolumePlan *plan, const char *vg, const char *pool, GError **error);
+gboolean plan_lv_check_space (VolumePlan *plan, guint64 bytes, GError **error);
+/* At least so large; from @zero_from on nobody writes into it, so that it must be zeroed. */
+gboolean plan_set_lv_size (VolumePlan *plan, guint64 bytes, guint64 zero_from, GError **error);
 
 /* by kind */
 gboolean plan_create (VolumePlan *plan, GError **error);

@@ -2,7 +2,8 @@
 #include "src/storage/plan-private.h"
 
 #include "jobs/image.h"
-#include "jobs/op-volume.h"
+#include "jobs/lvm.h"
+#include "jobs/volume-id.h"
 #include "src/common/size.h"
 #include "src/storage/report.h"
 
@@ -127,9 +128,10 @@ check_replaced (VolumePlan *plan, const char *path, GError **error)
   plan->volume = plan_find (plan, path, NULL, FALSE, error);
   if (plan->volume == NULL)
     return FALSE;
-  if (plan->volume->type != VOLUME_FILE)
-    return fail (error, REFUSED,
-                 "'%s' is a device; writing to devices is not built in this version", path);
+  if (plan->volume->type == VOLUME_BLOCK)
+    return fail (error, REFUSED, "'%s' is a device, neither a file nor a logical volume", path);
+  if (!plan_check_origin (plan, plan->volume, error))
+    return FALSE;
   if (plan->volume->backs->len == 0)
     return TRUE;
   return fail (error, REFUSED, "'%s' is the backing file of '%s'", path,
@@ -164,11 +166,11 @@ plan_begin_new (VolumePlan *plan, const char *path, Volume *like, GError **error
     return fail (error, USAGE, "the name of '%s' is too long", place.path);
   plan_begin (plan, place.path);
   if (plan->volume != NULL) {
-    const struct stat *st = &plan->volume->place.st;
-    FileId id = {.dev = st->st_dev, .ino = st->st_ino};
-    json_set (plan->disk->details, "replaces", file_id_to_json (id));
+    json_set (plan->disk->details, "replaces", volume_id_of (place.path));
     like = plan->volume;
   }
+  if (place.vg != NULL)
+    return plan_begin_lv (plan, &place, error);
   set_permissions (plan, like);
   return TRUE;
 }
@@ -225,6 +227,13 @@ plan_image_name (Volume *volume, guint64 limit)
 }
 
 char *
+plan_raw_name (Volume *volume)
+{
+  Volume as_raw = {.place = volume->place, .format = (char *)"raw"};
+  return plan_image_name (&as_raw, 0);
+}
+
+char *
 plan_format (const char *asked, const char *path, const char *otherwise)
 {
   if (asked != NULL)
@@ -252,7 +261,7 @@ static gboolean
 check_space (VolumePlan *plan, GError **error)
 {
   OpDisk *disk = plan->disk;
-  if (!disk->has_needed || !file_free_space (disk->to, &disk->free, NULL) ||
+  if (!disk->has_needed || plan_makes_lv (plan) || !file_free_space (disk->to, &disk->free, NULL) ||
       disk->needed <= disk->free)
     return TRUE;
   g_autofree char *want = format_size (disk->needed);
@@ -271,6 +280,8 @@ plan_free (VolumePlan *plan)
   volume_free (plan->volume);
   open_files_free (plan->files);
   g_strfreev (plan->measure);
+  json_object_put (plan->lvs);
+  json_object_put (plan->vgs);
   peek_free (plan->peek);
   g_clear_error (&plan->error);
   g_free (plan);
@@ -314,8 +325,13 @@ on_measured (const char *out, const GError *error, gpointer data)
   VolumePlan *plan = data;
   guint64 needed = 0, full;
   GError *bad = error ? g_error_copy (error) : NULL;
-  if (bad == NULL && image_measure_parse (out, &needed, &full, &bad))
-    plan_need (plan, MAX (plan->disk->needed, needed));
+  if (bad == NULL && image_measure_parse (out, &needed, &full, &bad)) {
+    guint64 bytes = plan->full ? full : needed;
+    if (plan_makes_lv (plan) && !json_has (plan->disk->details, "lv-size"))
+      plan_set_lv_size (plan, bytes, G_MAXUINT64, &bad);
+    else if (!plan_makes_lv (plan))
+      plan_need (plan, MAX (plan->disk->needed, bytes));
+  }
   prefix (&bad, "measure '%s'", plan->source ? plan->source->place.path : "");
   plan_answered (plan, bad);
 }
@@ -337,6 +353,26 @@ fill (VolumePlan *plan, GError **error)
   return kinds[op->kind](plan, error);
 }
 
+static void
+plan_kind (VolumePlan *plan)
+{
+  if (fill (plan, &plan->error) && plan->measure != NULL) {
+    plan->pending++;
+    image_run ((const char *const *)plan->measure, IMAGE_QUESTION, on_measured, plan);
+  }
+  one_answered (plan);
+}
+
+void
+plan_lvm_answered (VolumePlan *plan, const GError *error)
+{
+  if (error == NULL) {
+    plan_kind (plan);
+    return;
+  }
+  plan_answered (plan, g_error_copy (error));
+}
+
 void
 volume_plan_make (const Allow *allow, const char *state_dir, const VolumeRequest *request,
                   Json *layers, VolumePlanReady callback, gpointer data)
@@ -351,9 +387,10 @@ volume_plan_make (const Allow *allow, const char *state_dir, const VolumeRequest
                        .pending = 1,
                        .callback = callback,
                        .data = data};
-  if (fill (plan, &plan->error) && plan->measure != NULL) {
-    plan->pending++;
-    image_run ((const char *const *)plan->measure, IMAGE_QUESTION, on_measured, plan);
-  }
-  one_answered (plan);
+  if (!plan_needs_lvm (request))
+    plan_kind (plan);
+  else if (lvm_is_usable (&plan->error))
+    plan_ask_lvm (plan);
+  else
+    one_answered (plan);
 }

@@ -14,6 +14,7 @@ static const struct { const char *option; gsize offset; } strings[] = {
     {"format", F (format)},   {"source-format", F (source_format)},
     {"backing", F (backing)}, {"backing-format", F (backing_format)},
     {"allocation", F (allocation)}, {"archive", F (codec)}, {"force", F (force)},
+    {"pool", F (pool)},
 };
 static const struct { const char *option; gsize offset; } flags[] = {
     {"shrink", F (shrink)},     {"overwrite", F (overwrite)}, {"snapshot", F (snapshot)},
