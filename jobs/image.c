@@ -350,7 +350,10 @@ open_from (ImageRun *run, GSubprocessLauncher *launcher, const char *path, GErro
 static gboolean
 open_into (GSubprocessLauncher *launcher, const char *path, GError **error)
 {
-  int fd = open (path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+  struct stat st;
+  /* /dev/VG/LV is a symlink of udev's. */
+  gboolean device = stat (path, &st) == 0 && S_ISBLK (st.st_mode);
+  int fd = open (path, O_WRONLY | O_CLOEXEC | (device ? 0 : O_TRUNC | O_NOFOLLOW));
   if (fd < 0)
     return fail_errno (error, errno, "open '%s'", path);
   g_subprocess_launcher_take_stdout_fd (launcher, fd);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Logical volumes: made, resized, deleted. A new one is made under a name that carries the operation's id, and
- * gets its own by lvrename once it is whole; what it replaces is renamed away just before and removed in the
- * end. */
+/* Logical volumes: made, resized, deleted. A new one is made under a name that carries the
+ * operation's id, and gets its own by lvrename once it is whole; what it replaces is renamed away
+ * just before and removed in the end. */
 #include "jobs/op-volume.h"
 
 #include "jobs/lv.h"

@@ -86,10 +86,9 @@ zero_piece (Zero *zero, GError **error)
   guint64 length = MIN (zero->end - zero->at, head > 0 ? head : ways[way].piece);
   if (ways[way].mode >= 0)
     length -= length % ALIGN;
-  gboolean ok =
-      ways[way].mode < 0
-          ? write_zeroes (zero, length)
-          : fallocate (zero->fd, ways[way].mode, (off_t)zero->at, (off_t)length) == 0;
+  gboolean ok = ways[way].mode < 0
+                    ? write_zeroes (zero, length)
+                    : fallocate (zero->fd, ways[way].mode, (off_t)zero->at, (off_t)length) == 0;
   if (!ok && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENODEV) && ways[way].mode >= 0) {
     zero->way++;
     return TRUE;
@@ -104,20 +103,28 @@ zero_piece (Zero *zero, GError **error)
   return TRUE;
 }
 
+/* FALSE: it is done, or there is an error. */
+static gboolean
+go_on (Zero *zero, GError **error)
+{
+  if (zero->cancelled)
+    return fail (error, INTERRUPTED, "cancelled");
+  if (zero->fd < 0)
+    return open_it (zero, error);
+  if (zero->at < zero->end)
+    return zero_piece (zero, error);
+  if (fsync (zero->fd) != 0)
+    fail_errno (error, errno, "sync '%s'", path_of (zero));
+  return FALSE;
+}
+
 static gboolean
 turn (gpointer data)
 {
   Zero *zero = data;
   GError *error = NULL;
-  if (zero->cancelled)
-    fail (&error, INTERRUPTED, "cancelled");
-  else if (zero->fd < 0 ? !open_it (zero, &error)
-                        : zero->at < zero->end && !zero_piece (zero, &error))
-    ;
-  else if (zero->at < zero->end)
+  if (go_on (zero, &error))
     return G_SOURCE_CONTINUE;
-  else if (fsync (zero->fd) != 0)
-    fail_errno (&error, errno, "sync '%s'", path_of (zero));
   zero_ended (zero, error);
   return G_SOURCE_REMOVE;
 }

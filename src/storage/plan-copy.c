@@ -56,8 +56,9 @@ add_qemu_copy (VolumePlan *plan)
 static void
 add_plain_copy (VolumePlan *plan)
 {
-  const char *argv[] = {"cp", "--sparse=auto",    "--reflink=never",
-                        "--", plan->source->place.path, plan->disk->part, NULL};
+  const char *argv[] = {"cp", "--sparse=auto",          "--reflink=never",
+                        "--", plan->source->place.path, plan->disk->part,
+                        NULL};
   if (plan->request->bandwidth > 0 || plan_makes_lv (plan))
     add_qemu_copy (plan);
   else
@@ -79,8 +80,8 @@ copy_bytes (VolumePlan *plan, GError **error)
     return FALSE;
   if (plan_makes_lv (plan)) {
     add_plain_copy (plan);
-    return plan_set_lv_size (plan, lv_size_for (plan, source->size), (source->size + 511) / 512 * 512,
-                             error);
+    return plan_set_lv_size (plan, lv_size_for (plan, source->size),
+                             (source->size + 511) / 512 * 512, error);
   }
   json_set (plan->disk->details, "length", json_int ((gint64)source->size));
   if (plan_can_share (source, plan->disk->to)) {

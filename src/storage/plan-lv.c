@@ -43,7 +43,7 @@ on_lvs (Json *rows, const GError *error, gpointer data)
 }
 
 void
-plan_ask_lvm (VolumePlan *plan)
+plan_ask_lvs (VolumePlan *plan)
 {
   lvm_lvs (NULL, NULL, on_lvs, plan);
 }

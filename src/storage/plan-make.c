@@ -101,7 +101,8 @@ find_backing (VolumePlan *plan, const char *format, GError **error)
          fail (error, USAGE, "format '%s' has no backing file here", format);
 }
 
-/* An image in it has room for all its clusters, unless it is to be sparse: then it has what its tables take. */
+/* An image in it has room for all its clusters, unless it is to be sparse: then it has what its
+ * tables take. */
 static gboolean
 create_lv (VolumePlan *plan, const char *format, char *option, guint64 capacity, GError **error)
 {
@@ -113,8 +114,8 @@ create_lv (VolumePlan *plan, const char *format, char *option, guint64 capacity,
     return plan_set_lv_size (plan, capacity, 0, error);
   if (!is (format, "qcow2"))
     return fail (error, USAGE, "an encrypted volume is made by cloning one");
-  const char *argv[] = {"qemu-img", "measure", "--output=json", "-O", "qcow2", "--size", bytes,
-                        NULL};
+  const char *argv[] = {"qemu-img", "measure", "--output=json", "-O",
+                        "qcow2",    "--size",  bytes,           NULL};
   plan->measure = g_strdupv ((char **)argv);
   plan->full = !is (plan->request->allocation, "sparse");
   add_create (plan, format, own, plan->source, capacity);
@@ -294,8 +295,7 @@ set_clone_size (VolumePlan *plan, const char *format, guint64 capacity, GError *
   if (plan->volume != NULL && plan->op->kind == OP_VOL_COPY_CONTENTS)
     return plan_set_lv_size (plan, plan->volume->size,
                              is (format, "raw") ? (end + 511) / 512 * 512 : G_MAXUINT64, error);
-  return is (format, "qcow2") ||
-         plan_set_lv_size (plan, capacity, (end + 511) / 512 * 512, error);
+  return is (format, "qcow2") || plan_set_lv_size (plan, capacity, (end + 511) / 512 * 512, error);
 }
 
 static gboolean

@@ -83,7 +83,7 @@ gboolean plan_check_end (VolumePlan *plan, GError **error);
 
 /* Does @request name a logical volume? Then LVM is asked before the kind is planned. */
 gboolean plan_needs_lvm (const VolumeRequest *request);
-void plan_ask_lvm (VolumePlan *plan);
+void plan_ask_lvs (VolumePlan *plan);
 /* plan.c, which goes on then */
 void plan_lvm_answered (VolumePlan *plan, const GError *error);
 /* What lvs(8) says of it; borrowed, NULL where it is no logical volume. */

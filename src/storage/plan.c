@@ -390,7 +390,7 @@ volume_plan_make (const Allow *allow, const char *state_dir, const VolumeRequest
   if (!plan_needs_lvm (request))
     plan_kind (plan);
   else if (lvm_is_usable (&plan->error))
-    plan_ask_lvm (plan);
+    plan_ask_lvs (plan);
   else
     one_answered (plan);
 }

@@ -35,43 +35,47 @@ def _libraries(program):
             yield word
 
 
-def _tree(dir, script):
+def _tree(dir, script, programs, more_modules, files):
     for folder in ("bin", "lib", "modules"):
         os.makedirs(os.path.join(dir, "lvm", folder))
     shutil.copy(os.path.join(_SOURCE, "init"), os.path.join(dir, "init"))
     os.chmod(os.path.join(dir, "init"), 0o755)
     with open(os.path.join(_SOURCE, "modules")) as file:
-        modules = file.read().split()
+        modules = file.read().split() + list(more_modules)
     for name in modules:
         shutil.copy(_module(name), os.path.join(dir, "lvm", "modules"))
-    shutil.copy(os.path.join(_SOURCE, "modules"), os.path.join(dir, "lvm", "modules", "order"))
+    with open(os.path.join(dir, "lvm", "modules", "order"), "w") as file:
+        file.write("\n".join(modules) + "\n")
     loader = None
-    for program in PROGRAMS + [binary()]:
-        shutil.copy(program, os.path.join(dir, "lvm", "bin"))
+    for program in PROGRAMS + [shutil.which(name) for name in programs] + [binary()]:
+        shutil.copy(os.path.realpath(program), os.path.join(dir, "lvm", "bin", os.path.basename(program)))
         for library in _libraries(program):
             shutil.copy(library, os.path.join(dir, "lvm", "lib"))
             loader = library if "/ld-linux" in library else loader
     target = os.path.join(dir, loader.lstrip("/"))
     os.makedirs(os.path.dirname(target), exist_ok=True)
     shutil.copy(loader, target)
+    for name, path in files.items():
+        shutil.copy(path, os.path.join(dir, "lvm", name))
     with open(os.path.join(dir, "lvm", "script"), "w") as file:
         file.write(script)
 
 
-def run(script, dir, disk_mib=256, timeout=180):
-    """Boots, runs the script and returns what it printed; `console` of the error has all that was said."""
+def run(script, dir, disk_mib=256, timeout=180, programs=(), modules=(), files=None, memory_mib=512):
+    """Boots, runs the script and returns what it printed; the error has all that was said. `programs`, `modules`:
+    what it needs besides LVM, modules in the order of loading; `files`: {name in /lvm: path here}."""
     disk, out, initrd = (os.path.join(dir, name) for name in ("lvm-disk.img", "lvm-out", "lvm-initrd"))
     with open(disk, "wb") as file:
         file.truncate(disk_mib << 20)
     with tempfile.TemporaryDirectory(dir=dir) as tree:
-        _tree(tree, script)
+        _tree(tree, script, programs, modules, files or {})
         cpio = subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=tree, check=True,
                               capture_output=True).stdout
     with open(initrd, "wb") as file, open(os.path.join(CACHE, "guest", "initrd"), "rb") as base:
         file.write(base.read())
         file.write(cpio)
     done = subprocess.run(
-        ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", "512", "-smp", "1", "-nodefaults", "-display", "none",
+        ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", str(memory_mib), "-smp", "1", "-nodefaults", "-display", "none",
          "-no-reboot", "-kernel", os.path.join(CACHE, "guest", "vmlinuz"), "-initrd", initrd, "-append",
          "console=ttyS0 quiet panic=-1", "-serial", "stdio", "-serial", f"file:{out}",
          "-drive", f"file={disk},format=raw,if=virtio"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
