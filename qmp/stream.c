@@ -277,6 +277,12 @@ compact (QmpStream *stream)
   stream->output_start = 0;
 }
 
+gsize
+qmp_stream_get_queued (QmpStream *stream)
+{
+  return stream->output->len - stream->output_start;
+}
+
 gboolean
 qmp_stream_send (QmpStream *stream, Json *message, GError **error)
 {
@@ -287,7 +293,7 @@ qmp_stream_send (QmpStream *stream, Json *message, GError **error)
     return TRUE; /* as if written to a peer that is gone; ended() comes */
   const char *text = json_object_to_json_string_length (
       message, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &length);
-  gsize queued = stream->output->len - stream->output_start;
+  gsize queued = qmp_stream_get_queued (stream);
   if (length + 1 > stream->max_queued - MIN (queued, stream->max_queued))
     return fail (error, UNREACHABLE, "does not read what is sent to it");
   compact (stream);

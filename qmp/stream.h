@@ -32,6 +32,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (QmpStream, qmp_stream_free)
 
 /* Queues @message (borrowed) and a newline. FALSE: closed, or the peer does not read. */
 gboolean qmp_stream_send (QmpStream *stream, Json *message, GError **error);
+/* Bytes that the peer has not taken yet. */
+gsize qmp_stream_get_queued (QmpStream *stream);
 /* For a peer that may be in the middle of anything: queues the byte @sentinel, which no JSON has, and
  * drops what comes in up to and with the next one of the peer's; and again where what follows is no
  * message, or not the one that was waited for, until the owner says that they are in step. */

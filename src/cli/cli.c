@@ -2,6 +2,7 @@
 #include "src/cli/cli.h"
 #include "src/cli/print.h"
 #include "src/cli/wait.h"
+#include "src/common/xml.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -63,6 +64,10 @@ cli_setup (Cli *cli, GError **error)
   ok = ok && choose (cli, OPT_COLOR, whens, &when, error);
   cli->quiet = args_has (&cli->args, OPT_QUIET);
   cli->tty_err = isatty (STDERR_FILENO);
+  if (args_has (&cli->args, OPT_CONFIG))
+    cli->config_file = args_value (&cli->args, OPT_CONFIG);
+  if (args_has (&cli->args, OPT_STATE_DIR))
+    cli->state_dir = args_value (&cli->args, OPT_STATE_DIR);
   cli->colour_out = wants_colour (when, STDOUT_FILENO);
   cli->colour_err = wants_colour (when, STDERR_FILENO);
   cli->progress = progress_mode (cli, progress);
@@ -84,15 +89,42 @@ Config *
 cli_config (Cli *cli, GError **error)
 {
   if (cli->config == NULL)
-    cli->config = config_load (args_value (&cli->args, OPT_CONFIG), error);
+    cli->config = config_load (cli->config_file, error);
   return cli->config;
+}
+
+/* A document lies where the words were typed: to another host it is sent along. */
+char *
+cli_document (Cli *cli, OptionId id, gsize *ret_length, GError **error)
+{
+  g_autofree char *option = g_strconcat ("--", options[id].name, NULL);
+  const char *path = args_value (&cli->args, id);
+  const char *sent = cli->server ? rechain_server_get_document (cli->server, option) : NULL;
+  char *text = NULL;
+  g_autoptr (GError) cause = NULL;
+  if (cli->server != NULL && sent == NULL) {
+    fail (error, USAGE, "option '%s': the document did not come along", option);
+    return NULL;
+  }
+  if (sent != NULL) {
+    *ret_length = strlen (sent);
+    return g_strdup (sent);
+  }
+  if (id == OPT_XML)
+    return xml_slurp (path, ret_length, error);
+  if (!g_file_get_contents (strcmp (path, "-") == 0 ? "/dev/stdin" : path, &text, ret_length, &cause)) {
+    fail (error, g_error_matches (cause, G_FILE_ERROR, G_FILE_ERROR_NOENT) ? NOT_FOUND : FAILED,
+          "option '%s'", option);
+    because (error, "%s", cause->message);
+  }
+  return text;
 }
 
 RechainController *
 cli_controller (Cli *cli)
 {
   if (cli->controller == NULL)
-    cli->controller = rechain_controller_new (args_value (&cli->args, OPT_STATE_DIR));
+    cli->controller = rechain_controller_new (cli->state_dir);
   return cli->controller;
 }
 

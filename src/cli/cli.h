@@ -49,11 +49,28 @@ struct _Cli {
   gboolean quiet;
   gboolean colour_out, colour_err; /* colour on stdout, on stderr */
   gboolean tty_err;
-  Config *config; /* nullable until cli_config() */
+  RechainServer *server; /* whom this is done for; NULL: for who started us */
+  const char *config_file, *state_dir; /* as --config and --state-dir say; nullable */
+  Config *config;        /* nullable until cli_config() */
   RechainController *controller;
   int exit_code; /* where a document said already what went wrong */
 };
 
+/* From the arguments to the end of the command, whose exit code is in @cli. (dispatch.c) */
+gboolean
+cli_run (Cli *cli, int argc, char **argv, GError **error);
+/* The same with another host, as -H says. (remote.c) */
+gboolean
+cli_run_remote (Cli *cli, GError **error);
+/* Full: the host that @name stands for. (remote.c) */
+RechainHost *
+cli_host (Cli *cli, const char *name, GError **error);
+/* Takes commands from standard input until that ends. (serve.c) */
+gboolean
+cli_serve (Cli *cli, GError **error);
+/* Full: what the file that is the value of @id holds, also where it lies on another host. */
+char *
+cli_document (Cli *cli, OptionId id, gsize *ret_length, GError **error);
 /* -o, -q, --progress, --color: how to speak; first of all, since errors are spoken too. */
 gboolean
 cli_setup (Cli *cli, GError **error);

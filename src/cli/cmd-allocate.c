@@ -19,17 +19,12 @@ add_extent (RechainRequest *request, const char *disk, Json *extent, GError **er
 
 /* A list, or a document that has one: a map. */
 static gboolean
-add_file (RechainRequest *request, const char *disk, const char *file, GError **error)
+add_file (Cli *cli, RechainRequest *request, const char *disk, const char *file, GError **error)
 {
-  g_autoptr (GError) cause = NULL;
-  g_autofree char *text = NULL;
   gsize length = 0;
-  const char *path = strcmp (file, "-") == 0 ? "/dev/stdin" : file;
-  if (!g_file_get_contents (path, &text, &length, &cause)) {
-    fail (error, g_error_matches (cause, G_FILE_ERROR, G_FILE_ERROR_NOENT) ? NOT_FOUND : FAILED,
-          "read the regions");
-    return because (error, "%s", cause->message);
-  }
+  g_autofree char *text = cli_document (cli, OPT_REGIONS, &length, error);
+  if (text == NULL)
+    return FALSE;
   g_autoptr (Json) json = length <= MAX_FILE ? json_parse (text, (gssize)length) : NULL;
   Json *list = json_has (json, "extents") ? json_get (json, "extents") : json;
   if (json_length (list) == 0)
@@ -71,7 +66,7 @@ add_regions (Cli *cli, RechainRequest *request, const char *disk, GError **error
     if (!rechain_request_add_region (request, disk, start, length, error))
       return FALSE;
   }
-  return file == NULL || add_file (request, disk, file, error);
+  return file == NULL || add_file (cli, request, disk, file, error);
 }
 
 gboolean

@@ -226,7 +226,7 @@ static char *
 read_document (Cli *cli, gsize *ret_length, GError **error)
 {
   if (cli->n_words == 1)
-    return xml_slurp (args_value (&cli->args, OPT_XML), ret_length, error);
+    return cli_document (cli, OPT_XML, ret_length, error);
   fail (error, USAGE, "--xml names the disks itself: '%s' is an argument too many", cli->words[1]);
   return NULL;
 }
@@ -329,7 +329,9 @@ merge_from_document (Cli *cli, GPtrArray *disks, GError **error)
     return TRUE;
   if (disks->len != 1)
     return fail (error, USAGE, "option '--xml' goes with exactly one disk");
-  g_autoptr (MergeXml) merge = merge_from_xml (file, error);
+  gsize length = 0;
+  g_autofree char *text = cli_document (cli, OPT_XML, &length, error);
+  g_autoptr (MergeXml) merge = text ? merge_xml_parse (text, length, file, error) : NULL;
   return merge != NULL && disk_arg_set (disks->pdata[0], "source", merge->source, error) &&
          disk_arg_set (disks->pdata[0], "dest", merge->dest, error);
 }

@@ -101,8 +101,7 @@ static void
 on_status (gpointer data)
 {
   Cli *cli = data;
-  g_autofree char *job = text_escape (cli->words[1]);
-  fprintf (stderr, "rechain: waiting for job '%s'\n", job);
+  say (cli, "waiting for job '%s'", cli->words[1]);
 }
 
 static gboolean

@@ -42,13 +42,27 @@ vms_json (Config *config)
 }
 
 static Json *
+hosts_json (Config *config)
+{
+  Json *list = json_object_new_array ();
+  for (guint i = 0; i < config->hosts->len; i++) {
+    ConfigHost *host = config->hosts->pdata[i];
+    json_object_array_add (list,
+                           json_make ("name", json_str (host->name), "ssh", json_str (host->ssh),
+                                      "ssh-config", json_str (host->ssh_config), NULL));
+  }
+  return list;
+}
+
+static Json *
 config_json (Config *config)
 {
   Json *files = json_object_new_array ();
   for (guint i = 0; i < config->files->len; i++)
     json_object_array_add (files, json_str (config->files->pdata[i]));
   return json_make (
-      "schema", json_str ("rechain.config/1"), "files", files, "vms", vms_json (config), "storage",
+      "schema", json_str ("rechain.config/1"), "files", files, "vms", vms_json (config), "hosts",
+      hosts_json (config), "storage",
       json_make ("allow", words_json (config->allow), "allow-vg", words_json (config->allow_vg),
                  NULL),
       "limits",
@@ -70,6 +84,12 @@ show_config (Cli *cli, Json *json, GString *out)
     const char *qmp = json_get_str (json_at (vms, i), "qmp");
     text_line (out, "vm %s at %s", json_get_str (json_at (vms, i), "name"),
                qmp ? qmp : "no address");
+  }
+  Json *hosts = json_get (json, "hosts");
+  for (gsize i = 0; i < json_length (hosts); i++) {
+    const char *name = json_get_str (json_at (hosts, i), "name");
+    const char *ssh = json_get_str (json_at (hosts, i), "ssh");
+    text_line (out, "host %s at %s", name, ssh ? ssh : name);
   }
   g_autofree char *allow = joined (json_get (storage, "allow"), ", ");
   g_autofree char *allow_vg = joined (json_get (storage, "allow-vg"), ", ");

@@ -29,8 +29,7 @@ static void
 on_status (gpointer data)
 {
   Cli *cli = data;
-  g_autofree char *id = text_escape (cli->words[0]);
-  fprintf (stderr, "rechain: waiting for operation %s\n", id);
+  say (cli, "waiting for operation %s", cli->words[0]);
 }
 
 static gboolean
@@ -124,7 +123,7 @@ on_recover_interrupt (guint nth, gpointer data)
 static void
 on_recover_status (gpointer data)
 {
-  fprintf (stderr, "rechain: recovering\n");
+  say (((Recovering *)data)->cli, "recovering");
 }
 
 static gboolean

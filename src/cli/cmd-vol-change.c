@@ -47,6 +47,14 @@ make_plan (RechainStorage *storage, RechainVolumeRequest *request, GError **erro
   return operation;
 }
 
+static gboolean
+read_xml (Cli *cli, RechainVolumeRequest *request, const char *origin, GError **error)
+{
+  gsize length = 0;
+  g_autofree char *text = cli_document (cli, OPT_XML, &length, error);
+  return text != NULL && rechain_volume_request_set_xml (request, text, length, origin, error);
+}
+
 /* @names: what the words of the command line are, in their order. */
 static gboolean
 change (Cli *cli, RechainVolumeKind kind, const char *const *names, GError **error)
@@ -60,7 +68,7 @@ change (Cli *cli, RechainVolumeKind kind, const char *const *names, GError **err
     if (!rechain_volume_request_set (request, names[i], cli->words[i], error))
       return FALSE;
   if (!set_options (cli, request, error) || !set_bandwidth (cli, request, error) ||
-      (xml != NULL && !rechain_volume_request_read_xml (request, xml, error)))
+      (xml != NULL && !read_xml (cli, request, xml, error)))
     return FALSE;
   g_autoptr (RechainOperation) operation = make_plan (storage, request, error);
   return operation != NULL && operate_planned (cli, operation, error);

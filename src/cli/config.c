@@ -17,12 +17,23 @@ config_vm_free (gpointer data)
   g_free (vm);
 }
 
+static void
+config_host_free (gpointer data)
+{
+  ConfigHost *host = data;
+  g_free (host->name);
+  g_free (host->ssh);
+  g_free (host->ssh_config);
+  g_free (host);
+}
+
 Config *
 config_new (void)
 {
   Config *config = g_new0 (Config, 1);
   config->files = g_ptr_array_new_with_free_func (g_free);
   config->vms = g_ptr_array_new_with_free_func (config_vm_free);
+  config->hosts = g_ptr_array_new_with_free_func (config_host_free);
   return config;
 }
 
@@ -31,6 +42,7 @@ config_free (Config *config)
 {
   g_ptr_array_unref (config->files);
   g_ptr_array_unref (config->vms);
+  g_ptr_array_unref (config->hosts);
   g_strfreev (config->allow);
   g_strfreev (config->allow_vg);
   g_free (config);
@@ -59,12 +71,42 @@ config_vm_ensure (Config *config, const char *name)
   return vm;
 }
 
+ConfigHost *
+config_host (Config *config, const char *name)
+{
+  for (guint i = 0; i < config->hosts->len; i++) {
+    ConfigHost *host = config->hosts->pdata[i];
+    if (strcmp (host->name, name) == 0)
+      return host;
+  }
+  return NULL;
+}
+
+static ConfigHost *
+config_host_ensure (Config *config, const char *name)
+{
+  ConfigHost *host = config_host (config, name);
+  if (host == NULL) {
+    host = g_new0 (ConfigHost, 1);
+    host->name = g_strdup (name);
+    g_ptr_array_add (config->hosts, host);
+  }
+  return host;
+}
+
 gboolean
 is_address (const char *text)
 {
   return strchr (text, '/') != NULL || g_str_has_prefix (text, "unix:") ||
          g_str_has_prefix (text, "tcp:");
 }
+
+/* What a key is set in: the vm or the host of its group, or neither. */
+typedef struct {
+  Config *config;
+  ConfigVm *vm;
+  ConfigHost *host;
+} Place;
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
@@ -81,15 +123,15 @@ set_address (char **field, const char *value, GError **error)
 }
 
 static gboolean
-set_qmp (Config *config, ConfigVm *vm, const char *value, GError **error)
+set_qmp (Place *place, const char *value, GError **error)
 {
-  return set_address (&vm->qmp, value, error);
+  return set_address (&place->vm->qmp, value, error);
 }
 
 static gboolean
-set_agent (Config *config, ConfigVm *vm, const char *value, GError **error)
+set_agent (Place *place, const char *value, GError **error)
 {
-  return set_address (&vm->agent, value, error);
+  return set_address (&place->vm->agent, value, error);
 }
 
 static char **
@@ -104,29 +146,48 @@ split_list (const char *value)
 }
 
 static gboolean
-set_allow (Config *config, ConfigVm *vm, const char *value, GError **error)
+set_allow (Place *place, const char *value, GError **error)
 {
   g_auto (GStrv) list = split_list (value);
   for (char **dir = list; *dir != NULL; dir++)
     if ((*dir)[0] != '/')
       return fail (error, USAGE, "'%s' is no absolute path", *dir);
-  g_strfreev (config->allow);
-  config->allow = g_steal_pointer (&list);
+  g_strfreev (place->config->allow);
+  place->config->allow = g_steal_pointer (&list);
   return TRUE;
 }
 
 static gboolean
-set_allow_vg (Config *config, ConfigVm *vm, const char *value, GError **error)
+set_allow_vg (Place *place, const char *value, GError **error)
 {
-  g_strfreev (config->allow_vg);
-  config->allow_vg = split_list (value);
+  g_strfreev (place->config->allow_vg);
+  place->config->allow_vg = split_list (value);
   return TRUE;
 }
 
 static gboolean
-set_bandwidth (Config *config, ConfigVm *vm, const char *value, GError **error)
+set_bandwidth (Place *place, const char *value, GError **error)
 {
-  return parse_size (value, &config->bandwidth, error);
+  return parse_size (value, &place->config->bandwidth, error);
+}
+
+/* Names that begin with '-' are refused where they are used, as those of the command line are. */
+static gboolean
+set_ssh (Place *place, const char *value, GError **error)
+{
+  g_free (place->host->ssh);
+  place->host->ssh = g_strdup (value);
+  return TRUE;
+}
+
+static gboolean
+set_ssh_config (Place *place, const char *value, GError **error)
+{
+  if (value[0] != '/')
+    return fail (error, USAGE, "'%s' is no absolute path", value);
+  g_free (place->host->ssh_config);
+  place->host->ssh_config = g_strdup (value);
+  return TRUE;
 }
 
 /* ---- the table of what there is -------------------------------------------------------------- */
@@ -134,12 +195,13 @@ set_bandwidth (Config *config, ConfigVm *vm, const char *value, GError **error)
 typedef struct {
   const char *group;
   const char *key;
-  gboolean (*set) (Config *config, ConfigVm *vm, const char *value, GError **error);
+  gboolean (*set) (Place *place, const char *value, GError **error);
 } Key;
 
 static const Key keys[] = {
     {"storage", "allow", set_allow}, {"storage", "allow-vg", set_allow_vg},  {"vm", "qmp", set_qmp},
     {"vm", "agent", set_agent},      {"limits", "bandwidth", set_bandwidth},
+    {"host", "ssh", set_ssh},        {"host", "ssh-config", set_ssh_config},
 };
 
 static const Key *
@@ -164,21 +226,24 @@ hint_keys (const char *group, GError **error)
 /* ---- reading, line by line: GKeyFile cannot say on which line something stands --------------- */
 
 typedef struct {
-  Config *config;
-  char *group;  /* "storage", "vm", "limits"; NULL before the first one */
-  ConfigVm *vm; /* in a group [vm NAME] */
+  Place place;
+  char *group; /* "storage", "vm", "limits", "host"; NULL before the first one */
 } Reader;
 
 static gboolean
-read_vm_group (Reader *reader, const char *name, GError **error)
+read_named_group (Reader *reader, const char *group, const char *name, GError **error)
 {
+  gboolean vm = strcmp (group, "vm") == 0;
   if (*name == 0) {
-    fail (error, USAGE, "a vm needs a name");
-    return hint (error, "write [vm NAME]");
+    fail (error, USAGE, "a %s needs a name", group);
+    return hint (error, "write [%s NAME]", group);
   }
-  if (is_address (name))
+  if (vm && is_address (name))
     return fail (error, USAGE, "'%s' cannot be the name of a vm: it reads as an address", name);
-  reader->vm = config_vm_ensure (reader->config, name);
+  if (!vm && strpbrk (name, ":/") != NULL)
+    return fail (error, USAGE, "'%s' cannot be the name of a host: it has a ':' or '/'", name);
+  reader->place.vm = vm ? config_vm_ensure (reader->place.config, name) : NULL;
+  reader->place.host = vm ? NULL : config_host_ensure (reader->place.config, name);
   return TRUE;
 }
 
@@ -195,14 +260,16 @@ read_group (Reader *reader, char *line, GError **error)
   if (has_rest)
     *rest++ = 0;
   rest = g_strstrip (rest);
-  if (find_key (name, NULL) == NULL || (has_rest && strcmp (name, "vm") != 0)) {
+  gboolean named = strcmp (name, "vm") == 0 || strcmp (name, "host") == 0;
+  if (find_key (name, NULL) == NULL || (has_rest && !named)) {
     fail (error, USAGE, "unknown group [%s%s%s]", name, has_rest ? " " : "", rest);
-    return hint (error, "there are [storage], [vm NAME] and [limits]");
+    return hint (error, "there are [storage], [vm NAME], [host NAME] and [limits]");
   }
   g_free (reader->group);
   reader->group = g_strdup (name);
-  reader->vm = NULL;
-  return strcmp (name, "vm") != 0 || read_vm_group (reader, rest, error);
+  reader->place.vm = NULL;
+  reader->place.host = NULL;
+  return !named || read_named_group (reader, name, rest, error);
 }
 
 static gboolean
@@ -223,7 +290,7 @@ read_key (Reader *reader, char *line, GError **error)
   }
   if (*value == 0)
     return fail (error, USAGE, "key '%s' has no value", line);
-  return key->set (reader->config, reader->vm, value, error) || prefix (error, "%s", line);
+  return key->set (&reader->place, value, error) || prefix (error, "%s", line);
 }
 
 static gboolean
@@ -240,7 +307,7 @@ config_read (Config *config, const char *name, const char *text, gsize length, G
 {
   if (!g_utf8_validate_len (text, length, NULL))
     return fail (error, USAGE, "%s: is not UTF-8 text", name);
-  Reader reader = {.config = config};
+  Reader reader = {.place = {.config = config}};
   g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
   gboolean ok = TRUE;
   for (guint i = 0; ok && lines[i] != NULL; i++)

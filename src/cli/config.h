@@ -11,9 +11,17 @@ typedef struct {
   char *agent; /* address of the guest agent, nullable */
 } ConfigVm;
 
+/* Another host, as ssh reaches it. */
+typedef struct {
+  char *name;
+  char *ssh;        /* [USER@]HOST; NULL: as it is called */
+  char *ssh_config; /* ssh -F; nullable */
+} ConfigHost;
+
 typedef struct {
   GPtrArray *files;  /* char*: what was read, in order */
   GPtrArray *vms;    /* ConfigVm*, in the order of their first mention */
+  GPtrArray *hosts;  /* ConfigHost* */
   char **allow;      /* directories that storage commands may touch; NULL: all */
   char **allow_vg;   /* volume groups likewise */
   guint64 bandwidth; /* bytes per second; 0: no limit */
@@ -34,6 +42,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Config, config_free)
 /* Borrowed, nullable. */
 ConfigVm *
 config_vm (Config *config, const char *name);
+/* Borrowed, nullable. */
+ConfigHost *
+config_host (Config *config, const char *name);
 /* Is this a monitor address, rather than a name? */
 gboolean
 is_address (const char *text);

@@ -24,7 +24,9 @@ typedef enum {
   X (COLOR, 0, "color", "WHEN", OPTION_GLOBAL, "auto (default), always or never; see NO_COLOR")    \
   X (CONFIG, 0, "config", "FILE", OPTION_GLOBAL, "read FILE and no other configuration")           \
   X (STATE_DIR, 0, "state-dir", "DIR", OPTION_GLOBAL, "where the journal is")                      \
-  X (HOST, 'H', "host", "[USER@]HOST", OPTION_GLOBAL | OPTION_NOT_BUILT, "work on another host")   \
+  X (HOST, 'H', "host", "[USER@]HOST", OPTION_GLOBAL, "do it on another host, through ssh")           \
+  X (STDIO, 0, "stdio", NULL, OPTION_GLOBAL | OPTION_HIDDEN,                                       \
+     "take commands from standard input, as 'rechain -H' sends them")                              \
   X (VERSION, 0, "version", NULL, OPTION_GLOBAL, "print the version")                              \
   X (HELP, 'h', "help", NULL, OPTION_GLOBAL, "print help; with a command, its help")               \
   X (TO, 0, "to", "FILE", 0, "the file to create (one disk; as DISK,to=FILE)")                     \

@@ -101,6 +101,10 @@ text_colour (gboolean colour, const char *ansi, const char *text)
 gboolean
 out_text (Cli *cli, const char *text, GError **error)
 {
+  if (cli->server != NULL) {
+    rechain_server_tell (cli->server, "print", text);
+    return TRUE;
+  }
   errno = 0;
   if (fputs (text, stdout) != EOF && fflush (stdout) == 0)
     return TRUE;
@@ -130,17 +134,38 @@ out_either (Cli *cli, const char *document, ToText to_text, GError **error)
 
 /* ---- stderr ---------------------------------------------------------------------------------- */
 
+/* To the terminal, or to whom this is done for. */
+static void
+say_line (Cli *cli, const char *event, const char *text)
+{
+  g_autofree char *safe = text_escape (text);
+  if (cli->server != NULL)
+    rechain_server_tell (cli->server, event, text);
+  else
+    fprintf (stderr, "rechain: %s\n", safe);
+}
+
 void
 note (Cli *cli, const char *format, ...)
 {
-  if (cli->quiet || cli->progress == PROGRESS_JSON || (cli->output == OUTPUT_JSON && !cli->tty_err))
+  gboolean programs = cli->progress == PROGRESS_JSON || (cli->output == OUTPUT_JSON && !cli->tty_err);
+  if (cli->quiet || (programs && cli->server == NULL))
     return;
   va_list args;
   va_start (args, format);
   g_autofree char *text = g_strdup_vprintf (format, args);
   va_end (args);
-  g_autofree char *safe = text_escape (text);
-  fprintf (stderr, "rechain: %s\n", safe);
+  say_line (cli, "note", text);
+}
+
+void
+say (Cli *cli, const char *format, ...)
+{
+  va_list args;
+  va_start (args, format);
+  g_autofree char *text = g_strdup_vprintf (format, args);
+  va_end (args);
+  say_line (cli, "say", text);
 }
 
 RechainError

@@ -37,6 +37,9 @@ out_either (Cli *cli, const char *document, ToText to_text, GError **error);
 /* A line on stderr, for people; not with -q, and not where stderr is for programs. */
 void
 note (Cli *cli, const char *format, ...) G_GNUC_PRINTF (2, 3);
+/* A line on stderr in any case: it was asked for. */
+void
+say (Cli *cli, const char *format, ...) G_GNUC_PRINTF (2, 3);
 /* Three lines at most, or the document rechain.error/1. */
 void
 print_error (Cli *cli, const GError *error);

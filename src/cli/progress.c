@@ -12,7 +12,8 @@
 
 struct _Progress {
   Cli *cli;
-  RechainOperation *operation;
+  RechainOperation *operation; /* NULL: it is somewhere else, and tells through progress_feed() */
+  Json *fed;                   /* what it told last */
   gulong notify;
   gboolean changed;   /* since it was last shown */
   gboolean on_screen; /* a bar stands there */
@@ -49,11 +50,19 @@ word_of (Json *json, const char *key)
   return word ? word : "";
 }
 
-static void
-sight_take (Sight *sight, RechainOperation *operation)
+static Json *
+look (Progress *progress)
 {
-  g_autofree char *line = rechain_operation_progress_to_json (operation);
-  Json *json = json_parse (line, -1);
+  if (progress->operation == NULL)
+    return json_dup (progress->fed);
+  g_autofree char *line = rechain_operation_progress_to_json (progress->operation);
+  return json_parse (line, -1);
+}
+
+static void
+sight_take (Sight *sight, Progress *progress)
+{
+  Json *json = look (progress);
   *sight = (Sight){
       .json = json,
       .state = word_of (json, "state"),
@@ -99,11 +108,11 @@ amount_text (const Sight *sight)
 }
 
 static void
-plain_line (const Sight *sight)
+plain_line (Cli *cli, const Sight *sight)
 {
   g_autofree char *where = where_text (sight);
   g_autofree char *amount = amount_text (sight);
-  fprintf (stderr, "rechain: %s: %s%s%s\n", sight->state, where, *amount ? " " : "", amount);
+  say (cli, "%s: %s%s%s", sight->state, where, *amount ? " " : "", amount);
 }
 
 /* ---- the bar --------------------------------------------------------------------------------- */
@@ -174,7 +183,7 @@ show_plain (Progress *progress, const Sight *sight)
   if (!step_changed (progress, sight) && !due)
     return;
   progress->last_plain = now;
-  plain_line (sight);
+  plain_line (progress->cli, sight);
 }
 
 static void
@@ -188,9 +197,12 @@ static void
 show_now (Progress *progress)
 {
   g_auto (Sight) sight = {0};
-  sight_take (&sight, progress->operation);
+  sight_take (&sight, progress);
   progress->changed = FALSE;
-  if (progress->cli->progress == PROGRESS_BAR)
+  if (progress->cli->server != NULL) {
+    g_autofree char *line = json_line (sight.json);
+    rechain_server_tell_progress (progress->cli->server, line);
+  } else if (progress->cli->progress == PROGRESS_BAR)
     draw_bar (progress, &sight);
   else if (progress->cli->progress == PROGRESS_PLAIN)
     show_plain (progress, &sight);
@@ -198,25 +210,55 @@ show_now (Progress *progress)
     show_object (&sight);
 }
 
+gboolean
+progress_is_known (Progress *progress)
+{
+  return progress->operation != NULL || progress->fed != NULL;
+}
+
+/* For whom it is done elsewhere gets objects, and shows them as is wanted there. */
+static ProgressMode
+mode_of (Progress *progress)
+{
+  return progress->cli->server ? PROGRESS_JSON : progress->cli->progress;
+}
+
 void
 progress_tick (Progress *progress)
 {
-  ProgressMode mode = progress->cli->progress;
+  ProgressMode mode = mode_of (progress);
   if (mode == PROGRESS_NONE || (mode == PROGRESS_JSON && !progress->changed))
     return;
-  show_now (progress);
+  if (progress_is_known (progress))
+    show_now (progress);
 }
 
 void
 progress_say (Progress *progress)
 {
   g_auto (Sight) sight = {0};
-  sight_take (&sight, progress->operation);
+  sight_take (&sight, progress);
   progress_clear (progress);
-  if (progress->cli->progress == PROGRESS_JSON)
+  if (progress->cli->progress == PROGRESS_JSON && progress->cli->server == NULL)
     show_object (&sight);
   else
-    plain_line (&sight);
+    plain_line (progress->cli, &sight);
+}
+
+gboolean
+progress_feed (Progress *progress, const char *object)
+{
+  g_autoptr (Json) json = json_parse (object, -1);
+  if (!json_object_is_type (json, json_type_object))
+    return FALSE;
+  gboolean moved = g_strcmp0 (json_get_str (json, "step"), json_get_str (progress->fed, "step")) != 0 ||
+                   g_strcmp0 (json_get_str (json, "state"), json_get_str (progress->fed, "state")) != 0;
+  json_object_put (progress->fed);
+  progress->fed = g_steal_pointer (&json);
+  progress->changed = TRUE;
+  if (moved && (progress->cli->progress == PROGRESS_JSON || progress->cli->progress == PROGRESS_PLAIN))
+    show_now (progress);
+  return TRUE;
 }
 
 /* A step may be over before the next tick; programs and logs see it all the same. */
@@ -224,7 +266,7 @@ static void
 on_notify (GObject *operation, GParamSpec *property, gpointer data)
 {
   Progress *progress = data;
-  ProgressMode mode = progress->cli->progress;
+  ProgressMode mode = mode_of (progress);
   progress->changed = TRUE;
   gboolean is_step = strcmp (property->name, "step") == 0 || strcmp (property->name, "state") == 0;
   if (is_step && (mode == PROGRESS_JSON || mode == PROGRESS_PLAIN))
@@ -236,8 +278,10 @@ progress_new (Cli *cli, RechainOperation *operation)
 {
   Progress *progress = g_new0 (Progress, 1);
   progress->cli = cli;
-  progress->operation = g_object_ref (operation);
   progress->last_plain = g_get_monotonic_time ();
+  if (operation == NULL)
+    return progress;
+  progress->operation = g_object_ref (operation);
   progress->notify = g_signal_connect (operation, "notify", G_CALLBACK (on_notify), progress);
   return progress;
 }
@@ -246,8 +290,10 @@ void
 progress_free (Progress *progress)
 {
   progress_clear (progress);
-  g_signal_handler_disconnect (progress->operation, progress->notify);
-  g_object_unref (progress->operation);
+  if (progress->operation != NULL)
+    g_signal_handler_disconnect (progress->operation, progress->notify);
+  g_clear_object (&progress->operation);
+  json_object_put (progress->fed);
   g_free (progress->step);
   g_free (progress);
 }

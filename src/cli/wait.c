@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 struct _Wait {
+  Wait *outer; /* that was the innermost before */
   WaitSpec spec;
   GMainLoop *loop;
   GCancellable *cancellable;
@@ -15,6 +16,10 @@ struct _Wait {
   guint interrupts;
   gboolean timed_out;
 };
+
+/* Signals are of the process; so is whom they mean. */
+static Wait *innermost;
+static gboolean missed; /* an interrupt that came between two waits */
 
 static gboolean
 on_interrupt (gpointer data)
@@ -63,6 +68,28 @@ add_source (Wait *wait, guint id)
   g_array_append_val (wait->sources, id);
 }
 
+void
+wait_interrupt (void)
+{
+  if (innermost != NULL)
+    on_interrupt (innermost);
+  else
+    missed = TRUE;
+}
+
+void
+wait_forget (void)
+{
+  missed = FALSE;
+}
+
+void
+wait_status (void)
+{
+  if (innermost != NULL)
+    on_status (innermost);
+}
+
 /* Who started us with nohup wants to be left alone. */
 static gboolean
 is_ignored (int signum)
@@ -84,6 +111,8 @@ wait_new (const WaitSpec *spec)
   if (!is_ignored (SIGHUP))
     add_source (wait, g_unix_signal_add (SIGHUP, on_interrupt, wait));
   add_source (wait, g_unix_signal_add (SIGUSR1, on_status, wait));
+  wait->outer = innermost;
+  innermost = wait;
   if (spec->on_tick != NULL)
     add_source (wait, g_timeout_add (200, on_tick, wait));
   if (spec->timeout_ms > 0)
@@ -94,6 +123,7 @@ wait_new (const WaitSpec *spec)
 void
 wait_free (Wait *wait)
 {
+  innermost = wait->outer;
   for (guint i = 0; i < wait->sources->len; i++)
     g_source_remove (g_array_index (wait->sources, guint, i));
   g_array_unref (wait->sources);
@@ -120,6 +150,10 @@ wait_done (GObject *source, GAsyncResult *result, gpointer data)
 GAsyncResult *
 wait_run (Wait *wait)
 {
+  if (missed) {
+    missed = FALSE;
+    on_interrupt (wait);
+  }
   while (wait->result == NULL)
     g_main_loop_run (wait->loop);
   return wait->result;

@@ -29,6 +29,14 @@ wait_done (GObject *source, GAsyncResult *result, gpointer data);
 /* Until wait_done was called; borrowed. */
 GAsyncResult *
 wait_run (Wait *wait);
+/* As the signals do, for whoever has none: SIGINT and SIGUSR1. One that comes between two waits counts for the
+ * next, until it is forgotten. */
+void
+wait_interrupt (void);
+void
+wait_status (void);
+void
+wait_forget (void);
 gboolean
 wait_timed_out (Wait *wait);
 /* What the library's error means here: TIMEOUT after the timeout, INTERRUPTED after a signal;

@@ -248,7 +248,8 @@ rechain_volume_request_set (RechainVolumeRequest *request, const char *option, c
 }
 
 gboolean
-rechain_volume_request_read_xml (RechainVolumeRequest *request, const char *path, GError **error)
+rechain_volume_request_set_xml (RechainVolumeRequest *request, const char *xml, gsize length,
+                                const char *origin, GError **error)
 {
-  return volume_request_read_xml (request, path, error);
+  return volume_request_set_xml (request, xml, length, origin, error);
 }

@@ -191,9 +191,10 @@ take_allocation (VolumeRequest *request, const VolumeXml *xml, GError **error)
 }
 
 gboolean
-volume_request_read_xml (VolumeRequest *request, const char *path, GError **error)
+volume_request_set_xml (VolumeRequest *request, const char *text, gsize length, const char *origin,
+                        GError **error)
 {
-  g_autoptr (VolumeXml) xml = volume_from_xml (path, error);
+  g_autoptr (VolumeXml) xml = volume_xml_parse (text, length, origin, error);
   if (xml == NULL)
     return FALSE;
   take_string (&request->volume, xml->path);

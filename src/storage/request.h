@@ -32,6 +32,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (VolumeRequest, volume_request_free)
 gboolean volume_request_set (VolumeRequest *request, const char *option, const char *value,
                              GError **error);
 /* What a <volume> document says and was not said before. */
-gboolean volume_request_read_xml (VolumeRequest *request, const char *path, GError **error);
+gboolean volume_request_set_xml (VolumeRequest *request, const char *text, gsize length,
+                                 const char *origin, GError **error);
 /* Is @reason ("open", "mounted", "backing") one of those that do not count? */
 gboolean volume_request_forces (const VolumeRequest *request, const char *reason);

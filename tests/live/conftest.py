@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from harness import images, qemu                            # noqa: E402
+from harness import hosts, images, qemu                     # noqa: E402
 from harness import rechain as program                      # noqa: E402
 
 
@@ -72,3 +72,21 @@ def rechain(workdir):
         pytest.skip(f"{program.binary()} is not built")
     with program.Rechain(os.path.join(workdir, "state")) as cli:
         yield cli
+
+
+@pytest.fixture(scope="module")
+def _net():
+    why = hosts.missing()
+    if why:
+        pytest.skip(why)
+    dir = tempfile.mkdtemp(prefix="rct-", dir=os.environ.get("RECHAIN_TMP", "/var/tmp"))
+    with hosts.Net(dir) as both:
+        yield both
+    shutil.rmtree(dir)
+
+
+@pytest.fixture
+def net(_net):
+    """Two hosts, a and b; `net.a.rechain()` is the command line on a, where "-H b" is the other one."""
+    _net.reset()
+    return _net

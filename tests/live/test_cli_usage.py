@@ -206,10 +206,10 @@ def test_a_command_that_is_not_built_says_so(run):
         assert document["code"] == "refused"
 
 
-@pytest.mark.parametrize("option", ["-H host", "--host=h"])
 @pytest.mark.parametrize("line", OPERATIONS)
-def test_an_option_that_is_not_built_says_so(run, line, option):
-    assert "is not built in this version" in run(*words(line), *words(option), rc=4).err
+def test_a_host_is_named_and_its_journal_is_its_own(run, line):
+    assert "is no host" in run(*words(line), "-H", "-x", rc=2).err
+    assert "does not go with" in run(*words(line), "--host=h", "--state-dir", "/tmp", rc=2).err
 
 
 def test_a_document_is_read_before_any_vm(run, tmp_path):

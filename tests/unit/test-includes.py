@@ -10,9 +10,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAY = {
     "src/common": {"src/common"},
     "qmp": {"src/common", "qmp"},
-    "jobs": {"src/common", "qmp", "jobs"},
+    "src/remote": {"src/common", "qmp", "src/remote"},
+    "jobs": {"src/common", "qmp", "src/remote", "jobs"},
     "src/storage": {"src/common", "qmp", "jobs", "src/storage"},
-    "src/lib": {"src/common", "qmp", "jobs", "src/storage", "src/lib", "rechain"},
+    "src/lib": {"src/common", "qmp", "src/remote", "jobs", "src/storage", "src/lib", "rechain"},
     "src/cli": {"src/common", "src/cli", "rechain"},
     "src/agent": {"src/common", "src/agent", "rechain"},
     "examples": {"rechain"},

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "src/remote/receiver.h"
+
+#include "src/common/error.h"
+#include "src/remote/frames.h"
+#include "src/remote/pace.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <unistd.h>
+
+#define TURN (2u << 20)
+
+struct _Receiver {
+  ReceiverSpec spec;
+  FrameReader *reader;
+  Pace pace;
+  const guint8 *rest; /* of a payload that the pipe has not taken yet */
+  gsize rest_length;
+  guint64 at;
+  GSource *source;
+};
+
+static gboolean
+on_turn (gpointer data);
+
+static gboolean
+on_ready (int fd, GIOCondition condition, gpointer data)
+{
+  return on_turn (data);
+}
+
+static void
+stop_waiting (Receiver *receiver)
+{
+  if (receiver->source != NULL)
+    g_source_destroy (receiver->source);
+  g_clear_pointer (&receiver->source, g_source_unref);
+}
+
+/* Takes @source. */
+static void
+wait_for (Receiver *receiver, GSource *take_source, gboolean of_fd)
+{
+  stop_waiting (receiver);
+  receiver->source = take_source;
+  g_source_set_callback (take_source, of_fd ? G_SOURCE_FUNC (on_ready) : on_turn, receiver, NULL);
+  g_source_attach (take_source, g_main_context_get_thread_default ());
+}
+
+static void
+finish (Receiver *receiver, GError *take_error)
+{
+  g_autoptr (GError) error = take_error;
+  stop_waiting (receiver);
+  receiver->spec.done (error, receiver->spec.data);
+}
+
+/* ---- in -------------------------------------------------------------------------------------- */
+
+static gboolean
+write_file (Receiver *receiver, const Frame *frame, const guint8 *payload, GError **error)
+{
+  gsize done = 0;
+  while (done < frame->length) {
+    gssize n = pwrite (receiver->spec.out, payload + done, frame->length - done, (off_t)(frame->offset + done));
+    if (n < 0 && errno != EINTR)
+      return fail_errno (error, errno, "write at byte %" G_GUINT64_FORMAT, frame->offset + done);
+    done += n > 0 ? (gsize)n : 0;
+  }
+  receiver->at = frame_reader_at (receiver->reader);
+  return TRUE;
+}
+
+/* Pushes on what the pipe has not taken. A hole in what goes through a program cannot be. */
+static gboolean
+write_pipe (Receiver *receiver, GError **error)
+{
+  gssize n = write (receiver->spec.out, receiver->rest, receiver->rest_length);
+  if (n < 0 && errno != EAGAIN && errno != EINTR)
+    return fail_errno (error, errno, "give the data to the program");
+  n = MAX (n, 0);
+  receiver->rest += n;
+  receiver->rest_length -= (gsize)n;
+  receiver->at += (guint64)n;
+  return TRUE;
+}
+
+static gboolean
+take_data (Receiver *receiver, const Frame *frame, const guint8 *payload, GError **error)
+{
+  pace_pay (&receiver->pace, frame->length);
+  receiver->spec.moved (frame->length, receiver->spec.data);
+  if (!receiver->spec.piped)
+    return write_file (receiver, frame, payload, error);
+  if (frame->offset != receiver->at)
+    return fail (error, FAILED, "a compressed volume came with a hole in it");
+  receiver->rest = payload;
+  receiver->rest_length = frame->length;
+  return write_pipe (receiver, error);
+}
+
+typedef enum { GO_ON, WAIT, END } Next;
+
+static Next
+read_on (Receiver *receiver, GError **error)
+{
+  gsize wanted;
+  guint8 *room = frame_reader_room (receiver->reader, &wanted);
+  gssize n = read (receiver->spec.in, room, wanted);
+  gboolean whole = FALSE;
+  Frame frame;
+  const guint8 *payload;
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+    wait_for (receiver, g_unix_fd_source_new (receiver->spec.in, G_IO_IN | G_IO_HUP), TRUE);
+    return WAIT;
+  }
+  if (n <= 0)
+    fail (error, UNREACHABLE, "the connection was lost");
+  else if (frame_reader_take (receiver->reader, (gsize)n, &whole, &frame, &payload, error) && whole) {
+    if (frame.kind == FRAME_END)
+      return END;
+    take_data (receiver, &frame, payload, error);
+  }
+  return *error ? END : GO_ON;
+}
+
+static Next
+step (Receiver *receiver, GError **error)
+{
+  gint64 later = pace_wait (&receiver->pace);
+  if (later > 0) {
+    wait_for (receiver, g_timeout_source_new ((guint)(later / 1000 + 1)), FALSE);
+    return WAIT;
+  }
+  if (receiver->rest_length == 0)
+    return read_on (receiver, error);
+  gsize before = receiver->rest_length;
+  if (!write_pipe (receiver, error))
+    return END;
+  if (receiver->rest_length < before)
+    return GO_ON;
+  wait_for (receiver, g_unix_fd_source_new (receiver->spec.out, G_IO_OUT | G_IO_ERR), TRUE);
+  return WAIT;
+}
+
+static gboolean
+on_turn (gpointer data)
+{
+  Receiver *receiver = data;
+  GError *error = NULL;
+  guint64 until = receiver->at + TURN;
+  Next next = GO_ON;
+  stop_waiting (receiver);
+  while (next == GO_ON && receiver->at < until)
+    next = step (receiver, &error);
+  if (next == END)
+    finish (receiver, error);
+  else if (next == GO_ON) {
+    GSource *soon = g_idle_source_new ();
+    g_source_set_priority (soon, G_PRIORITY_DEFAULT);
+    wait_for (receiver, soon, FALSE);
+  }
+  return G_SOURCE_REMOVE;
+}
+
+Receiver *
+receiver_start (const ReceiverSpec *spec)
+{
+  Receiver *receiver = g_new0 (Receiver, 1);
+  receiver->spec = *spec;
+  receiver->reader = frame_reader_new (spec->from, spec->size);
+  receiver->pace.rate = spec->rate;
+  receiver->at = spec->from;
+  g_unix_set_fd_nonblocking (spec->in, TRUE, NULL);
+  if (spec->piped)
+    g_unix_set_fd_nonblocking (spec->out, TRUE, NULL);
+  wait_for (receiver, g_idle_source_new (), FALSE);
+  return receiver;
+}
+
+guint64
+receiver_at (Receiver *receiver)
+{
+  return receiver->at;
+}
+
+void
+receiver_free (Receiver *receiver)
+{
+  if (receiver == NULL)
+    return;
+  stop_waiting (receiver);
+  close (receiver->spec.in);
+  frame_reader_free (receiver->reader);
+  g_free (receiver);
+}
