@@ -173,8 +173,6 @@ HOSTILE_REQUESTS = {
     "no-words": b'{"execute":"hello","arguments":{"protocol":1},"id":1}\n{"execute":"run","arguments":{"argv":[1]},"id":2}\n',
     "nul": b'{"execute":"hello","arguments":{"protocol":1},"id":1}\n'
            b'{"execute":"run","arguments":{"argv":["vers\\u0000ion"]},"id":2}\n',
-    "two": b'{"execute":"hello","arguments":{"protocol":1},"id":1}\n'
-           + b'{"execute":"run","arguments":{"argv":["op","list"]},"id":2}\n' * 2,
     "documents": b'{"execute":"hello","arguments":{"protocol":1},"id":1}\n'
                  + (b'{"execute":"document","arguments":{"option":"--xml","text":"' + b"x" * 500000 + b'"}}\n') * 20,
 }
