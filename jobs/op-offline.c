@@ -126,10 +126,12 @@ cancel (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static void
 flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  if (is_pull (disk)) {
-    Json *options = json_list (node_options (disk, receiver_of (disk)), NULL);
-    ask_qmp (asks, "blockdev-reopen", json_make ("options", options, NULL));
-  } else {
+  Json *options = is_pull (disk) ? node_options (disk, receiver_of (disk)) : NULL;
+  if (options != NULL && json_has (disk->details, OLD_REOPEN))
+    ask_qmp (asks, OLD_REOPEN, options);
+  else if (options != NULL)
+    ask_qmp (asks, "blockdev-reopen", json_make ("options", json_list (options, NULL), NULL));
+  else {
     ask_qmp (asks, "job-complete", json_make ("id", json_str (disk->job), NULL));
     ask_wait (asks, disk->job, JOB_PENDING);
   }

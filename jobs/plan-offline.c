@@ -5,6 +5,7 @@
 
 #include "jobs/bitmaps.h"
 #include "jobs/header.h"
+#include "jobs/op-offline.h"
 #include "src/common/fs.h"
 
 #include <errno.h>
@@ -12,8 +13,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* QEMU 6.1: blockdev-reopen; 8.2: copy-on-read knows of subclusters, and does not abort any more
- * (docs/qemu-findings.md). */
+/* QEMU 6.1: blockdev-reopen, which had another name before; 8.2: copy-on-read knows of subclusters,
+ * and does not abort any more (docs/qemu-findings.md). */
+#define FIRST             50200
 #define FIRST_REOPEN      60100
 #define FIRST_SUBCLUSTERS 80200
 
@@ -201,10 +203,12 @@ plan_check_engine (Op *op, OpDisk *disk, const char *out, GError **error)
     return fail (error, FAILED, "qemu-storage-daemon does not tell its version");
   int version = major * 10000 + minor * 100;
   op->qemu = g_strdup_printf ("qemu-storage-daemon %d.%d", major, minor);
-  if (version < FIRST_REOPEN) {
+  if (version < FIRST) {
     fail (error, REFUSED, "this qemu-storage-daemon is version %d.%d", major, minor);
-    return hint (error, "6.1 and later can flush a layer before its job ends");
+    return hint (error, "5.2 and later can hold a job before its end");
   }
+  if (version < FIRST_REOPEN && disk->details != NULL)
+    json_set (disk->details, OLD_REOPEN, json_flag (TRUE));
   if (version >= FIRST_SUBCLUSTERS || !streams_subclusters (disk))
     return TRUE;
   fail (error, REFUSED,

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import model
+from harness import model, qemu
 from harness.images import MiB, run, small_fs
 from harness.model import CLUSTER
 from harness.scene import valid
@@ -192,6 +192,35 @@ def test_odd_names_are_names(rechain, workdir):
 
 
 # ---- plan, refusals ----------------------------------------------------------------------------------
+
+# ---- other versions of its programs ------------------------------------------------------------------
+
+def programs(version):
+    """That QEMU's programs in place of the host's."""
+    found = {name: qemu.binary(version, program) for name, program in
+             (("RECHAIN_QEMU_IMG", "qemu-img"), ("RECHAIN_QEMU_STORAGE_DAEMON", "qemu-storage-daemon"))}
+    if not all(found.values()):
+        pytest.skip(f"QEMU {version} is not here: run tools/fetch-qemu")
+    return found
+
+
+@pytest.mark.parametrize("verb, top, base", [("pull", 0, None), ("pull", 1, 3), ("commit", 0, 2), ("commit", 1, 2)])
+@pytest.mark.parametrize("other", ["5.2", "10.0", "11.1"])
+def test_the_programs_of_another_version_do_the_same(chains, rechain, workdir, other, verb, top, base):
+    layers = chains(4, workdir)
+    result = offline(rechain, verb, layers, *named(layers, top=top, base=base), json=True, env=programs(other)).expect(0)
+    getattr(layers, verb)(top, base)
+    assert valid(result.json)["disks"][0]["chain"] == layers.chain()
+    layers.check(written=[top if verb == "pull" else base] + ([0] if verb == "commit" and top else []))
+    settled(rechain, layers)
+
+
+def test_without_a_storage_daemon_nothing_is_begun(chains, rechain, workdir):
+    layers = chains(3, workdir)
+    refused = offline(rechain, "commit", layers, json=True, env={"RECHAIN_QEMU_STORAGE_DAEMON": "/no/such/program"})
+    assert "qemu-system-common" in refused.expect(1).error["hint"], str(refused)
+    untouched(layers)
+
 
 def untouched(layers):
     for index, file in enumerate(layers.files):
