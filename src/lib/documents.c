@@ -185,14 +185,22 @@ document_jobs (World *world, ChainJob *only)
 
 /* ---- operation ------------------------------------------------------------------------------- */
 
-/* Settled without its QEMU, the chain it ended with. Until then: before the snapshot the old layer,
- * after it the new one, which is backed by it until the pivot; after the commit record of a fold
- * the old one again (design, "Journal and recovery"). */
+static gboolean
+is_offline_merge (Op *op)
+{
+  return op->kind == OP_PULL || op->kind == OP_COMMIT || op->kind == OP_MERGE ||
+         op->kind == OP_SNAPSHOT_DELETE;
+}
+
+/* Settled without its QEMU, the chain it ended with. Until then, also of images that no QEMU has:
+ * before the snapshot the old layer, after it the new one, which is backed by it until the pivot;
+ * after the commit record of a fold the old one again (design, "Journal and recovery"). */
 Json *
 authoritative_files (Op *op)
 {
   gboolean over = op_state_is_end (op->state);
-  if (op->state == OP_PLANNED || (over ? !op->dead : !op_qemu_is_gone (op)))
+  gboolean on_files = op_is_offline (op) ? is_offline_merge (op) : op_qemu_is_gone (op);
+  if (op->state == OP_PLANNED || (over ? !op->dead : !on_files))
     return NULL;
   Json *files = json_object_new_object ();
   for (guint i = 0; i < op->disks->len; i++) {
@@ -251,14 +259,13 @@ disk_result (Op *op, guint i, const char *authoritative)
   gboolean taken = op->kind == OP_SNAPSHOT && op->state == OP_DONE;
   gboolean beside = op_disk_is_beside (disk);
   const char *old = before[0];
-  return json_make ("disk", json_str (disk->name), "chain",
-                    strings (after && *after ? after : before), "chain-before", strings (before),
-                    "removed", strings (strv_at (op->removed, i)), "left",
-                    strings (strv_at (op->left, i)), "target", json_str (disk->to), "active-source",
-                    taken ? json_str (beside ? old : disk->to) : NULL, "read-only-source",
-                    taken ? json_str (beside ? disk->to : old) : NULL, "method",
-                    taken ? json_str (op_method_name (disk)) : NULL, "filesystem",
-                    filesystem_json (disk), NULL);
+  return json_make (
+      "disk", json_str (disk->name), "chain", strings (after && *after ? after : before),
+      "chain-before", strings (before), "removed", strings (strv_at (op->removed, i)), "left",
+      strings (strv_at (op->left, i)), "target", json_str (disk->to), "active-source",
+      taken ? json_str (beside ? old : disk->to) : NULL, "read-only-source",
+      taken ? json_str (beside ? disk->to : old) : NULL, "method",
+      taken ? json_str (op_method_name (disk)) : NULL, "filesystem", filesystem_json (disk), NULL);
 }
 
 static Json *

@@ -14,7 +14,7 @@ import pytest
 from harness import model, qemu
 from harness.images import MiB, run, small_fs
 from harness.model import CLUSTER
-from harness.scene import valid
+from harness.scene import valid, wait_until
 from harness.shim import Shim
 
 LENGTHS = (2, 3, 4, 5)
@@ -220,6 +220,20 @@ def test_without_a_storage_daemon_nothing_is_begun(chains, rechain, workdir):
     refused = offline(rechain, "commit", layers, json=True, env={"RECHAIN_QEMU_STORAGE_DAEMON": "/no/such/program"})
     assert "qemu-system-common" in refused.expect(1).error["hint"], str(refused)
     untouched(layers)
+
+
+def test_an_interrupted_commit_says_which_file_the_guest_starts_from(chains, rechain, workdir):
+    layers = chains(3, workdir)
+    run = rechain.start("commit", "--offline", layers.files[0], "--bandwidth", "4K")
+    wait_until(lambda: [o["state"] for o in rechain.run("op", "list", json=True).json["operations"]] == ["running"],
+               "the copying")
+    run.kill()
+    operation, = rechain.run("op", "list", json=True).expect(0).json["operations"]
+    shown = valid(rechain.run("op", "show", operation["operation"], json=True).expect(0).json)
+    assert shown["authoritative"] == {layers.files[0]: layers.files[0]}
+    assert layers.files[0] in rechain.run("op", "show", operation["operation"]).expect(0).out
+    rechain.run("recover").expect(0)
+    settled(rechain, layers)
 
 
 def untouched(layers):
