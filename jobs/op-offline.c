@@ -143,10 +143,23 @@ sync_receiver (Op *op, OpDisk *disk, GError **error)
   return file_sync (disk->receiver, error);
 }
 
+/* The daemon of 5.2 does not close its images at its end, which would write bitmaps and refcounts.
+ */
+static void
+close_one_by_one (OpDisk *disk, GPtrArray *asks)
+{
+  for (int i = uppermost (disk); i < (int)disk->before->len; i++) {
+    const char *node = op_disk_layer (disk, i)->node;
+    ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (node), NULL));
+  }
+}
+
 static void
 finish_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   end_job (NULL, disk->job, asks);
+  if (json_has (disk->details, OLD_REOPEN))
+    close_one_by_one (disk, asks);
   ask_quit (asks);
   ask_local (asks, "sync the layer that received it", sync_receiver)->no_facts = TRUE;
 }

@@ -215,6 +215,20 @@ def test_the_programs_of_another_version_do_the_same(chains, rechain, workdir, o
     settled(rechain, layers)
 
 
+@pytest.mark.parametrize("verb", ["pull", "commit"])
+def test_the_daemon_of_5_2_closes_its_images(rechain, workdir, verb):
+    """Refcounts that are written late, and a bitmap, which is written at the end."""
+    layers = model.make(workdir, 3, options="lazy_refcounts=on")
+    run("qemu-img", "bitmap", "--add", "-f", "qcow2", layers.files[0 if verb == "pull" else 2], "b")
+    offline(rechain, verb, layers, *named(layers, base=2), json=True, env=programs("5.2")).expect(0)
+    getattr(layers, verb)(0, 2)
+    receiver = 0 if verb == "pull" else 2
+    bitmap, = json.loads(run("qemu-img", "info", "--output=json", layers.files[receiver]))["format-specific"]["data"]["bitmaps"]
+    assert bitmap["flags"] == ["auto"]
+    layers.check(written=[receiver])
+    settled(rechain, layers)
+
+
 def test_without_a_storage_daemon_nothing_is_begun(chains, rechain, workdir):
     layers = chains(3, workdir)
     refused = offline(rechain, "commit", layers, json=True, env={"RECHAIN_QEMU_STORAGE_DAEMON": "/no/such/program"})

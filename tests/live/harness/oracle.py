@@ -11,6 +11,7 @@ QEMU takes the writer's announcement and the writes after it from two queues, so
 between can have written a last batch that nobody heard of. Such a block is right when it is whole, in its
 place, and of that batch."""
 
+import contextlib
 import os
 import struct
 import zlib
@@ -72,6 +73,51 @@ class History:
             for version, block in self._unflushed:
                 self.floor[block] = version
             self._unflushed = []
+
+
+class Instant(History):
+    """The same, up to the record in line @end: what was acknowledged until then was so before anything was
+    issued that the records tell of later."""
+
+    def __init__(self, records, disk, end):
+        self._lines_left = end
+        super().__init__(records, disk)
+
+    def _take(self, words):
+        self._lines_left -= 1
+        if self._lines_left >= 0 or words[0] not in "AF":
+            super()._take(words)
+
+
+def _newest(records, disk, raw):
+    """The line of the records that announces the newest write that is in the raw image; 0: there is none."""
+    issued, newest, line_of = History(records, disk).issued, 0, {}
+    with open(raw, "rb") as file:
+        for block in issued:
+            data = os.pread(file.fileno(), BLOCK, block * BLOCK)
+            if data.startswith(b"rcBLOCK1"):
+                newest = max(newest, _HEADER.unpack_from(data)[3])
+    with open(records) as file:
+        for number, line in enumerate(file):
+            words = line.split()
+            if words[0] == "I" and words[1] == disk:
+                line_of.update(dict.fromkeys(range(int(words[2]), int(words[2]) + len(words) - 3), number))
+    return line_of.get(newest, 0)
+
+
+def check_copies(records, copies):
+    """Copies of disks, of one instant: when the newest write that is in any of them was issued, whatever had been
+    acknowledged is in it. @copies: disk -> (image, reference, format). Returns the number of blocks compared."""
+    with contextlib.ExitStack() as stack:
+        ends = [_newest(records, disk, stack.enter_context(raw_view(image, format, os.path.dirname(reference))))
+                for disk, (image, reference, format) in copies.items()]
+    count = 0
+    for disk, (image, reference, format) in copies.items():
+        history = Instant(records, disk, max(ends))
+        report = judge(history, image, reference, format, graceful=True)
+        assert not report.bad, str(report)
+        count += report.blocks
+    return count
 
 
 class Report:
