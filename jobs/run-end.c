@@ -157,6 +157,14 @@ chain_now (Runner *runner, OpDisk *disk, gboolean moved)
   return layers ? chain_files (layers) : g_new0 (char *, 1);
 }
 
+/* A stream counts its way over the whole virtual disk, and copies only what the layers above do not have. */
+static guint64
+bytes_copied (const OpDisk *disk)
+{
+  gboolean passes_over = disk->mode == MODE_STREAM && disk->has_needed;
+  return passes_over ? MIN (disk->current, disk->needed) : disk->current;
+}
+
 /* What the result says: the chain that there is now, and the files that fell out of it. */
 void
 runner_take_stock (Runner *runner, gboolean moved)
@@ -184,7 +192,7 @@ runner_take_stock (Runner *runner, gboolean moved)
     strv_add (op->left, g_strv_builder_end (left));
     strv_add (op->removed, g_strv_builder_end (removed));
     if (moved && disk->to == NULL)
-      op->bytes += disk->current;
+      op->bytes += bytes_copied (disk);
     else if (moved && stat (disk->to, &st) == 0)
       op->bytes += (guint64)st.st_blocks * 512;
   }

@@ -255,6 +255,15 @@ def untouched(layers):
         assert model._sum(file) == layers.sums[index], f"{file} was written to"
 
 
+def test_a_pull_tells_what_it_copied_not_how_large_the_disk_is(rechain, workdir):
+    base, mid, top = files = [os.path.join(workdir, f"{name}.qcow2") for name in ("base", "mid", "top")]
+    for file, below in zip(files, (None, base, mid)):
+        run("qemu-img", "create", "-q", "-f", "qcow2", *(["-b", below, "-F", "qcow2"] if below else []), file, "1G")
+    run("qemu-io", "-f", "qcow2", "-c", "write 0 3M", mid)
+    result = rechain.run("pull", "--offline", top, "--base", base, json=True).expect(0).json
+    assert 3 * MiB <= result["bytes"] < 4 * MiB
+
+
 def test_a_dry_run_shows_the_steps_and_changes_nothing(chains, rechain, workdir):
     layers = chains(3, workdir)
     plan = valid(offline(rechain, "commit", layers, "--dry-run", json=True).expect(0).json)
