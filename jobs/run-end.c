@@ -157,7 +157,7 @@ chain_now (Runner *runner, OpDisk *disk, gboolean moved)
   return layers ? chain_files (layers) : g_new0 (char *, 1);
 }
 
-/* A stream counts its way over the whole virtual disk, and copies only what the layers above do not have. */
+/* A stream counts its way over the whole disk, and copies only what the layers above lack. */
 static guint64
 bytes_copied (const OpDisk *disk)
 {
