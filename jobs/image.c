@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -371,6 +372,27 @@ replacement (const char *program)
   return named != NULL && named[0] != '\0' ? named : program;
 }
 
+/* The lock is taken here and inherited, so that there is no moment without it; who holds it then is
+ * flock(1), which waits for the program. */
+static gboolean
+hold_busy (GSubprocessLauncher *launcher, const char *path, char ***args, GError **error)
+{
+  int fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0 || flock (fd, LOCK_SH | LOCK_NB) != 0) {
+    int errnum = errno;
+    if (fd >= 0)
+      close (fd);
+    return fail_errno (error, errnum, "lock '%s'", path);
+  }
+  g_autoptr (GStrvBuilder) words = g_strv_builder_new ();
+  g_strv_builder_add_many (words, "flock", "-s", "-o", path, NULL);
+  g_strv_builder_addv (words, (const char **)*args);
+  g_strfreev (*args);
+  *args = g_strv_builder_end (words);
+  g_subprocess_launcher_take_fd (launcher, fd, 3);
+  return TRUE;
+}
+
 static GSubprocess *
 spawn (ImageRun *run, const char *const *argv, const ImageMore *more, GError **error)
 {
@@ -388,6 +410,9 @@ spawn (ImageRun *run, const char *const *argv, const ImageMore *more, GError **e
   args[0] = g_strdup (replacement (argv[0]));
   if (more != NULL && more->fd != NULL)
     g_subprocess_launcher_take_fd (launcher, *more->fd, 3);
+  if (more != NULL && more->busy != NULL && !hold_busy (launcher, more->busy, &args, error))
+    return NULL;
+  g_subprocess_launcher_setenv (launcher, "LVM_SUPPRESS_FD_WARNINGS", "1", TRUE);
   g_subprocess_launcher_setenv (launcher, "LC_ALL", "C", TRUE);
   /* Many threads each with an arena of their own would need address space for nothing. */
   g_subprocess_launcher_setenv (launcher, "MALLOC_ARENA_MAX", "2", FALSE);
@@ -433,6 +458,13 @@ image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more
     open_pipe (run, g_subprocess_get_stdout_pipe (run->process), run->out, FALSE);
   open_pipe (run, g_subprocess_get_stderr_pipe (run->process), run->err, TRUE);
   return run;
+}
+
+ImageRun *
+image_wait_idle (const char *busy, ImageDone callback, gpointer data)
+{
+  const char *argv[] = {"flock", "-x", busy, "true", NULL};
+  return image_run (argv, IMAGE_QUESTION, callback, data);
 }
 
 ImageRun *

@@ -50,9 +50,12 @@ typedef struct {
   void (*on_progress) (guint share, gpointer data);
   ImageText text; /* as image_run_streamed(); nullable */
   const int *fd;  /* inherited as descriptor 3, and closed here in any case; nullable */
+  const char *busy; /* with IMAGE_LIVES_ON: a file, locked until the program has ended; nullable */
   int most_exit;  /* exit codes up to it are no failure: e2fsck says 1 where it mended something */
 } ImageMore;
 
+/* Ends when no program holds @busy any more, be it one that outlived whoever started it. */
+ImageRun *image_wait_idle (const char *busy, ImageDone callback, gpointer data);
 ImageRun *image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more,
                           ImageDone callback, gpointer data);
 /* SIGTERM, then SIGKILL after 2 s; the callback still comes (INTERRUPTED). */

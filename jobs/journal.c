@@ -511,8 +511,11 @@ journal_release (Journal *journal, Op *op, gboolean ended, GError **error)
   if (journal->lock_fd >= 0) {
     /* The file of an operation that goes on stays: two takers must meet at the same inode. */
     g_autofree char *path = journal_run_path (journal->state_dir, op->id, ".lock");
-    if (ended)
+    g_autofree char *busy = journal_run_path (journal->state_dir, op->id, ".busy");
+    if (ended) {
       unlink (path);
+      unlink (busy);
+    }
     close (journal->lock_fd);
     journal->lock_fd = -1;
   }

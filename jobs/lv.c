@@ -126,7 +126,7 @@ typedef struct {
   Work work;
   WorkHost host;
   OpDisk *disk;
-  char *tag;
+  char *tag, *busy;
   guint tries;
   gboolean refreshed;
   GError *refusal; /* of lvremove */
@@ -143,6 +143,7 @@ removal_ended (Removal *removal, const GError *error)
   g_autoptr (GError) owned = error ? g_error_copy (error) : NULL;
   g_clear_error (&removal->refusal);
   g_free (removal->tag);
+  g_free (removal->busy);
   g_free (removal);
   host.done (owned, host.data);
 }
@@ -195,7 +196,7 @@ change (Removal *removal, const char *verb, const char *how, const char *lv)
   g_autofree char *name =
       g_strdup_printf ("%s/%s", json_get_str (removal->disk->details, "vg"), lv);
   const char *argv[] = {"lvm", verb, how, "-y", name, NULL};
-  image_run (argv, IMAGE_LIVES_ON, on_changed, removal);
+  image_run_more (argv, IMAGE_LIVES_ON, &(ImageMore){.busy = removal->busy}, on_changed, removal);
 }
 
 static void
@@ -232,12 +233,27 @@ look (Removal *removal)
   lvm_lvs (json_get_str (removal->disk->details, "vg"), NULL, on_lvs, removal);
 }
 
+static void
+on_idle (const char *out, const GError *error, gpointer data)
+{
+  Removal *removal = data;
+  if (error != NULL)
+    removal_ended (removal, error);
+  else
+    look (removal);
+}
+
+/* First of all, whatever outlived its owner must have ended. */
 static Work *
 start_removal (Op *op, OpDisk *disk, const WorkHost *host)
 {
   Removal *removal = g_new0 (Removal, 1);
-  *removal = (Removal){.work.cancel = cancel, .host = *host, .disk = disk, .tag = lv_tag (op)};
-  look (removal);
+  *removal = (Removal){.work.cancel = cancel,
+                       .host = *host,
+                       .disk = disk,
+                       .tag = lv_tag (op),
+                       .busy = g_strdup (host->busy)};
+  image_wait_idle (removal->busy, on_idle, removal);
   return &removal->work;
 }
 

@@ -4,8 +4,8 @@
  * Two things make it safe to die at any moment. What is made carries a tag with the operation's id from its
  * first moment on, so that it is known afterwards what is ours. And a program that changes a volume group is
  * never killed, neither by a cancel nor by our own death: between suspending a device and resuming it, that
- * would leave the guest's disk standing still. It ends by itself, and whoever looks (lvs) waits for the lock
- * of the volume group until it has. */
+ * would leave the guest's disk standing still. It ends by itself, and whoever looks waits until it has: it
+ * keeps a lock of the operation (ImageMore.busy). */
 #pragma once
 
 #include "jobs/step.h"

@@ -258,13 +258,24 @@ on_image_progress (guint share, gpointer data)
   runner_changed (lane->runner);
 }
 
+/* What programs of this operation that live on keep locked; full. */
+static char *
+lane_busy_path (Lane *lane)
+{
+  Runner *runner = lane->runner;
+  return journal_run_path (runner->state_dir, runner->op->id, ".busy");
+}
+
 static void
 run (Lane *lane)
 {
   Ask *ask = lane_ask (lane);
-  const ImageMore more = {
-      .from = ask->from, .into = ask->into, .on_progress = ask->watched ? on_image_progress : NULL,
-      .most_exit = ask->most_exit};
+  g_autofree char *busy = lane_busy_path (lane);
+  const ImageMore more = {.busy = ask->lives_on ? busy : NULL,
+                          .from = ask->from,
+                          .into = ask->into,
+                          .on_progress = ask->watched ? on_image_progress : NULL,
+                          .most_exit = ask->most_exit};
   ImageFlags flags = (ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT) |
                      (ask->lives_on ? IMAGE_LIVES_ON : IMAGE_DEFAULT);
   runner_ref (lane->runner);
@@ -297,8 +308,12 @@ static void
 work (Lane *lane)
 {
   Runner *runner = runner_ref (lane->runner);
-  WorkHost host = {
-      .done = on_worked, .changed = on_work_changed, .data = lane, .client = runner->client};
+  g_autofree char *busy = lane_busy_path (lane);
+  WorkHost host = {.done = on_worked,
+                   .changed = on_work_changed,
+                   .data = lane,
+                   .client = runner->client,
+                   .busy = busy};
   lane->work = lane_ask (lane)->work (runner->op, lane->disk, &host);
 }
 

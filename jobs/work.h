@@ -13,6 +13,7 @@ typedef struct {
   void (*changed) (gpointer data);                   /* disk->current, disk->total changed */
   gpointer data;
   QmpClient *client;                                 /* borrowed; NULL: offline */
+  const char *busy; /* what programs that live on keep locked; borrowed for the start only */
 } WorkHost;
 
 typedef Work *(*WorkStart) (Op *op, OpDisk *disk, const WorkHost *host);

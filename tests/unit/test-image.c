@@ -225,18 +225,21 @@ what_lives_on_is_not_killed_by_a_cancel_and_not_by_our_death (void **state)
   g_autofree char *late = g_build_filename (dir, "late", NULL);
   g_autofree char *text = g_strdup_printf ("#!/bin/sh\nsleep 1; echo word; touch %s\n", late);
   g_autofree char *path = g_build_filename (dir, "changes", NULL);
+  g_autofree char *busy = g_build_filename (dir, "busy", NULL);
   const char *argv[] = {path, NULL};
+  g_auto (Answer) idle = {0};
   cancel_after ("sleep 1; exit 0", IMAGE_LIVES_ON, 0.9, 3);
   assert_true (
       g_file_set_contents_full (path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0700, NULL));
   pid_t child = fork ();
   if (child == 0) {
-    image_run (argv, IMAGE_LIVES_ON, on_done, NULL);
+    image_run_more (argv, IMAGE_LIVES_ON, &(ImageMore){.busy = busy}, on_done, NULL);
     kill (getpid (), SIGKILL);
   }
   waitpid (child, NULL, 0);
-  for (guint i = 0; i < 50 && g_access (late, F_OK) != 0; i++)
-    g_usleep (100000);
+  assert_int_not_equal (g_access (late, F_OK), 0);
+  image_wait_idle (busy, on_done, &idle);
+  await (&idle);
   assert_int_equal (g_access (late, F_OK), 0);
 }
 

@@ -11,13 +11,16 @@ import tempfile
 from . import CACHE, ROOT
 from .rechain import binary
 
-PROGRAMS = ["/usr/sbin/lvm", "/usr/sbin/dmsetup", "/usr/bin/qemu-img"]
+PROGRAMS = ["/usr/sbin/lvm", "/usr/sbin/dmsetup", "/usr/bin/qemu-img", "/usr/bin/flock"]
+QEMU = "/usr/bin/qemu-system-x86_64"
+_FIRMWARE = "/usr/share/seabios/bios-256k.bin"
+_TCG = "/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so"
 _SOURCE = os.path.join(ROOT, "tests", "lvm-guest")
 
 
-def missing():
+def missing(programs=()):
     """Why these tests cannot run here; None where they can."""
-    for path in PROGRAMS + [os.path.join(CACHE, "guest", "initrd")]:
+    for path in PROGRAMS + list(programs) + [os.path.join(CACHE, "guest", "initrd")]:
         if not os.path.exists(path):
             return f"{path} is not here"
     return None if shutil.which("qemu-system-x86_64") else "qemu-system-x86_64 is not here"
@@ -35,9 +38,23 @@ def _libraries(program):
             yield word
 
 
-def _tree(dir, script, programs, more_modules, files):
-    for folder in ("bin", "lib", "modules"):
+def _assemble_writer(dir, disks):
+    """A boot sector that writes in turn to so many disks, and the firmware that starts it."""
+    source = os.path.join(os.path.dirname(__file__), "writer.S")
+    object, sector = (os.path.join(dir, "lvm", "share", name) for name in ("writer.o", "writer"))
+    subprocess.run(["gcc", "-m32", "-c", f"-Wa,--defsym,DISKS={disks}", source, "-o", object], check=True)
+    subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", object, "-o", sector],
+                   check=True)
+    shutil.copy(_FIRMWARE, os.path.join(dir, "lvm", "share"))
+    os.makedirs(dir + os.path.dirname(_TCG))
+    shutil.copy(_TCG, dir + _TCG)
+
+
+def _tree(dir, script, programs, more_modules, files, writes):
+    for folder in ("bin", "lib", "modules", "share"):
         os.makedirs(os.path.join(dir, "lvm", folder))
+    if writes:
+        _assemble_writer(dir, writes)
     shutil.copy(os.path.join(_SOURCE, "init"), os.path.join(dir, "init"))
     os.chmod(os.path.join(dir, "init"), 0o755)
     with open(os.path.join(_SOURCE, "modules")) as file:
@@ -61,14 +78,16 @@ def _tree(dir, script, programs, more_modules, files):
         file.write(script)
 
 
-def run(script, dir, disk_mib=256, timeout=180, programs=(), modules=(), files=None, memory_mib=512):
+def run(script, dir, disk_mib=256, timeout=180, programs=(), modules=(), files=None, memory_mib=512,
+        writes=0):
     """Boots, runs the script and returns what it printed; the error has all that was said. `programs`, `modules`:
-    what it needs besides LVM, modules in the order of loading; `files`: {name in /lvm: path here}."""
+    what it needs besides LVM, modules in the order of loading; `files`: {name in /lvm: path here}. `writes`:
+    also /lvm/share/writer, for so many disks of a QEMU within the guest."""
     disk, out, initrd = (os.path.join(dir, name) for name in ("lvm-disk.img", "lvm-out", "lvm-initrd"))
     with open(disk, "wb") as file:
         file.truncate(disk_mib << 20)
     with tempfile.TemporaryDirectory(dir=dir) as tree:
-        _tree(tree, script, programs, modules, files or {})
+        _tree(tree, script, programs, modules, files or {}, writes)
         cpio = subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=tree, check=True,
                               capture_output=True).stdout
     with open(initrd, "wb") as file, open(os.path.join(CACHE, "guest", "initrd"), "rb") as base:
