@@ -17,12 +17,13 @@ static void
 open_export (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   gboolean filter = disk->before->len > 1;
+  const char *active = op_disk_layer (disk, 0)->node;
   open_layers (op, disk, world, asks);
   if (filter)
     ask_qmp (asks, "blockdev-add",
              json_make ("driver", json_str ("copy-on-read"), "node-name", json_str ("filter"),
-                        "file", json_str ("layer0"), NULL));
-  export_add (op, disk, filter ? "filter" : "layer0", TRUE, asks);
+                        "file", json_str (active), NULL));
+  export_add (op, disk, filter ? "filter" : active, TRUE, asks);
 }
 
 /* The daemon is gone, or will be when it is asked; its socket goes with its directory. */

@@ -9,6 +9,7 @@
  * normal course. */
 #include "jobs/op-offline.h"
 
+#include "jobs/beside.h"
 #include "jobs/bitmaps.h"
 #include "jobs/blocks.h"
 
@@ -72,14 +73,30 @@ node_options (OpDisk *disk, int i)
   return options;
 }
 
-void
-open_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+static void
+open_nodes (OpDisk *disk, GPtrArray *asks)
 {
-  ask_engine (asks);
   for (int i = (int)disk->before->len - 1; i >= uppermost (disk); i--) {
     ask_qmp (asks, "blockdev-add", file_options (disk, i));
     ask_qmp (asks, "blockdev-add", node_options (disk, i));
   }
+}
+
+void
+open_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_engine (asks);
+  open_nodes (disk, asks);
+}
+
+/* One daemon has the layers of all disks. */
+static void
+open_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_engine (asks);
+  for (guint i = 0; i < op->disks->len; i++)
+    if (!op_disk_is_beside (op_disk (op, i)))
+      open_nodes (op_disk (op, i), asks);
 }
 
 /* Clusters that were allocated when it was killed, and are not used. */
@@ -98,11 +115,22 @@ close_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   repair_leaks (disk, asks, TRUE);
 }
 
+static void
+close_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_quit (asks)->tolerant = TRUE;
+  for (guint i = 0; i < op->disks->len; i++)
+    if (!op_disk_is_beside (op_disk (op, i)))
+      repair_leaks (op_disk (op, i), asks, TRUE);
+}
+
 /* ---- copy ------------------------------------------------------------------------------------ */
 
 static void
 copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
+  if (op_disk_is_beside (disk))
+    return;
   gboolean flatten = (guint)disk->base == disk->before->len;
   const char *base = flatten ? NULL : op_disk_layer (disk, disk->base)->node;
   ask_qmp (asks, is_pull (disk) ? "block-stream" : "block-commit",
@@ -118,7 +146,8 @@ copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static void
 cancel (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  end_job (NULL, disk->job, asks);
+  if (!op_disk_is_beside (disk))
+    end_job (NULL, disk->job, asks);
 }
 
 /* Opening it again flushes it, and tells where that failed. A commit flushes its base by itself
@@ -127,6 +156,8 @@ static void
 flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   Json *options = is_pull (disk) ? node_options (disk, receiver_of (disk)) : NULL;
+  if (op_disk_is_beside (disk))
+    return;
   if (options != NULL && json_has (disk->details, OLD_REOPEN))
     ask_qmp (asks, OLD_REOPEN, options);
   else if (options != NULL)
@@ -154,14 +185,25 @@ close_one_by_one (OpDisk *disk, GPtrArray *asks)
   }
 }
 
-static void
-finish_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+static gboolean
+sync_receivers (Op *op, OpDisk *disk, GError **error)
 {
-  end_job (NULL, disk->job, asks);
-  if (json_has (disk->details, OLD_REOPEN))
-    close_one_by_one (disk, asks);
+  for (guint i = 0; i < op->disks->len; i++)
+    if (op_disk (op, i)->receiver != NULL && !sync_receiver (op, op_disk (op, i), error))
+      return FALSE;
+  return TRUE;
+}
+
+static void
+finish_copies (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    cancel (op, op_disk (op, i), world, asks);
+  for (guint i = 0; i < op->disks->len; i++)
+    if (json_has (op_disk (op, i)->details, OLD_REOPEN))
+      close_one_by_one (op_disk (op, i), asks);
   ask_quit (asks);
-  ask_local (asks, "sync the layer that received it", sync_receiver)->no_facts = TRUE;
+  ask_local (asks, "sync the layers that received it", sync_receivers)->no_facts = TRUE;
 }
 
 /* While nobody had it open but us: a layer that was only read is still what it was when the plan
@@ -249,7 +291,8 @@ point_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static void
 check (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  repair_leaks (disk, asks, FALSE);
+  if (!op_disk_is_beside (disk))
+    repair_leaks (disk, asks, FALSE);
 }
 
 /* clang-format off */
@@ -257,8 +300,10 @@ const Step offline_steps[] = {
   {.name = "open",
    .says = "open the layers in a qemu-storage-daemon of our own",
    .kind = STEP_UNDOABLE,
-   .ask = open_layers,
-   .undo = close_layers,
+   .once = TRUE,
+   .applies = op_has_overlays,
+   .ask = open_all,
+   .undo = close_all,
    .undo_says = "end it, and free clusters that nothing refers to"},
   {.name = "copy",
    .says = "copy what the layers hold that fall out of the chain",
@@ -272,9 +317,11 @@ const Step offline_steps[] = {
    .kind = STEP_UNDOABLE,
    .ask = flush},
   {.name = "close",
-   .says = "cancel the job, which keeps what was copied, and close the layers",
+   .says = "cancel the jobs, which keeps what was copied, and close the layers",
    .kind = STEP_UNDOABLE,
-   .ask = finish_copy,
+   .once = TRUE,
+   .applies = op_has_overlays,
+   .ask = finish_copies,
    .verify = sources_are_unchanged},
   {.name = "pivot",
    .says = "drop the layers from the chain",
@@ -291,6 +338,7 @@ const Step offline_steps[] = {
    .kind = STEP_FINISH,
    .ask = check,
    .verify = is_right},
+  DROP_BESIDE_STEP,
   FOLLOW_STEP,
   REMOVE_STEP,
   {0},

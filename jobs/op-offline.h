@@ -7,7 +7,7 @@
 /* The detail of a disk that says: this is what QEMU before 6.1 calls blockdev-reopen. */
 #define OLD_REOPEN "x-blockdev-reopen"
 
-/* Starts it and opens every layer; "layerN" and "fileN" are their nodes. */
+/* Starts it and opens every layer, by the names in before. */
 void open_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 /* Ends it, and frees clusters that nothing refers to; also after it died. */
 void close_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks);

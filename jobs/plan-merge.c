@@ -254,7 +254,8 @@ plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, 
     return FALSE;
   if (!check_shared (disk, wanted, op->qemu_pid, world, error))
     return op->kind == OP_SNAPSHOT_DELETE
-               ? hint (error, "--direction forward leaves it as it is; or use 'rechain merge'")
+               ? hint (error, "--direction forward leaves it as it is; or: --allow-shared '%s'",
+                       disk->receiver)
                : FALSE;
   if (!check_sizes (op, disk, error))
     return FALSE;

@@ -58,17 +58,17 @@ check_layer (const ChainLayer *layer, GError **error)
 }
 
 static gboolean
-add_image (Op *op, const RequestDisk *wanted, OpDisk **ret_disk, GError **error)
+add_image (Op *op, const RequestDisk *wanted, const char *name, OpDisk **ret_disk, GError **error)
 {
   g_autoptr (GPtrArray) layers = chain_read_offline (wanted->disk, wanted->format, error);
   if (layers == NULL)
     return FALSE;
-  OpDisk *disk = *ret_disk = op_add_disk (op, ((ChainLayer *)layers->pdata[0])->file);
+  OpDisk *disk = *ret_disk = op_add_disk (op, name ? name : ((ChainLayer *)layers->pdata[0])->file);
   for (guint i = 0; i < layers->len; i++) {
     ChainLayer *layer = chain_layer_copy (layers->pdata[i]);
     g_ptr_array_add (disk->before, layer);
-    layer->node = g_strdup_printf ("layer%u", i);
-    layer->protocol_node = g_strdup_printf ("file%u", i);
+    layer->node = g_strdup_printf ("disk%u-layer%u", disk->index, i);
+    layer->protocol_node = g_strdup_printf ("disk%u-file%u", disk->index, i);
     if (!check_layer (layers->pdata[i], error))
       return FALSE;
   }
@@ -166,13 +166,12 @@ tell_how (Op *op, OpDisk *disk)
 }
 
 gboolean
-plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **error)
+plan_add_offline (Op *op, const Request *request, const RequestDisk *wanted, const char *name,
+                  Journal *journal, GError **error)
 {
   OpDisk *disk;
-  if (request->disks->len != 1)
-    return fail (error, USAGE, "an offline operation takes one image");
-  const RequestDisk *wanted = request->disks->pdata[0];
-  if (!add_image (op, wanted, &disk, error) || !check_not_taken (disk, journal, FALSE, error) ||
+  if (!add_image (op, wanted, name, &disk, error) ||
+      !check_not_taken (disk, journal, FALSE, error) ||
       !(op->kind == OP_ALLOCATE ? plan_allocate_image (op, disk, wanted, error)
                                 : plan_merge_disk (op, disk, wanted, NULL, error)))
     return FALSE;
@@ -184,6 +183,13 @@ plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **er
   }
   return check_not_taken (disk, journal, TRUE, error) && check_closed (disk, error) &&
          check_writable (disk->receiver, error) && check_writable (disk->header, error);
+}
+
+OpDisk *
+plan_look_offline (Op *op, const RequestDisk *wanted, const char *name, GError **error)
+{
+  OpDisk *disk;
+  return add_image (op, wanted, name, &disk, error) ? disk : NULL;
 }
 
 /* A pull into an image with subclusters. */
@@ -202,6 +208,7 @@ plan_check_engine (Op *op, OpDisk *disk, const char *out, GError **error)
   if (sscanf (out, "qemu-storage-daemon version %d.%d", &major, &minor) != 2)
     return fail (error, FAILED, "qemu-storage-daemon does not tell its version");
   int version = major * 10000 + minor * 100;
+  g_free (op->qemu);
   op->qemu = g_strdup_printf ("qemu-storage-daemon %d.%d", major, minor);
   if (version < FIRST) {
     fail (error, REFUSED, "this qemu-storage-daemon is version %d.%d", major, minor);

@@ -319,6 +319,80 @@ fill_from_vm (Plan *plan, const Request *request, GError **error)
   return !(request->disks->len == 0 || request->all_others) || add_all (plan, error);
 }
 
+/* ---- offline --------------------------------------------------------------------------------- */
+
+static gboolean
+add_offline (Plan *plan, const RequestDisk *wanted, const char *name, GError **error)
+{
+  Op *op = plan->op;
+  if (!plan_add_offline (op, plan->request, wanted, name, plan->journal, error))
+    return FALSE;
+  OpDisk *disk = op_disk (op, op->disks->len - 1);
+  op->on_record |= records_touch (plan->records, op, disk);
+  return finish_disk (op, disk, NULL, error);
+}
+
+static gboolean
+add_drop_offline (Plan *plan, const RecordDisk *from, GError **error)
+{
+  const RequestDisk wanted = {.disk = from->new_file, .format = from->new_format};
+  g_autofree char *why = NULL;
+  if (!record_beside_is_there (from, &why))
+    return fail (error, REFUSED, "disk '%s': %s", from->disk, why);
+  OpDisk *disk = plan_look_offline (plan->op, &wanted, from->disk, error);
+  if (disk == NULL || !plan_beside_deletion (disk, from, error))
+    return prefix (error, "disk '%s'", from->disk);
+  op_name_disk (plan->op, disk);
+  return TRUE;
+}
+
+/* The name of the disk that the @nth merge of @record is of. */
+static const char *
+name_of_merge (Record *record, guint nth)
+{
+  for (guint i = 0; i < record->disks->len; i++)
+    if (!record_disk_is_beside (record_disk (record, i)) && nth-- == 0)
+      return record_disk (record, i)->disk;
+  return NULL;
+}
+
+static gboolean
+add_deletion_offline (Plan *plan, GError **error)
+{
+  Op *op = plan->op;
+  Record *record;
+  if (plan->request->name == NULL)
+    return fail (error, USAGE, "no snapshot is named");
+  Request *merges = plan_deletion_offline (plan->request, plan->records, &record, error);
+  gboolean ok = merges != NULL;
+  op->name = g_strdup (plan->request->name);
+  op->on_record = TRUE;
+  for (guint i = 0; ok && i < merges->disks->len; i++)
+    ok = add_offline (plan, merges->disks->pdata[i], name_of_merge (record, i), error);
+  for (guint i = 0; ok && i < record->disks->len; i++)
+    if (record_disk_is_beside (record_disk (record, i)))
+      ok = add_drop_offline (plan, record_disk (record, i), error);
+  g_ptr_array_insert (
+      op->notes, 0,
+      g_strdup_printf ("the VM '%s' is off: its images are worked on", plan->context.vm));
+  request_free (merges);
+  return ok;
+}
+
+static gboolean
+fill_offline (Plan *plan, const Request *request, GError **error)
+{
+  gboolean deletes = request->kind == OP_SNAPSHOT_DELETE;
+  plan->records = records_list (plan->journal, deletes ? plan->context.vm : NULL, error);
+  if (plan->records == NULL)
+    return FALSE;
+  if (deletes)
+    return add_deletion_offline (plan, error);
+  if (request->disks->len != 1)
+    return fail (error, USAGE, "an offline operation takes one image");
+  return add_offline (plan, request->disks->pdata[0], NULL, error);
+}
+
 static gboolean
 fill (Plan *plan, const Request *request, GError **error)
 {
@@ -335,11 +409,7 @@ fill (Plan *plan, const Request *request, GError **error)
   }
   if (plan->context.client != NULL)
     return fill_from_vm (plan, request, error);
-  plan->records = records_list (plan->journal, NULL, error);
-  if (plan->records == NULL || !plan_fill_offline (op, request, plan->journal, error))
-    return FALSE;
-  op->on_record = records_touch (plan->records, op, op_disk (op, 0));
-  return finish_disk (op, op_disk (op, 0), NULL, error);
+  return fill_offline (plan, request, error);
 }
 
 /* ---- images
@@ -352,8 +422,10 @@ tell (gpointer data)
   Plan *plan = data;
   if (plan->error == NULL)
     plan_check_space (plan->op, &plan->error);
-  if (plan->error == NULL && op_is_offline (plan->op) && plan->op->kind != OP_ALLOCATE)
-    plan_bitmaps_offline (plan->op, op_disk (plan->op, 0), plan->bitmaps, &plan->error);
+  gboolean merges = op_is_offline (plan->op) && plan->op->kind != OP_ALLOCATE;
+  for (guint i = 0; merges && plan->error == NULL && i < plan->op->disks->len; i++)
+    if (!op_disk_is_beside (op_disk (plan->op, i)))
+      plan_bitmaps_offline (plan->op, op_disk (plan->op, i), plan->bitmaps, &plan->error);
   if (plan->error != NULL)
     g_clear_pointer (&plan->op, op_free);
   plan->callback (plan->op, plan->error, plan->data);
@@ -447,7 +519,10 @@ ask (Plan *plan, OpDisk *disk, char **take_argv, ImageDone done)
 static void
 ask_offline (Plan *plan, OpDisk *disk)
 {
-  plan->bitmaps = json_object_new_object ();
+  if (op_disk_is_beside (disk))
+    return;
+  if (plan->bitmaps == NULL)
+    plan->bitmaps = json_object_new_object ();
   ask (plan, disk, engine_version_args (), on_engine_version);
   for (int i = 0; plan->op->kind != OP_ALLOCATE && i < (int)disk->before->len; i++) {
     const ChainLayer *layer = disk->before->pdata[i];

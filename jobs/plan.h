@@ -13,6 +13,7 @@ typedef struct {
   QmpFeatures *features;
   World *world;
   const char *state_dir; /* where other operations are looked up */
+  const char *vm;        /* offline: the address of a VM that is off, whose snapshot is deleted; nullable */
 } PlanContext;
 
 /* Exactly one of @op (full) and @error (borrowed) is set. */
@@ -69,8 +70,15 @@ gboolean plan_allocate_image (Op *op, OpDisk *disk, const RequestDisk *wanted, G
 gboolean plan_ask_iothread (const PlanContext *context, OpKind kind, OpDisk *disk, PlanAnswer answer,
                             gpointer data);
 
-/* plan-offline.c: the one image of an offline operation, its layers and its checks. */
-gboolean plan_fill_offline (Op *op, const Request *request, Journal *journal, GError **error);
+/* Offline: the disks of the record, uppermost layers first as far as records tell; wanted->disk is the file. */
+Request *plan_deletion_offline (const Request *request, GPtrArray *records, Record **ret_record,
+                                GError **error);
+
+/* plan-offline.c: the images of an offline operation, their layers and their checks. @name: of the disk. */
+gboolean plan_add_offline (Op *op, const Request *request, const RequestDisk *wanted, const char *name,
+                           Journal *journal, GError **error);
+/* A disk whose chain stays as it is; NULL where it cannot be read. */
+OpDisk *plan_look_offline (Op *op, const RequestDisk *wanted, const char *name, GError **error);
 /* Dirty bitmaps: which layers are worth asking, and what becomes of @found (node name -> bitmaps). */
 gboolean plan_layer_has_bitmaps (OpDisk *disk, int i);
 gboolean plan_bitmaps_offline (Op *op, OpDisk *disk, Json *found, GError **error);

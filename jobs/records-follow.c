@@ -170,19 +170,27 @@ find_disk (World *world, const char *name)
 }
 
 int
+record_layers_match (const RecordDisk *disk, GPtrArray *layers, char **ret_why)
+{
+  *ret_why = NULL;
+  if (record_disk_is_beside (disk))
+    return record_beside_is_there (disk, ret_why) ? 0 : -1;
+  for (guint i = 0; i + 1 < layers->len; i++)
+    if (is_layer (layers->pdata[i], disk->new_file, disk->new_id) &&
+        is_layer (layers->pdata[i + 1], disk->old_file, disk->old_id))
+      return (int)i;
+  *ret_why =
+      g_strdup_printf ("its chain has no '%s' right over '%s'", disk->new_file, disk->old_file);
+  return -1;
+}
+
+int
 record_disk_match (const RecordDisk *disk, World *world, ChainDisk **ret_disk, char **ret_why)
 {
   ChainDisk *now = find_disk (world, disk->disk);
   *ret_disk = now;
-  *ret_why = NULL;
-  if (now != NULL && record_disk_is_beside (disk))
-    return record_beside_is_there (disk, ret_why) ? 0 : -1;
-  for (guint i = 0; now != NULL && i + 1 < now->layers->len; i++)
-    if (is_layer (now->layers->pdata[i], disk->new_file, disk->new_id) &&
-        is_layer (now->layers->pdata[i + 1], disk->old_file, disk->old_id))
-      return (int)i;
-  *ret_why = now ? g_strdup_printf ("its chain has no '%s' right over '%s'", disk->new_file,
-                                    disk->old_file)
-                 : g_strdup ("the VM has no such disk");
+  if (now != NULL)
+    return record_layers_match (disk, now->layers, ret_why);
+  *ret_why = g_strdup ("the VM has no such disk");
   return -1;
 }

@@ -81,3 +81,5 @@ gboolean records_follow (Journal *journal, Op *op, GError **error); /* layers th
 /* Where the chain of its disk has the boundary: index of the new layer, *ret_disk (borrowed); -1 and
  * *ret_why (full) where it has not. Of what lies beside a chain: 0 where it is still there. */
 int record_disk_match (const RecordDisk *disk, World *world, ChainDisk **ret_disk, char **ret_why);
+/* The same against layers (ChainLayer*, active first). */
+int record_layers_match (const RecordDisk *disk, GPtrArray *layers, char **ret_why);

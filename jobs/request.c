@@ -68,6 +68,7 @@ request_copy (const Request *request)
   copy->all_others = request->all_others;
   copy->allow = g_strdupv (request->allow);
   copy->allow_vgs = g_strdupv (request->allow_vgs);
+  copy->allow_shared = g_strdupv (request->allow_shared);
   copy->agent = g_strdup (request->agent);
   copy->bandwidth = request->bandwidth;
   copy->timeout_ms = request->timeout_ms;
@@ -94,6 +95,7 @@ request_free (Request *request)
   g_free (request->description);
   g_strfreev (request->allow);
   g_strfreev (request->allow_vgs);
+  g_strfreev (request->allow_shared);
   g_free (request->agent);
   g_ptr_array_unref (request->disks);
   g_free (request);

@@ -28,6 +28,7 @@ struct _RechainRequest {
   gboolean all_others;    /* also the writable disks that are not named */
   char **allow;           /* directories outside which no file may be named; NULL: anywhere */
   char **allow_vgs;       /* volume groups likewise */
+  char **allow_shared;    /* of a deletion: layers that others may use too; nullable */
   char *agent;            /* address of the guest agent; nullable */
   guint64 bandwidth;      /* bytes/s, 0 = unlimited */
   guint64 timeout_ms;     /* 0 = never */

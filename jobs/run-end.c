@@ -184,7 +184,8 @@ runner_take_stock (Runner *runner, gboolean moved)
       gboolean there = layer->file && g_file_test (layer->file, G_FILE_TEST_EXISTS);
       g_strv_builder_add (there ? left : removed, layer->file);
     }
-    if (moved && op->kind == OP_VOL_DELETE)
+    gboolean dropped = op->kind == OP_SNAPSHOT_DELETE && op_disk_is_beside (disk);
+    if (moved && (dropped || op->kind == OP_VOL_DELETE))
       g_strv_builder_add (removed, disk->to);
     if (moved && json_has (disk->details, "removes"))
       g_strv_builder_add (removed, json_get_str (json_get (disk->details, "removes"), "path"));

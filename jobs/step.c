@@ -27,6 +27,7 @@ steps_of (Op *op)
       [OP_PULL] = offline_steps,
       [OP_COMMIT] = offline_steps,
       [OP_MERGE] = offline_steps,
+      [OP_SNAPSHOT_DELETE] = offline_steps,
       [OP_ALLOCATE] = allocate_offline_steps,
       [OP_REPAIR] = repair_files_steps,
   };

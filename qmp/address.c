@@ -156,6 +156,17 @@ qmp_unix_listen (const char *path, GSocket **ret_socket)
   return *ret_socket ? 0 : EBADF;
 }
 
+gboolean
+qmp_address_is_dead (const char *text)
+{
+  QmpAddress address = {0};
+  g_autoptr (GSocketConnection) connection = NULL;
+  gboolean local = qmp_address_parse (text, &address, NULL) && address.path != NULL;
+  int errnum = local ? qmp_unix_connect (address.path, &connection) : 0;
+  qmp_address_clear (&address);
+  return errnum == ENOENT || errnum == ECONNREFUSED || errnum == ENOTDIR;
+}
+
 /* Words */
 
 gboolean

@@ -16,6 +16,9 @@ void qmp_address_clear (QmpAddress *address);
 /* Does not block; paths may be longer than sun_path. 0, or an errno value; EAGAIN: the backlog is
  * full, try later. */
 int qmp_unix_connect (const char *path, GSocketConnection **ret_connection);
+/* Nobody listens at this unix socket, or there is none: the QEMU that had it is off. FALSE where that cannot be
+ * told, as over a network. */
+gboolean qmp_address_is_dead (const char *text);
 /* A listening socket with mode 0600 at @path, which must not exist. 0, or an errno value. */
 int qmp_unix_listen (const char *path, GSocket **ret_socket);
 

@@ -105,6 +105,19 @@ forget (Cli *cli, GError **error)
   return cli->output != OUTPUT_JSON || out_document (cli, document, error);
 }
 
+static void
+set_allow_shared (Cli *cli, RechainRequest *request)
+{
+  g_autoptr (GPtrArray) layers = g_ptr_array_new ();
+  for (guint i = 0; i < cli->args.given->len; i++) {
+    Given *given = &g_array_index (cli->args.given, Given, i);
+    if (given->id == OPT_ALLOW_SHARED)
+      g_ptr_array_add (layers, (char *)given->value);
+  }
+  g_ptr_array_add (layers, NULL);
+  rechain_request_set_allow_shared (request, (const char *const *)layers->pdata);
+}
+
 gboolean
 run_snapshot_delete (Cli *cli, GError **error)
 {
@@ -112,6 +125,7 @@ run_snapshot_delete (Cli *cli, GError **error)
     return forget (cli, error);
   g_autoptr (RechainRequest) request = rechain_request_new (RECHAIN_KIND_SNAPSHOT_DELETE);
   rechain_request_set_name (request, cli->words[1]);
+  set_allow_shared (cli, request);
   return rechain_request_set_direction (request, args_value (&cli->args, OPT_DIRECTION), error) &&
          set_how (cli, request, error) && operate (cli, cli->words[0], request, error);
 }

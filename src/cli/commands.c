@@ -77,13 +77,17 @@ const Command commands[] = {
      "description. The VM is not asked.",
      "rechain snapshot edit web1 before-upgrade vda,on-delete=forward", "0 2 3 5"},
     {"snapshot delete", "VM NAME", "merge the disks of a snapshot and drop its record",
-     run_snapshot_delete, 2, 2, BIT (DIRECTION) | BIT (METADATA_ONLY) | OPERATION,
+     run_snapshot_delete, 2, 2,
+     BIT (DIRECTION) | BIT (METADATA_ONLY) | BIT (ALLOW_SHARED) | OPERATION,
      "Merges each disk in its recorded direction, or all in that of --direction: forward the old "
      "layer is pulled up into the new one, backward the new one is committed down into the old. "
      "All "
      "disks are one operation. It works for snapshots in the middle of a chain as well; those "
      "above "
-     "get its parent. --metadata-only drops the record and leaves the layers alone.",
+     "get its parent. --metadata-only drops the record and leaves the layers alone. What method "
+     "lvm or btrfs made "
+     "is removed. Where the VM is off, the same is done to its images, as with --offline of other "
+     "commands. --allow-shared LAYER changes a layer although others use it.",
      "rechain snapshot delete web1 before-upgrade --direction backward", OPERATION_EXITS},
 
     {"move", "VM DISK[,to=FILE][,base=LAYER]...", "live block move: continue a disk in a new file",

@@ -2,6 +2,7 @@
 #include "src/lib/lib-private.h"
 
 #include "jobs/journal.h"
+#include "qmp/address.h"
 
 struct _RechainOperation {
   GObject parent;
@@ -163,6 +164,30 @@ on_plan (Op *op, const GError *error, gpointer data)
     g_task_return_pointer (task, operation, g_object_unref);
 }
 
+/* A VM that is off: its snapshot is deleted on the files, which must not be open. */
+static void
+on_plan_of_vm_that_is_off (Op *op, const GError *error, gpointer data)
+{
+  g_autoptr (GTask) task = data;
+  RechainVm *vm = g_task_get_source_object (task);
+  if (op == NULL)
+    g_task_return_error (task, g_error_copy (error));
+  else
+    g_task_return_pointer (task,
+                           rechain_operation_wrap (rechain_vm_get_link (vm)->controller, NULL, op),
+                           g_object_unref);
+}
+
+static void
+plan_without_qemu (GTask *task)
+{
+  RechainVm *vm = g_task_get_source_object (task);
+  PlanContext context = {
+      .state_dir = rechain_controller_get_state_dir (rechain_vm_get_link (vm)->controller),
+      .vm = rechain_vm_get_address (vm)};
+  plan_make (&context, g_task_get_task_data (task), on_plan_of_vm_that_is_off, task);
+}
+
 static void
 on_looked (GObject *source, GAsyncResult *result, gpointer data)
 {
@@ -175,6 +200,13 @@ on_looked (GObject *source, GAsyncResult *result, gpointer data)
           link->borrowed_from);
     hint (&error, "wait for it (rechain op wait %s), or give the VM a second monitor (-qmp)",
           link->borrowed_from);
+  }
+  const Request *request = g_task_get_task_data (task);
+  if (request->kind == OP_SNAPSHOT_DELETE && g_error_matches (error, RECHAIN_ERROR, UNREACHABLE) &&
+      qmp_address_is_dead (rechain_vm_get_address (vm))) {
+    g_clear_error (&error);
+    plan_without_qemu (task);
+    return;
   }
   if (error != NULL) {
     g_task_return_error (task, error);
@@ -420,9 +452,9 @@ check_same_qemu (RechainOperation *operation, GError **error)
   return hint (error, "is the VM's address used by another VM now?");
 }
 
-/* The same QEMU is its process, or, where that cannot be told (TCP), one that has our nodes (looked at
- * by the runner). A QEMU that is gone is not waited for, and one that was started since is no help:
- * what is left to do is done on the files. */
+/* The same QEMU is its process, or, where that cannot be told (TCP), one that has our nodes (looked
+ * at by the runner). A QEMU that is gone is not waited for, and one that was started since is no
+ * help: what is left to do is done on the files. */
 static void
 on_connected_to_recover (GObject *source, GAsyncResult *result, gpointer data)
 {

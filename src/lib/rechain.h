@@ -318,6 +318,12 @@ RECHAIN_API void rechain_request_set_description (RechainRequest *request, const
 RECHAIN_API gboolean rechain_request_set_direction (RechainRequest *request, const char *direction,
                                                     GError **error);
 /**
+ * rechain_request_set_allow_shared:
+ * @request: a request to delete a snapshot
+ * @layers: (nullable) (array zero-terminated=1): layers that it may change although others use them
+ */
+RECHAIN_API void rechain_request_set_allow_shared (RechainRequest *request, const char *const *layers);
+/**
  * rechain_request_set_allowed:
  * @request: a request
  * @directories: (nullable) (array zero-terminated=1): absolute paths; files that the request names must

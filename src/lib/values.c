@@ -148,6 +148,13 @@ rechain_request_set_direction (RechainRequest *request, const char *direction, G
 }
 
 void
+rechain_request_set_allow_shared (RechainRequest *request, const char *const *layers)
+{
+  g_strfreev (request->allow_shared);
+  request->allow_shared = g_strdupv ((char **)layers);
+}
+
+void
 rechain_request_set_allowed (RechainRequest *request, const char *const *directories)
 {
   g_strfreev (request->allow);

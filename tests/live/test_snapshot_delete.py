@@ -1,6 +1,7 @@
 """snapshot delete: each disk merged in its direction, all in one operation, records kept right."""
 
 import os
+import time
 
 import pytest
 
@@ -190,3 +191,104 @@ def test_the_plan_says_what_each_disk_does(make_vm, rechain, workdir):
     assert plan["kind"] == "snapshot-delete" and "block-stream" in asked and "block-commit" in asked
     assert "records" in [s["step"] for s in plan["steps"]] and graph(vm) == before
     assert names(rechain, vm) == [("one", None)]
+
+
+# ---- the guest is off ----
+
+def delete_off(rechain, vm, name, *options, rc=0):
+    result = rechain.run("snapshot", "delete", vm.qmp_path, name, *options, json=rc == 0).expect(rc)
+    return valid(result.json) if rc == 0 else result
+
+
+def listed_off(rechain, vm):
+    snapshots = valid(rechain.run("snapshot", "list", vm.qmp_path, json=True).expect(0).json)["snapshots"]
+    return [(s["name"], s.get("parent")) for s in snapshots]
+
+
+def shows(path):
+    with images.raw_view(path) as raw:
+        return digest(raw)
+
+
+def test_the_seed_case_with_the_guest_off(make_vm, rechain, workdir):
+    """Both disks in one operation, each in its direction; the snapshot above stays and gets the parent."""
+    chains = {id: images.make_chain(os.path.join(workdir, id), names=[f"template_{id}", f"old_{id}"], size=16 * MiB)
+              for id in ("vda", "vdb")}
+    vm = make_vm(list(chains.values()), dir=workdir)
+    new = {id: os.path.join(workdir, f"new_{id}") for id in chains}
+    top = {id: os.path.join(workdir, f"top_{id}") for id in chains}
+    take(rechain, vm, "tmpsnap", f"vda,to={new['vda']},on-delete=forward", f"vdb,to={new['vdb']},on-delete=backward")
+    for id in chains:
+        vm.guest_write(MiB, 2 * MiB, 0x41, id)
+    take(rechain, vm, "later", f"vda,to={top['vda']}", f"vdb,to={top['vdb']}")
+    for id in chains:
+        vm.guest_write(2 * MiB, 2 * MiB, 0x42, id)
+    vm.stop()
+    seen = {id: shows(top[id]) for id in chains}
+    operation = delete_off(rechain, vm, "tmpsnap")
+    assert (operation["kind"], operation["state"]) == ("snapshot-delete", "done") and "vm" not in operation
+    after = {"vda": [top["vda"], new["vda"], chains["vda"].base],
+             "vdb": [top["vdb"], chains["vdb"].active, chains["vdb"].base]}
+    for id in chains:
+        assert change_of(operation, id)["chain"] == after[id] == images.header_chain(top[id])
+        assert shows(top[id]) == seen[id]
+        images.check_image(top[id])
+    assert listed_off(rechain, vm) == [("later", None)]
+    delete_off(rechain, vm, "later", "--direction", "forward", "--delete")
+    assert images.header_chain(top["vdb"]) == [top["vdb"], chains["vdb"].base]
+    assert not os.path.exists(new["vda"]) and {id: shows(top[id]) for id in chains} == seen
+    assert listed_off(rechain, vm) == []
+    leftovers(None, rechain.state_dir, [workdir])
+
+
+def test_a_guest_that_runs_behind_a_lost_monitor_is_not_off(make_chain, make_vm, rechain, workdir):
+    vm = make_vm(make_chain(size=4 * MiB))
+    take(rechain, vm, "one", f"vda,to={workdir}/one.qcow2")
+    os.rename(vm.qmp_path, vm.qmp_path + ".away")
+    assert "is open in another process" in delete_off(rechain, vm, "one", rc=4).err
+    os.rename(vm.qmp_path + ".away", vm.qmp_path)
+    assert names(rechain, vm) == [("one", None)]
+
+
+def test_a_death_while_the_guest_is_off_is_recovered_on_all_disks(make_vm, rechain, workdir):
+    """Whenever it dies, the chains are the old ones or the new ones, and the record goes with them."""
+    chains = [images.make_chain(os.path.join(workdir, id), names=[f"template_{id}", f"old_{id}"], size=16 * MiB)
+              for id in ("vda", "vdb")]
+    vm = make_vm(chains, dir=workdir)
+    for n, seconds in enumerate((0.02, 0.1, 0.25, 0.4, 0.6, 0.9)):
+        new = [os.path.join(workdir, f"new{n}_{id}") for id in ("vda", "vdb")]
+        if not vm.is_alive():
+            vm.restart(vm.disks)
+        take(rechain, vm, f"snap{n}", f"vda,to={new[0]},on-delete=forward", f"vdb,to={new[1]}")
+        before = [vm.chain(id) for id in ("vda", "vdb")]
+        vm.stop()
+        seen = [shows(path) for path in new]
+        run = rechain.start("snapshot", "delete", vm.qmp_path, f"snap{n}")
+        time.sleep(seconds)
+        run.kill()
+        settled = valid(rechain.run("recover", json=True).expect(0).json)["operations"]
+        done = not listed_off(rechain, vm)
+        assert all(op["state"] == ("done" if done else "undone") for op in settled)
+        after = [[new[0]] + before[0][2:], before[1][1:]] if done else before
+        assert [images.header_chain(chain[0]) for chain in after] == after
+        assert [shows(chain[0]) for chain in after] == seen
+        leftovers(None, rechain.state_dir, [workdir])
+        if not done:
+            delete_off(rechain, vm, f"snap{n}")
+        now = after if done else [[new[0]] + before[0][2:], before[1][1:]]
+        for disk, layers in zip(vm.disks, now):
+            disk.chain = images.Chain(layers, ["qcow2"] * len(layers), disk.chain.reference, disk.chain.size)
+
+
+def test_a_layer_that_others_use_is_changed_only_where_that_is_allowed(make_chain, make_vm, rechain, workdir):
+    chain = make_chain(size=4 * MiB)
+    vm = make_vm(chain)
+    take(rechain, vm, "one", f"vda,to={workdir}/one.qcow2")
+    images.run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", chain.active, "-F", "qcow2", f"{workdir}/other.qcow2", "4M")
+    refused = rechain.run("snapshot", "delete", vm.qmp_path, "one").expect(4)
+    assert "--direction forward" in refused.err and "other.qcow2" in refused.err
+    unknown = rechain.run("snapshot", "delete", vm.qmp_path, "one", "--allow-shared", "nothing.qcow2").expect(3)
+    assert "nothing.qcow2" in unknown.err
+    delete(rechain, vm, "one", "--allow-shared", chain.active)
+    assert_chain(vm, chain.layers)
+    assert names(rechain, vm) == []

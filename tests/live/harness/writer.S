@@ -1,6 +1,6 @@
 # A guest of one sector: it writes 1, 2, 3 ... in turn to its DISKS disks, each number to a sector of its own, and
 # never begins a write before the last one is done. So of any instant, the sectors hold 1 to N without a gap.
-# (BIOS: int 13h, extended write)
+# It waits for a tick of the clock (18 a second) after each. (BIOS: int 13h, extended write)
 .code16
 .globl _start
 _start:
@@ -30,6 +30,7 @@ next:
   xorb %al, %al
   movw $packet, %si
   int $0x13
+  hlt
   jmp next
 
 .balign 4
