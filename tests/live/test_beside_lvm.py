@@ -113,7 +113,8 @@ volumes
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     decoder, documents = json.JSONDecoder(), []
-    text = lvm.run(SCRIPT, str(tmp_path_factory.mktemp("lvm")), timeout=400, programs=[lvm.QEMU], writes=3)
+    text = lvm.run(SCRIPT, str(tmp_path_factory.mktemp("lvm")), timeout=400, programs=[lvm.QEMU],
+                   memory_mib=1024, writes=3)
     text = text.strip().replace("\r", "")
     while text:
         document, end = decoder.raw_decode(text)
