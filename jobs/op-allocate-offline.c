@@ -57,24 +57,48 @@ close_daemon (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 }
 
 /* clang-format off */
+#define OPEN_STEP                                                                                  \
+  {.name = "open",                                                                                 \
+   .says = "open the layers in a qemu-storage-daemon of our own, and export the active one",       \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .applies = is_not_raw,                                                                          \
+   .ask = open_export,                                                                             \
+   .undo = close_export,                                                                           \
+   .undo_says = "end it, and free clusters that nothing refers to"}
+#define FILL_STEP                                                                                  \
+  {.name = "fill",                                                                                 \
+   .says = "allocate the regions",                                                                 \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .ask = fill,                                                                                    \
+   .undo_says = "nothing: what is allocated reads the same"}
+#define END_STEP                                                                                   \
+  {.name = "end",                                                                                  \
+   .says = "end the daemon, which makes all durable",                                              \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .applies = is_not_raw,                                                                          \
+   .ask = close_daemon}
+
 const Step allocate_offline_steps[] = {
-  {.name = "open",
-   .says = "open the layers in a qemu-storage-daemon of our own, and export the active one",
+  OPEN_STEP,
+  FILL_STEP,
+  END_STEP,
+  {0},
+};
+
+/* Nothing is left to copy; that a job looks through the disk, and not we, makes sure that the link goes
+ * only when nothing is needed from behind it. */
+const Step allocate_offline_detach_steps[] = {
+  OPEN_STEP,
+  FILL_STEP,
+  END_STEP,
+  {.name = "reopen",
+   .says = "open the layers again, without the export",
    .kind = STEP_UNDOABLE,
-   .applies = is_not_raw,
-   .ask = open_export,
-   .undo = close_export,
-   .undo_says = "end it, and free clusters that nothing refers to"},
-  {.name = "fill",
-   .says = "allocate the regions",
-   .kind = STEP_UNDOABLE,
-   .ask = fill,
-   .undo_says = "nothing: what is allocated reads the same"},
-  {.name = "close",
-   .says = "end the daemon, which makes all durable",
-   .kind = STEP_UNDOABLE,
-   .applies = is_not_raw,
-   .ask = close_daemon},
+   .ask = open_layers,
+   .undo = close_layers,
+   .undo_says = "end the daemon, and free clusters that nothing refers to"},
+  OFFLINE_COPY_STEPS,
+  OFFLINE_PIVOT_STEPS,
   {0},
 };
 /* clang-format on */

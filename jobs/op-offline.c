@@ -126,8 +126,8 @@ close_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* ---- copy ------------------------------------------------------------------------------------ */
 
-static void
-copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+void
+offline_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (op_disk_is_beside (disk))
     return;
@@ -143,8 +143,8 @@ copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ask_wait (asks, disk->job, is_pull (disk) ? JOB_PENDING : JOB_READY);
 }
 
-static void
-cancel (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+void
+offline_cancel (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (!op_disk_is_beside (disk))
     end_job (NULL, disk->job, asks);
@@ -152,8 +152,8 @@ cancel (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* Opening it again flushes it, and tells where that failed. A commit flushes its base by itself
  * before it is PENDING, and the base must not be touched then (qemu-reference 3.3). */
-static void
-flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+void
+offline_flush (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   Json *options = is_pull (disk) ? node_options (disk, receiver_of (disk)) : NULL;
   if (op_disk_is_beside (disk))
@@ -194,11 +194,11 @@ sync_receivers (Op *op, OpDisk *disk, GError **error)
   return TRUE;
 }
 
-static void
-finish_copies (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+void
+offline_close (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   for (guint i = 0; i < op->disks->len; i++)
-    cancel (op, op_disk (op, i), world, asks);
+    offline_cancel (op, op_disk (op, i), world, asks);
   for (guint i = 0; i < op->disks->len; i++)
     if (json_has (op_disk (op, i)->details, OLD_REOPEN))
       close_one_by_one (op_disk (op, i), asks);
@@ -208,8 +208,8 @@ finish_copies (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* While nobody had it open but us: a layer that was only read is still what it was when the plan
  * was made. */
-static gboolean
-sources_are_unchanged (Op *op, OpDisk *disk, World *world, GError **error)
+gboolean
+offline_sources_are_unchanged (Op *op, OpDisk *disk, World *world, GError **error)
 {
   Json *stamps = json_get (disk->details, "stamps");
   for (int i = 0; (gsize)i < json_length (stamps); i++) {
@@ -241,8 +241,8 @@ write_header (OpDisk *disk, const char *backing, const char *format, GPtrArray *
   ask_local (asks, "sync it", sync_header);
 }
 
-static void
-repoint (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+void
+offline_repoint (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (disk->header != NULL)
     write_header (disk, disk->backing, disk->backing_format, asks);
@@ -261,8 +261,8 @@ header_names (OpDisk *disk, const char *backing, const char *format, GError **er
                disk->header, header.backing ? header.backing : "", backing ? backing : "");
 }
 
-static gboolean
-is_right (Op *op, OpDisk *disk, World *world, GError **error)
+gboolean
+offline_is_right (Op *op, OpDisk *disk, World *world, GError **error)
 {
   g_auto (GStrv) planned = op_disk_planned_chain (disk);
   return (disk->header == NULL ||
@@ -270,16 +270,16 @@ is_right (Op *op, OpDisk *disk, World *world, GError **error)
          disk_reads (disk, planned, error);
 }
 
-static Seen
-is_pivoted (Op *op, OpDisk *disk, World *world)
+Seen
+offline_is_pivoted (Op *op, OpDisk *disk, World *world)
 {
   gboolean synced = disk->header == NULL || json_get_bool (disk->found, "synced");
-  return op->decided == DECIDED_NEW && synced && is_right (op, disk, world, NULL) ? SEEN_YES
+  return op->decided == DECIDED_NEW && synced && offline_is_right (op, disk, world, NULL) ? SEEN_YES
                                                                                   : SEEN_NO;
 }
 
-static void
-point_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+void
+offline_point_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ChainLayer *layer = op_disk_layer (disk, disk->first);
   if (disk->header != NULL && !header_names (disk, disk->backing_old, layer->format, NULL))
@@ -288,8 +288,8 @@ point_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* ---- finish ---------------------------------------------------------------------------------- */
 
-static void
-check (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+void
+offline_check (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (!op_disk_is_beside (disk))
     repair_leaks (disk, asks, FALSE);
@@ -305,42 +305,8 @@ const Step offline_steps[] = {
    .ask = open_all,
    .undo = close_all,
    .undo_says = "end it, and free clusters that nothing refers to"},
-  {.name = "copy",
-   .says = "copy what the layers hold that fall out of the chain",
-   .kind = STEP_UNDOABLE,
-   .ask = copy,
-   .undo = cancel,
-   .undo_says = "cancel the job"},
-  BITMAPS_STEP,
-  {.name = "flush",
-   .says = "make the copied data durable before any header names it",
-   .kind = STEP_UNDOABLE,
-   .ask = flush},
-  {.name = "close",
-   .says = "cancel the jobs, which keeps what was copied, and close the layers",
-   .kind = STEP_UNDOABLE,
-   .once = TRUE,
-   .applies = op_has_overlays,
-   .ask = finish_copies,
-   .verify = sources_are_unchanged},
-  {.name = "pivot",
-   .says = "drop the layers from the chain",
-   .kind = STEP_PIVOT,
-   .commits = TRUE,
-   .decides = DECIDED_NEW,
-   .ask = repoint,
-   .probe = is_pivoted,
-   .undo = point_back,
-   .undo_says = "write the old name into the header again",
-   .verify = is_right},
-  {.name = "check",
-   .says = "check the layer that received the data",
-   .kind = STEP_FINISH,
-   .ask = check,
-   .verify = is_right},
-  DROP_BESIDE_STEP,
-  FOLLOW_STEP,
-  REMOVE_STEP,
+  OFFLINE_COPY_STEPS,
+  OFFLINE_PIVOT_STEPS,
   {0},
 };
 /* clang-format on */

@@ -143,7 +143,9 @@ stamp_layers (OpDisk *disk)
     g_autofree char *stamp = file_stamp (op_disk_layer (disk, (int)i)->file);
     json_append (stamps, json_str (stamp ? stamp : ""));
   }
-  disk->details = json_make ("stamps", stamps, NULL);
+  if (disk->details == NULL)
+    disk->details = json_object_new_object ();
+  json_set (disk->details, "stamps", stamps);
 }
 
 static void
@@ -177,10 +179,10 @@ plan_add_offline (Op *op, const Request *request, const RequestDisk *wanted, con
     return FALSE;
   keep_relative (disk);
   op_name_disk (op, disk);
-  if (op->kind != OP_ALLOCATE) {
+  if (op_changes_chain (op))
     stamp_layers (disk);
+  if (op->kind != OP_ALLOCATE)
     tell_how (op, disk);
-  }
   return check_not_taken (disk, journal, TRUE, error) && check_closed (disk, error) &&
          check_writable (disk->receiver, error) && check_writable (disk->header, error);
 }

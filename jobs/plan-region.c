@@ -152,7 +152,13 @@ add_allocation (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
   gboolean full = g_strcmp0 (wanted->fill, "full") == 0;
   const char *file = ((ChainLayer *)disk->before->pdata[0])->file;
   disk->details = json_make ("fill", json_str (full ? "full" : "backing"), NULL);
-  if (disk->regions->len == 0) {
+  if (!full && g_strcmp0 (((ChainLayer *)disk->before->pdata[0])->format, "raw") == 0) {
+    g_array_set_size (disk->regions, 0);
+    g_ptr_array_add (op->notes,
+                     g_strdup_printf ("'%s' is raw, so that no layer has anything it could need: "
+                                      "nothing is allocated without --fill full",
+                                      file));
+  } else if (disk->regions->len == 0) {
     Region whole = {.length = ((ChainLayer *)disk->before->pdata[0])->virtual_size};
     g_array_append_val (disk->regions, whole);
   }
@@ -189,23 +195,6 @@ add_wanted (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
   return TRUE;
 }
 
-/* The first node of the export is the active layer, or the filter over it. */
-gboolean
-plan_allocate_image (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
-{
-  if (op->flags & OP_DETACH_BACKING) {
-    fail (error, REFUSED, "offline the backing layers are detached by another command");
-    return hint (error, "rechain pull --offline '%s'", disk->name);
-  }
-  disk->mode = disk->before->len > 1 ? MODE_STREAM : MODE_NONE; /* as copy-on-read does */
-  disk->first = disk->base = disk->before->len > 1 ? 1 : 0;
-  disk->depths = g_array_new (FALSE, FALSE, sizeof (guint));
-  for (guint i = 0; i < disk->before->len; i++)
-    g_array_append_val (disk->depths, i);
-  export_name (op, disk);
-  return add_wanted (op, disk, wanted, error) && add_allocation (op, disk, wanted, error);
-}
-
 /* Only where nothing below is needed any more, which is known of the whole disk or not at all. */
 gboolean
 plan_detach (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, GError **error)
@@ -220,6 +209,21 @@ plan_detach (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, GErr
     return hint (error, "leave --detach-backing out");
   }
   return plan_merge_disk (op, disk, wanted, world, error);
+}
+
+/* The first node of the export is the active layer, or the filter over it. */
+gboolean
+plan_allocate_image (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
+{
+  gboolean backed = disk->before->len > 1;
+  disk->mode = backed ? MODE_STREAM : MODE_NONE; /* as copy-on-read does */
+  disk->first = disk->base = backed ? 1 : 0;
+  disk->depths = g_array_new (FALSE, FALSE, sizeof (guint));
+  for (guint i = 0; i < disk->before->len; i++)
+    g_array_append_val (disk->depths, i);
+  export_name (op, disk);
+  return (!(op->flags & OP_DETACH_BACKING) || plan_detach (op, disk, wanted, NULL, error)) &&
+         add_wanted (op, disk, wanted, error) && add_allocation (op, disk, wanted, error);
 }
 
 gboolean

@@ -33,6 +33,8 @@ steps_of (Op *op)
   };
   if (volume_steps (op) != NULL)
     return volume_steps (op);
+  if (op->vm == NULL && op->kind == OP_ALLOCATE && (op->flags & OP_DETACH_BACKING))
+    return allocate_offline_detach_steps;
   if (op->vm == NULL)
     return offline[op->kind];
   if (op->kind == OP_SNAPSHOT && op->disks->len > 0 && !op_has_overlays (op))

@@ -109,6 +109,7 @@ extern const Step quiesce_steps[];
 extern const Step allocate_steps[];
 extern const Step allocate_detach_steps[];
 extern const Step allocate_offline_steps[];
+extern const Step allocate_offline_detach_steps[];
 extern const Step dead_back_steps[]; /* of any kind, when its QEMU is gone: performed backward */
 extern const Step dead_on_steps[];   /* and forward */
 

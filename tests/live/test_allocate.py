@@ -160,7 +160,6 @@ def test_offline_a_raw_image_gets_its_space_and_an_open_one_is_refused(make_vm, 
     vm = make_vm(other)
     error = valid(rechain.run("allocate", "--offline", other.active, json=True).expect(4).error)
     assert other.active in error["message"] and vm.is_alive()
-    rechain.run("allocate", "--offline", other.active, "--detach-backing").expect(4)
 
 
 @pytest.mark.parametrize("fill", ["backing", "full"])
@@ -186,10 +185,75 @@ def test_offline_killed_or_cancelled_it_leaves_a_valid_image(rechain, workdir, f
     assert_independent(chain)
 
 
+def extents(rechain, image):
+    return valid(rechain.run("map", "--offline", image, json=True).expect(0).json)["extents"]
+
+
+def without_file(extents):
+    return [{k: v for k, v in e.items() if k != "file"} for e in extents]
+
+
+CHAINS = {"qcow2": ["DD..DDz....D...D", ".D.Dz........z.D", "................"],
+          "raw": ["DDDDDDz.........", ".D.Dz........z.D", "................"]}
+
+
+@pytest.mark.parametrize("base", CHAINS)
 @pytest.mark.parametrize("fill", ["backing", "full"])
-def test_detached_it_is_what_pull_makes_of_it(make_vm, rechain, workdir, fill):
-    pictures = ["DD..DDz....D...D", ".D.Dz........z.D", "................"]
-    chain = build(workdir, *pictures)
+def test_offline_detached_it_is_what_pull_makes_of_it(rechain, workdir, fill, base):
+    chain = build(workdir, *CHAINS[base], base=base)
+    below = [sha(layer) for layer in chain.layers[1:]]
+    document = valid(rechain.run("allocate", "--offline", chain.active, "--fill", fill, "--detach-backing",
+                                 json=True).expect(0).json)
+    assert document["disks"][0]["chain"] == [chain.active] == images.header_chain(chain.active)
+    assert document["disks"][0]["left"] == chain.layers[1:] and below == [sha(layer) for layer in chain.layers[1:]]
+    assert_no_exports(rechain)
+    assert_same_view(chain)
+    other = build(os.path.join(workdir, "other"), *CHAINS[base], base=base)
+    rechain.run("pull", "--offline", other.active).expect(0)
+    assert_same_view(other, chain.reference)
+    if fill == "full":
+        assert mapped(rechain, ["--offline", chain.active]) == "A" * 16
+    else:
+        assert without_file(extents(rechain, chain.active)) == without_file(extents(rechain, other.active))
+    rechain.run("allocate", "--offline", chain.active, "--detach-backing").expect(4)
+    other = build(os.path.join(workdir, "third"), *CHAINS[base], base=base)
+    rechain.run("allocate", "--offline", other.active, "--detach-backing", "--offset", 0, "--length", "1M").expect(2)
+
+
+def test_offline_detaching_that_is_killed_is_settled(rechain, workdir):
+    """Before each program that it starts: two daemons, the new header, the check."""
+    for n in range(5):
+        chain = build(os.path.join(workdir, str(n)), "DDDD............", "................")
+        marker = os.path.join(workdir, f"marker{n}")
+        fake = {}
+        for name, program in (("RECHAIN_QEMU_STORAGE_DAEMON", "qemu-storage-daemon"), ("RECHAIN_QEMU_IMG", "qemu-img")):
+            fake[name] = os.path.join(workdir, f"{program}-{n}")
+            with open(fake[name], "w") as file:
+                # Counts what changes something, and kills rechain before the nth of it.
+                file.write(f'''#!/bin/sh
+case "$1" in --version|map|info|measure) exec {program} "$@";; esac
+echo x >> {marker}
+[ $(wc -l < {marker}) = {n + 1} ] && kill -9 $PPID
+exec {program} "$@"
+''')
+            os.chmod(fake[name], 0o755)
+        run = rechain.run("allocate", "--offline", chain.active, "--detach-backing", json=True, env=fake)
+        document = valid(rechain.run("recover", json=True).expect(0).json)
+        states = [o["state"] for o in document["operations"]]
+        if run.rc == 0:
+            assert n == 4 and states == []
+        else:
+            assert run.rc == -9 and states == ["done" if n >= 2 else "undone"], (n, str(run))
+        assert images.header_chain(chain.active) == (chain.layers if n < 2 else [chain.active])
+        assert_no_exports(rechain)
+        assert_same_view(chain)
+
+
+@pytest.mark.parametrize("base", CHAINS)
+@pytest.mark.parametrize("fill", ["backing", "full"])
+def test_detached_it_is_what_pull_makes_of_it(make_vm, rechain, workdir, fill, base):
+    pictures = CHAINS[base]
+    chain = build(workdir, *pictures, base=base)
     vm = make_vm(chain)
     vm.cont()
     document = valid(rechain.run("allocate", vm.qmp_path, "vda", "--fill", fill, "--detach-backing",
@@ -200,12 +264,14 @@ def test_detached_it_is_what_pull_makes_of_it(make_vm, rechain, workdir, fill):
     assert_no_exports(rechain, vm)
     vm.kill()
     assert_same_view(chain)
-    got = mapped(rechain, ["--offline", chain.active])
-    other = build(os.path.join(workdir, "other"), *pictures)
+    other = build(os.path.join(workdir, "other"), *pictures, base=base)
     vm = make_vm(other)
     rechain.run("pull", vm.qmp_path, "vda").expect(0)
-    pulled = mapped(rechain, [vm.qmp_path, "vda"])
-    assert got == ("A" * 16 if fill == "full" else pulled)
+    pulled = valid(rechain.run("map", vm.qmp_path, "vda", json=True).expect(0).json)["extents"]
+    if fill == "full":
+        assert mapped(rechain, ["--offline", chain.active]) == "A" * 16
+    else:
+        assert without_file(extents(rechain, chain.active)) == without_file(pulled)
     rechain.run("allocate", vm.qmp_path, "vda", "--detach-backing").expect(4)
     rechain.run("allocate", vm.qmp_path, "vda", "--detach-backing", "--offset", 0, "--length", "1M").expect(2)
 
@@ -229,6 +295,8 @@ def test_raw_gets_its_space(make_vm, rechain, workdir):
     chain = build(workdir, "DD..............", base="raw")
     vm = make_vm(Disk(chain, iothread=True))    # no export is needed for it
     before = os.stat(chain.active).st_blocks * 512
+    nothing = rechain.run("allocate", vm.qmp_path, "vda", "--offset", "4M", "--length", "4M").expect(0)
+    assert "--fill full" in nothing.err and os.stat(chain.active).st_blocks * 512 == before
     rechain.run("allocate", vm.qmp_path, "vda", "--offset", "4M", "--length", "4M", "--fill", "full").expect(0)
     assert os.stat(chain.active).st_blocks * 512 - before == 4 * MiB
     rechain.run("allocate", vm.qmp_path, "vda", "--fill", "full").expect(0)
