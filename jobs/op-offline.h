@@ -2,6 +2,7 @@
 /* What offline operations share: a qemu-storage-daemon of our own with the layers of a chain. */
 #pragma once
 
+#include "jobs/beside.h"
 #include "jobs/bitmaps.h"
 #include "jobs/blocks.h"
 
