@@ -90,6 +90,76 @@ authoritative_lines (GString *out, Json *files)
       out, "  start the guest with %s from %s", disk, or_empty (json_object_get_string (file)));
 }
 
+/* ---- where it stands ------------------------------------------------------------------------- */
+
+/* It has not ended, and nobody runs it. */
+static gboolean
+is_left (Json *operation)
+{
+  return g_strcmp0 (json_get_str (operation, "owner"), "dead") == 0;
+}
+
+static const struct {
+  const char *recover, *words;
+} directions[] = {
+    {"undo", "takes it back; everything will be as before"},
+    {"finish", "finishes it; the new state was decided already"},
+    {"look", "looks whether it took effect, and finishes it or takes it back"},
+};
+
+static const char *
+outcome_words (Json *standing)
+{
+  const char *outcome = or_empty (json_get_str (standing, "outcome"));
+  return strcmp (outcome, "unknown") == 0 ? "how it ended is not known" : outcome;
+}
+
+static void
+step_line (GString *out, Json *standing)
+{
+  const char *step = json_get_str (standing, "step"), *says = json_get_str (standing, "says");
+  const char *direction = or_empty (json_get_str (standing, "direction"));
+  g_autoptr (GString) line = g_string_new (step ? step : "none: it had not begun");
+  if (says != NULL)
+    g_string_append_printf (line, ": %s", says);
+  if (step != NULL && strcmp (direction, "do") != 0)
+    g_string_append_printf (line, " (%s)", direction);
+  if (step != NULL)
+    g_string_append_printf (line, "; %s", outcome_words (standing));
+  text_line (out, "  step     %s", line->str);
+}
+
+static void
+world_lines (GString *out, Json *standing)
+{
+  const char *qemu = or_empty (json_get_str (standing, "qemu"));
+  const char *guest = json_get_str (standing, "guest");
+  if (strcmp (qemu, "gone") == 0)
+    text_line (out, "  QEMU     is gone; until this is settled, start the guest from nothing else "
+                    "than said above");
+  else if (guest != NULL)
+    text_line (out, "  guest    is %s by this operation; recovery lets it go first of all", guest);
+  else if (*qemu != 0)
+    text_line (out, "  guest    runs on as before");
+}
+
+/* What to do with one that nobody runs. */
+static void
+standing_lines (GString *out, Json *operation)
+{
+  Json *standing = json_get (operation, "standing");
+  const char *recover = or_empty (json_get_str (standing, "recover"));
+  if (standing == NULL || !is_left (operation))
+    return;
+  step_line (out, standing);
+  world_lines (out, standing);
+  text_line (out, "  to do    rechain recover --op %s",
+             or_empty (json_get_str (operation, "operation")));
+  for (gsize i = 0; i < G_N_ELEMENTS (directions); i++)
+    if (strcmp (directions[i].recover, recover) == 0)
+      text_line (out, "           %s", directions[i].words);
+}
+
 /* Full. ": 16.0 MiB, guest stopped for 3.1 ms", as far as known. No rate: the new layer also has
  * what the guest wrote meanwhile, which no limit slows down. */
 static char *
@@ -130,9 +200,17 @@ static char *
 state_text (Cli *cli, Json *operation)
 {
   const char *state = or_empty (json_get_str (operation, "state"));
-  gboolean dead = g_strcmp0 (json_get_str (operation, "owner"), "dead") == 0;
-  if (dead && strcmp (state, "stuck") != 0)
-    return text_colour (cli->colour_out, "31", "was interrupted and is not settled");
+  const char *step = json_get_str (json_get (operation, "standing"), "step");
+  g_autofree char *at = step ? g_strdup_printf (" at step '%s'", step) : g_strdup ("");
+  g_autofree char *safe = text_escape (at);
+  if (is_left (operation) && strcmp (state, "stuck") == 0) {
+    g_autofree char *words = g_strdup_printf ("is stuck%s, neither done nor undone", safe);
+    return text_colour (cli->colour_out, "31", words);
+  }
+  if (is_left (operation)) {
+    g_autofree char *words = g_strdup_printf ("was interrupted%s and is not settled", safe);
+    return text_colour (cli->colour_out, "31", words);
+  }
   for (gsize i = 0; i < G_N_ELEMENTS (state_words); i++)
     if (strcmp (state_words[i].state, state) == 0)
       return text_colour (cli->colour_out, state_words[i].ansi, state_words[i].words);
@@ -151,7 +229,8 @@ headline (Cli *cli, Json *operation, GString *out)
   g_autofree char *safe_id = text_escape (id);
   g_autofree char *state = state_text (cli, operation);
   g_autofree char *rest = amounts (operation);
-  guint64 ms = (guint64)(MAX (json_get_real (operation, "seconds"), 0) * 1000);
+  double seconds = is_left (operation) ? 0 : json_get_real (operation, "seconds");
+  guint64 ms = (guint64)(MAX (seconds, 0) * 1000);
   g_autofree char *duration = format_duration (ms);
   g_string_append_printf (out, "%s %s%s%s%s (%s)\n", safe_what, state, ms ? " in " : "",
                           ms ? duration : "", rest, safe_id);
@@ -171,7 +250,8 @@ error_lines (GString *out, Json *operation)
     text_line (out, "  error: %s", message);
   if (cause != NULL)
     text_line (out, "  because: %s", cause);
-  if (advice != NULL)
+  /* That of one that is left repeats what stands above. */
+  if (advice != NULL && !(is_left (operation) && json_has (operation, "standing")))
     text_line (out, "  hint: %s", advice);
 }
 
@@ -207,10 +287,7 @@ static void
 owner_line (Json *operation, GString *out)
 {
   const char *owner = json_get_str (operation, "owner");
-  if (g_strcmp0 (owner, "dead") == 0)
-    text_line (out, "  its process is gone: 'rechain recover --op %s' settles it",
-               or_empty (json_get_str (operation, "operation")));
-  else if (owner != NULL)
+  if (owner != NULL && !is_left (operation))
     text_line (out, "  its process is %s", owner);
 }
 
@@ -226,6 +303,7 @@ show_operation_full (Cli *cli, Json *operation, GString *out)
                or_empty (json_get_str (operation, "ended")));
   owner_line (operation, out);
   error_lines (out, operation);
+  standing_lines (out, operation);
   journal_table (cli, json_get (operation, "journal"), out);
 }
 

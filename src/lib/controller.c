@@ -110,6 +110,8 @@ rechain_controller_show_operation (RechainController *controller, const char *id
     return NULL;
   }
   Json *document = operation_with_owner (journal, op);
+  if (!op_state_is_end (op->state))
+    json_set (document, "standing", document_standing (op, steps));
   json_set (document, "journal", steps);
   return print_document (document);
 }

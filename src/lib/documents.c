@@ -192,9 +192,23 @@ is_offline_merge (Op *op)
          op->kind == OP_SNAPSHOT_DELETE;
 }
 
-/* Settled without its QEMU, the chain it ended with. Until then, also of images that no QEMU has:
- * before the snapshot the old layer, after it the new one, which is backed by it until the pivot;
- * after the commit record of a fold the old one again (design, "Journal and recovery"). */
+/* Which file is the active layer of @disk. Settled, that of the chain it ended with. Until then,
+ * also of images that no QEMU has: before the snapshot the old layer, after it the new one, which
+ * is backed by it until the pivot; after the commit record of a fold the old one again (design,
+ * "Journal and recovery"). Full; NULL: it has no chain that changes. */
+static char *
+active_file (Op *op, OpDisk *disk)
+{
+  if (disk->before->len == 0)
+    return NULL;
+  gboolean on_new = op_state_is_end (op->state) ? op->state == OP_DONE && op_changes_chain (op)
+                    : disk->mode == MODE_COMMIT_ACTIVE || disk->mode == MODE_MIRROR
+                        ? op->decided == DECIDED_NEW
+                        : op->switched && op->decided != DECIDED_OLD;
+  g_auto (GStrv) planned = op_disk_planned_chain (disk);
+  return g_strdup (on_new ? planned[0] : ((ChainLayer *)disk->before->pdata[0])->file);
+}
+
 Json *
 authoritative_files (Op *op)
 {
@@ -204,16 +218,9 @@ authoritative_files (Op *op)
     return NULL;
   Json *files = json_object_new_object ();
   for (guint i = 0; i < op->disks->len; i++) {
-    OpDisk *disk = op_disk (op, i);
-    if (disk->before->len == 0) /* it has no chain that changes */
-      continue;
-    gboolean on_new = over ? op->state == OP_DONE && op_changes_chain (op)
-                      : disk->mode == MODE_COMMIT_ACTIVE || disk->mode == MODE_MIRROR
-                          ? op->decided == DECIDED_NEW
-                          : op->switched && op->decided != DECIDED_OLD;
-    g_auto (GStrv) planned = op_disk_planned_chain (disk);
-    json_set (files, disk->name,
-              json_str (on_new ? planned[0] : ((ChainLayer *)disk->before->pdata[0])->file));
+    g_autofree char *file = active_file (op, op_disk (op, i));
+    if (file != NULL)
+      json_set (files, op_disk (op, i)->name, json_str (file));
   }
   return files;
 }
@@ -224,7 +231,18 @@ strv_at (GPtrArray *strvs, guint i)
   return i < strvs->len ? strvs->pdata[i] : NULL;
 }
 
-/* With QEMU dead the headers say what the chain is. Full, nullable. */
+/* As QEMU showed it at the end; until then, and with QEMU dead, as the headers have it from there
+ * on. Full. */
+static char *
+file_to_read (Op *op, guint i, const char *authoritative)
+{
+  gboolean shown = i < op->after->len && *(char **)op->after->pdata[i] != NULL;
+  if (authoritative != NULL || op->state == OP_PLANNED || op_state_is_end (op->state) || shown)
+    return g_strdup (authoritative);
+  return active_file (op, op_disk (op, i));
+}
+
+/* Full, nullable. */
 static char **
 chain_on_disk (OpDisk *disk, const char *file)
 {
@@ -254,7 +272,8 @@ disk_result (Op *op, guint i, const char *authoritative)
 {
   OpDisk *disk = op_disk (op, i);
   g_auto (GStrv) before = chain_files (disk->before);
-  g_auto (GStrv) headers = chain_on_disk (disk, authoritative);
+  g_autofree char *file = file_to_read (op, i, authoritative);
+  g_auto (GStrv) headers = chain_on_disk (disk, file);
   char **after = headers ? headers : strv_at (op->after, i);
   gboolean taken = op->kind == OP_SNAPSHOT && op->state == OP_DONE;
   gboolean beside = op_disk_is_beside (disk);

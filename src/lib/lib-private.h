@@ -53,5 +53,7 @@ Json *document_jobs (World *world, ChainJob *only);
 Json *document_operation (Op *op);
 Json *document_plan (Op *op);
 char *print_document (Json *take_document);
+/* standing.c: of an operation that has not ended; @lines: its journal. */
+Json *document_standing (Op *op, Json *lines);
 /* For operations whose QEMU is dead: per disk the file to start the guest from; NULL otherwise. */
 Json *authoritative_files (Op *op);
