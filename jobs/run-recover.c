@@ -30,10 +30,22 @@ static gboolean
 may_go_on (Runner *runner)
 {
   Op *op = runner->op;
+  /* What lies beside the chains is of an instant that has passed. */
+  if (op->kind == OP_SNAPSHOT && op_has_beside (op))
+    return FALSE;
   for (guint i = 0; op->held && op_switches (op) && i < op->disks->len; i++)
     if (world_job (runner->world, op_disk (op, i)->job) == NULL)
       return FALSE;
   return TRUE;
+}
+
+/* The pivot happened, though no record says so: the world does. */
+static gboolean
+has_pivoted (Runner *runner)
+{
+  const Step *step = runner->main.steps + pivot_of (runner->main.steps);
+  return step->kind == STEP_PIVOT && !step->commits && runner->op->decided == DECIDED_NOTHING &&
+         runner_probe_all (runner, step) == SEEN_YES;
 }
 
 static gboolean
@@ -44,11 +56,11 @@ goes_on (Runner *runner)
   if (op->decided == DECIDED_NOTHING && op->state == OP_UNDOING)
     return FALSE;
   if (runner->recover == RUN_ON && op->decided == DECIDED_NOTHING)
-    return may_go_on (runner);
+    return has_pivoted (runner) || may_go_on (runner);
   /* Nothing but the world tells of it, and what cannot be taken back is not. */
   gboolean seen = runner->recover == RUN_BY_RECORD || !(step->undo || step->undo_table);
   if (seen && step->kind == STEP_PIVOT && !step->commits && op->decided == DECIDED_NOTHING)
-    return runner_probe_all (runner, step) == SEEN_YES;
+    return has_pivoted (runner);
   return op->decided == DECIDED_NEW;
 }
 
@@ -102,7 +114,8 @@ choose_direction (Runner *runner, World *world)
     return;
   }
   gboolean on = goes_on (runner);
-  runner->main.at = on && op->decided == DECIDED_NOTHING ? 0 : pivot_of (runner->main.steps);
+  gboolean again = on && op->decided == DECIDED_NOTHING && !has_pivoted (runner);
+  runner->main.at = again ? 0 : pivot_of (runner->main.steps);
   runner->main.back = !on;
   if (on && op->state == OP_STUCK)
     g_clear_error (&op->error);

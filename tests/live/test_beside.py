@@ -7,9 +7,9 @@ import pytest
 
 from harness import images, oracle
 from harness.images import MiB
-from harness.proxy import DROP, Proxy
+from harness.proxy import DROP, PASS, Proxy, refuse
 from harness.qemu import leftovers
-from harness.scene import assert_chain, change, change_of, valid, wait_until
+from harness.scene import change, change_of, valid, wait_until
 
 MAX_PAUSE = ("--max-pause", "20s")
 
@@ -57,8 +57,8 @@ def take(rechain, vm, *arguments):
     return change(rechain, vm, "snapshot create", *arguments, *MAX_PAUSE), instant.passed()
 
 
-def snapshots(rechain, vm):
-    return valid(rechain.run("snapshot", "list", vm.qmp_path, json=True).expect(0).json)["snapshots"]
+def snapshots(rechain, vm, address=None):
+    return valid(rechain.run("snapshot", "list", address or vm.qmp_path, json=True).expect(0).json)["snapshots"]
 
 
 # ---- what is made ----
@@ -162,3 +162,190 @@ def test_methods_may_differ_over_disks_and_are_of_one_frozen_instant(btrfs, make
     last = min(fs.numbers[-1] for fs in read)
     assert last > before - 3 and max(fs.numbers[-1] for fs in read) <= last + 3
     leftovers(vm, rechain.state_dir, dirs + [btrfs])
+
+
+# ---- what is refused ----
+
+@pytest.mark.parametrize("words,rc,said", [
+    (["vda,method=btrfs"], 4, "is no file on btrfs"),
+    (["vda,method=lvm"], 4, "is no logical volume"),
+    (["vda,method=zfs"], 2, "qemu, lvm, btrfs"),
+    (["vda,method=lvm,to=/x"], 2, "takes no 'to'"),
+    (["vda,method=btrfs,size=1G"], 2, "takes no 'size'"),
+    (["vda,method=btrfs,on-delete=forward"], 2, "takes no 'on-delete'"),
+    (["vda,method=btrfs,device=/x,subvolume=/y"], 2, "not both"),
+    (["vda,device=/x"], 2, "method=lvm or method=btrfs"),
+    (["vda,method=btrfs", "--reuse"], 2, "cannot reuse"),
+])
+def test_what_cannot_be_is_refused_in_words(make_chain, make_vm, rechain, words, rc, said):
+    vm = make_vm(make_chain(size=4 * MiB))
+    assert said in rechain.run("snapshot", "create", vm.qmp_path, *words).expect(rc).err
+
+
+def test_targets_that_exist_lie_elsewhere_or_are_not_allowed_are_refused(subvolume, btrfs, make_vm, rechain, workdir):
+    chains = two_disks(subvolume)
+    vm = make_vm(chains)
+    taken = os.path.join(btrfs, "taken")
+    os.mkdir(taken)
+
+    def said(rc, *words):
+        return rechain.run("snapshot", "create", vm.qmp_path, *words).expect(rc).err
+
+    assert "exists" in said(4, f"vda,method=btrfs,subvolume={taken}")
+    assert "exists" in said(4, f"vda,method=btrfs,device={chains[1].active}")
+    assert "not on the filesystem" in said(4, f"vda,method=btrfs,device={workdir}/x.qcow2")
+    assert "same target" in said(4, f"vda,method=btrfs,device={btrfs}/x", f"vdb,method=btrfs,device={btrfs}/x")
+    conf, xml = os.path.join(workdir, "conf"), os.path.join(workdir, "x.xml")
+    with open(conf, "w") as file:
+        file.write(f"[storage]\nallow={workdir}/elsewhere\n")
+    for what in (f"<device path='{btrfs}/x'/>", f"<subvolume path='{btrfs}/y'/>"):
+        with open(xml, "w") as file:
+            file.write(f"<domainsnapshot><disks><disk name='vda'><diskSnapshot method='btrfs'>{what}</diskSnapshot>"
+                       "</disk><disk name='vdb' snapshot='no'/></disks></domainsnapshot>")
+        rechain.run("--config", conf, "snapshot", "create", vm.qmp_path, "--xml", xml).expect(5)
+    assert sorted(os.listdir(btrfs)) == ["images", "taken"] and snapshots(rechain, vm) == []
+
+
+# ---- mishaps ----
+
+class Mishap:
+    """Three disks, one of each way; what there was before, and what is left after something went wrong."""
+
+    def __init__(self, btrfs, make_vm, rechain, workdir):
+        images.run("btrfs", "subvolume", "create", os.path.join(btrfs, "images"))
+        dirs = [os.path.join(workdir, "vda"), os.path.join(btrfs, "vdb"), os.path.join(btrfs, "images", "vdc")]
+        self.chains = [images.make_chain(dir, ("disk",), size=4 * MiB) for dir in dirs]
+        self.vm, self.rechain, self.btrfs, self.workdir = make_vm(self.chains, dir=workdir), rechain, btrfs, workdir
+        self.vm.cont()
+        self.vm.state_before = "running"
+        self.target = os.path.join(btrfs, "whole")
+        self.before = self._files()
+
+    def _files(self):
+        return sorted(os.path.join(at, name) for root in (self.btrfs, os.path.join(self.workdir, "vda"))
+                      for at, dirs, files in os.walk(root) for name in dirs + files)
+
+    overlay = ["vda"]                   # the disks that get a new layer
+
+    @property
+    def words(self):
+        return [*self.overlay, "vdb,method=btrfs", f"vdc,method=btrfs,subvolume={self.target}", "--name", "one"]
+
+    def start(self, path=None, bin=None, more=MAX_PAUSE):
+        env = {"PATH": f"{bin}:{os.environ['PATH']}"} if bin else None
+        return self.rechain.start("snapshot", "create", path or self.vm.qmp_path, *self.words, *more, json=True, env=env)
+
+    def program(self, name, body):
+        """A program in place of `name`; returns the folder for PATH."""
+        dir = os.path.join(self.workdir, "bin")
+        os.makedirs(dir, exist_ok=True)
+        with open(os.path.join(dir, name), "w") as file:
+            file.write(f"#!/bin/sh\n{body}\n")
+        os.chmod(os.path.join(dir, name), 0o755)
+        return dir
+
+    def assert_as_before(self):
+        assert self._files() == self.before
+        assert [self.vm.chain(id) for id in ("vda", "vdb", "vdc")] == [c.layers for c in self.chains]
+        assert self.vm.run_state() == "running"
+        leftovers(self.vm, self.rechain.state_dir, [self.btrfs, self.workdir], result=False)
+        assert snapshots(self.rechain, self.vm) == []
+
+    def assert_settled(self, expected=None, address=None):
+        operations = valid(self.rechain.run("recover", json=True).expect(0).json)["operations"]
+        done = [d["method"] for s in snapshots(self.rechain, self.vm, address)
+                for d in s["disks"]] == ["qemu"] * len(self.overlay) + ["btrfs", "btrfs"]
+        assert [op["state"] for op in operations] in ([], ["done" if done else "undone"]), operations
+        assert expected in (None, done)
+        if done:
+            assert self.vm.run_state() == "running"
+            self.rechain.run("snapshot", "delete", address or self.vm.qmp_path, "one", "--delete").expect(0)
+        self.assert_as_before()
+        return done
+
+
+@pytest.fixture
+def mishap(btrfs, make_vm, rechain, workdir):
+    return Mishap(btrfs, make_vm, rechain, workdir)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("command", ["blockdev-add", "stop", "human-monitor-command", "transaction", "cont"])
+def test_a_death_at_a_message_leaves_all_snapshots_or_none(mishap, command, when):
+    def die(message):
+        if (message.kind, message.name, message.nth) != ("command" if when == "before" else "return", command, 1):
+            return PASS
+        run.process.kill()
+        return DROP
+
+    with Proxy(mishap.vm.qmp_path) as proxy:
+        proxy.policy = die
+        run = mishap.start(proxy.path)
+        run.wait()
+        proxy.policy = lambda message: PASS
+        done = mishap.assert_settled(address=proxy.path)
+    assert done == (command == "cont" or (command, when) == ("transaction", "after"))
+
+
+@pytest.mark.parametrize("command", ["stop", "human-monitor-command", "cont"])
+def test_a_death_at_a_message_where_no_disk_gets_a_layer(mishap, command):
+    def die(message):
+        if (message.kind, message.name) != ("command", command):
+            return PASS
+        run.process.kill()
+        return DROP
+
+    mishap.overlay = []
+    with Proxy(mishap.vm.qmp_path) as proxy:
+        proxy.policy = die
+        run = mishap.start(proxy.path)
+        run.wait()
+        proxy.policy = lambda message: PASS
+        assert mishap.assert_settled(address=proxy.path) == (command == "cont")
+
+
+def test_a_death_while_the_blocks_are_shared_is_taken_back(mishap):
+    bin = mishap.program("cp", f"touch {mishap.workdir}/begun; sleep 30")
+    run = mishap.start(bin=bin)
+    wait_until(lambda: os.path.exists(f"{mishap.workdir}/begun"), "cp runs")
+    assert mishap.vm.run_state() == "paused"
+    run.kill()
+    mishap.assert_settled(False)
+
+
+def test_a_guest_is_held_no_longer_than_it_may(mishap):
+    result = mishap.start(bin=mishap.program("cp", "exec sleep 3"), more=("--max-pause", "300ms")).wait().expect(7)
+    assert 300 <= result.json["pause-ms"] < 1500 and "--max-pause" in result.json["error"]["message"]
+    mishap.assert_as_before()
+
+
+@pytest.mark.parametrize("name,body", [
+    ("cp", "echo no blocks >&2; exit 1"),
+    ("btrfs", '/usr/bin/btrfs "$@" && [ $2 != snapshot ]'),     # it made it, and says that it did not
+])
+def test_what_fails_on_one_disk_is_taken_back_on_all(mishap, name, body):
+    mishap.start(bin=mishap.program(name, body)).wait().expect(7)
+    mishap.assert_as_before()
+
+
+def test_a_transaction_that_is_refused_takes_back_what_lies_beside(mishap):
+    with Proxy(mishap.vm.qmp_path, refuse("transaction")) as proxy:
+        mishap.start(proxy.path).wait().expect(7)
+    mishap.assert_as_before()
+
+
+def test_the_death_of_qemu_leaves_nothing_beside_that_is_not_on_record(mishap):
+    def die(message):
+        if (message.kind, message.name) == ("command", "transaction"):
+            mishap.vm.sigkill()
+            return DROP
+        return PASS
+
+    with Proxy(mishap.vm.qmp_path) as proxy:
+        proxy.policy = die
+        result = mishap.start(proxy.path).wait()
+        mishap.rechain.run("recover").expect(0)
+        listed = snapshots(mishap.rechain, mishap.vm, proxy.path)
+    left = [path for path in mishap._files() if path not in mishap.before]
+    assert result.rc in (0, 7, 8) and not any(".rc-" in path for path in left)
+    assert bool(listed) == bool(left) == os.path.exists(mishap.target)
