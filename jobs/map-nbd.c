@@ -17,6 +17,8 @@
 
 #define IN_FLIGHT   4u
 #define MAX_EXTENTS (1u << 18) /* of an answer; QEMU sends half of that at most */
+#define MAX_REQUESTS                                                                               \
+  (1u << 20) /* enough for 4 PiB; a server may be hostile, and tell of a byte at a time */
 
 /* What one answer said, in one context. */
 typedef struct {
@@ -41,6 +43,7 @@ struct _MapReader {
   guint64 asked;             /* up to where */
   Answer answers[IN_FLIGHT]; /* a ring: n_answers from the first on, in the order of the disk */
   guint first, n_answers;
+  guint n_requests; /* so far */
   MapReady ready;
   gpointer data;
 };
@@ -158,6 +161,10 @@ static gboolean
 ask (MapReader *reader, Answer *answer, GError **error)
 {
   nbd_extent_callback extents = {.callback = on_extents, .user_data = answer};
+  if (++reader->n_requests > MAX_REQUESTS) {
+    fail (error, REFUSED, "the map has no end: %u questions were not enough", MAX_REQUESTS);
+    return hint (error, "ask for a part of the disk: --start, --length");
+  }
   context_reset (&answer->allocation);
   context_reset (&answer->depth);
   answer->cookie = nbd_aio_block_status (nbd_link_handle (reader->link), answer->end - answer->at,

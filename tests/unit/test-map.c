@@ -256,6 +256,102 @@ a_list_that_is_wrong_is_an_error (void **state)
   }
 }
 
+/* What a map promises, whoever told it. */
+static void
+assert_sound (const Map *map, guint64 start, guint64 end)
+{
+  guint64 at = start;
+  for (guint i = 0; i < map->extents->len; i++) {
+    const MapExtent *extent = map_extent (map, i), *last = i ? map_extent (map, i - 1) : NULL;
+    assert_true (extent->length > 0 && extent->start == at);
+    assert_true (extent->depth == MAP_NOBODY || extent->depth < map->files->len);
+    assert_true (last == NULL || last->depth != extent->depth || last->data != extent->data ||
+                 last->zero != extent->zero);
+    at += extent->length;
+  }
+  assert_true (at == end);
+}
+
+/* Extents that go back, overlap, leave gaps, have no length or no end, and text that is no text:
+ * refused, or taken for a map that is one. */
+static void
+whatever_is_printed_is_refused_or_a_sound_map (void **state)
+{
+  static const char *const values[] = {"0",
+                                       "1",
+                                       "400",
+                                       "500",
+                                       "-1",
+                                       "1000",
+                                       "9223372036854775807",
+                                       "18446744073709551615",
+                                       "18446744073709551616",
+                                       "true",
+                                       "false",
+                                       "\"x\"",
+                                       "null",
+                                       "1e3",
+                                       "",
+                                       "{}",
+                                       "[",
+                                       "65535"};
+  static const char *const keys[] = {"start", "length", "depth", "present",
+                                     "zero",  "data",   "offset"};
+  g_autoptr (GRand) rand = g_rand_new_with_seed (7);
+  guint taken = 0;
+  for (guint n = 0; n < 20000; n++) {
+    g_autoptr (GString) text = g_string_new (printed);
+    for (gint i = g_rand_int_range (rand, 0, 3); i > 0; i--) {
+      g_autofree char *key =
+          g_strdup_printf ("\"%s\": ", keys[g_rand_int_range (rand, 0, G_N_ELEMENTS (keys))]);
+      char *found = strstr (text->str + g_rand_int_range (rand, 0, (gint)text->len), key);
+      if (found != NULL) {
+        gsize at = (gsize)(found - text->str) + strlen (key);
+        g_string_erase (text, (gssize)at, (gssize)strcspn (text->str + at, ",}"));
+        g_string_insert (text, (gssize)at,
+                         values[g_rand_int_range (rand, 0, G_N_ELEMENTS (values))]);
+      }
+    }
+    if (g_rand_int_range (rand, 0, 4) == 0)
+      text->str[g_rand_int_range (rand, 0, (gint)text->len)] =
+          (char)g_rand_int_range (rand, 1, 256);
+    if (g_rand_int_range (rand, 0, 8) == 0)
+      g_string_truncate (text, (gsize)g_rand_int_range (rand, 0, (gint)text->len));
+    g_autoptr (GError) error = NULL;
+    g_autoptr (Map) map = parse (text->str, (gsize)g_rand_int_range (rand, 1, 400), &error);
+    assert_true ((map == NULL) == (error != NULL));
+    if (map != NULL)
+      assert_sound (map, 0, 1000);
+    taken += map != NULL;
+  }
+  assert_true (taken > 1000 && taken < 19000);
+}
+
+/* A list that never ends ends at the limit, whatever it tells of. */
+static void
+an_endless_list_is_refused (void **state)
+{
+  g_autoptr (GPtrArray) layers = make_layers (2);
+  Region all = {.start = 0, .length = G_MAXINT64};
+  g_autoptr (MapParser) parser = map_parser_new (layers, G_MAXINT64, all, FALSE);
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GString) text = g_string_new ("[");
+  guint64 at = 0;
+  gboolean ok = TRUE;
+  for (; ok && at <= MAP_MAX_EXTENTS; at++) {
+    g_string_append_printf (text,
+                            "{\"start\":%" G_GUINT64_FORMAT
+                            ",\"length\":1,\"depth\":%u,\"zero\":false,\"data\":true},",
+                            at, (guint)(at % 2));
+    if (text->len > 65536) {
+      ok = map_parser_feed (parser, text->str, text->len, &error);
+      g_string_truncate (text, 0);
+    }
+  }
+  assert_true (!ok || !map_parser_feed (parser, text->str, text->len, &error));
+  assert_true (g_error_matches (error, RECHAIN_ERROR, REFUSED));
+}
+
 /* Longer than any name of a file; what is kept of the text is bounded. */
 static void
 a_long_name_passes_by_and_an_endless_one_does_not (void **state)
@@ -287,6 +383,8 @@ main (void)
       cmocka_unit_test (clusters_count_as_a_whole_and_once_with_their_tables),
       cmocka_unit_test (a_list_is_read_in_pieces_of_any_size),
       cmocka_unit_test (a_list_that_is_wrong_is_an_error),
+      cmocka_unit_test (whatever_is_printed_is_refused_or_a_sound_map),
+      cmocka_unit_test (an_endless_list_is_refused),
       cmocka_unit_test (a_long_name_passes_by_and_an_endless_one_does_not),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);

@@ -165,6 +165,48 @@ a_fold_asks_in_these_words (void **state)
   check_golden ("fold", op, fold_steps);
 }
 
+/* As a plan makes it: nothing falls out of the chain, and the active layer is exported. */
+static Op *
+region_op (OpKind kind)
+{
+  Op *op = op_for_test (OP_MAP, "/img", 1);
+  OpDisk *disk = op_disk (op, 0);
+  Region region = {.start = 0, .length = 1 << 20};
+  char **names[] = {&disk->to,     &disk->old_node, &disk->job,  &disk->fold_job,
+                    &disk->export, &disk->part,     &disk->node, &disk->file_node};
+  for (guint i = 0; i < G_N_ELEMENTS (names); i++)
+    g_clear_pointer (names[i], g_free);
+  op->kind = kind;
+  op_name_disk (op, disk);
+  disk->socket = g_strdup ("/run/rc-" OP_ID "-0/nbd");
+  disk->regions = g_array_new (FALSE, FALSE, sizeof (Region));
+  disk->depths = g_array_new (FALSE, FALSE, sizeof (guint));
+  g_array_append_val (disk->regions, region);
+  return op;
+}
+
+static void
+a_map_asks_in_these_words (void **state)
+{
+  g_autoptr (Op) op = region_op (OP_MAP);
+  check_golden ("map", op, map_steps);
+}
+
+static void
+an_allocation_asks_in_these_words (void **state)
+{
+  g_autoptr (Op) op = region_op (OP_ALLOCATE);
+  OpDisk *disk = op_disk (op, 0);
+  disk->details = json_make ("fill", json_str ("full"), NULL);
+  check_golden ("allocate", op, allocate_steps);
+  op->flags |= OP_DETACH_BACKING;
+  disk->mode = MODE_STREAM;
+  disk->first = 1;
+  disk->base = 3;
+  disk->node = g_strdup ("vda-top");
+  check_golden ("allocate-detach", op, allocate_detach_steps);
+}
+
 static void
 the_bandwidth_is_shared_between_the_disks (void **state)
 {
@@ -376,6 +418,8 @@ main (void)
       cmocka_unit_test (a_move_asks_in_these_words),
       cmocka_unit_test (a_quiesced_snapshot_asks_in_these_words),
       cmocka_unit_test (a_fold_asks_in_these_words),
+      cmocka_unit_test (a_map_asks_in_these_words),
+      cmocka_unit_test (an_allocation_asks_in_these_words),
       cmocka_unit_test (the_bandwidth_is_shared_between_the_disks),
       cmocka_unit_test (odd_names_in_a_plan_are_quoted),
       cmocka_unit_test (an_undo_where_nothing_happened_asks_nothing_of_qemu),
