@@ -14,7 +14,7 @@ from harness.qmp import QmpMonitor
 from harness.rechain import Rechain
 from harness.scene import wait_until
 from harness.sweep import Stage, sound, state_of
-from test_undo import CALM, SLOW, Case, wait_stream
+from harness.taken_back import CALM, SLOW, Case, wait_copying
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def reverse(stage):
 def test_a_killed_rechain_is_recovered_under_a_writing_guest(writing, when):
     case = writing()
     run = case.start("--bandwidth", SLOW)
-    wait_stream(case.vm)
+    wait_copying(case.vm)
     if when == "fold":
         run.sigint()
         wait_until(lambda: any(j.endswith("fold") for j in case.vm.jobs()) or not run.is_running(), "the fold")
@@ -120,7 +120,7 @@ def test_a_guest_that_somebody_else_stops_stays_stopped(stage):
 def test_stop_and_cont_by_somebody_else_do_not_matter(writing):
     case = writing()
     run = case.start("--bandwidth", SLOW)
-    wait_stream(case.vm)
+    wait_copying(case.vm)
     for _ in range(3):
         case.vm.qmp.execute("stop")
         time.sleep(0.1)
@@ -133,7 +133,7 @@ def test_stop_and_cont_by_somebody_else_do_not_matter(writing):
 def test_a_guest_that_is_reset_meanwhile_keeps_its_writes(writing):
     case = writing()
     run = case.start("--bandwidth", SLOW)
-    wait_stream(case.vm)
+    wait_copying(case.vm)
     case.vm.guest.wait_flushed(50)
     case.vm.qmp.execute("system_reset")     # -no-reboot: QEMU ends
     result = sound(run.wait())
@@ -151,7 +151,7 @@ def test_a_qemu_that_dies_leaves_a_chain_that_is_named(writing, how, when):
     """It settles by itself: exit 7, and the file that is named holds every flushed write."""
     case = writing()
     run = case.start("--bandwidth", "4M")
-    wait_stream(case.vm)
+    wait_copying(case.vm)
     case.vm.guest.wait_flushed(100)
     if when == "end":
         wait_until(lambda: any(j["current-progress"] > 0.7 * j["total-progress"] for j in case.vm.jobs().values()), "70%")
