@@ -17,6 +17,7 @@ typedef struct {
   char *node;           /* node name of the format node; NULL offline */
   char *protocol_node;  /* node name of the protocol node below it; NULL offline or where there is none */
   gboolean read_only;
+  gboolean file_read_only; /* its file was opened so by name, and stays so until it is opened again */
   gboolean encrypted;
   gboolean data_file;   /* the image keeps its data in an external data file */
   guint64 virtual_size; /* bytes */

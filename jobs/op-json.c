@@ -100,7 +100,8 @@ disk_to_json (OpDisk *disk)
   Json *before = json_array ();
   for (guint i = 0; i < disk->before->len; i++) {
     ChainLayer *layer = disk->before->pdata[i];
-    Json *one = json_make ("read_only", json_flag (layer->read_only), "virtual_size",
+    Json *one = json_make ("read_only", json_flag (layer->read_only), "file_read_only",
+                           layer->file_read_only ? json_flag (TRUE) : NULL, "virtual_size",
                            json_int ((gint64)layer->virtual_size), NULL);
     put_strings (one, layer, layer_strings, G_N_ELEMENTS (layer_strings));
     json_append (before, one);
@@ -122,6 +123,7 @@ op_to_json (Op *op)
       json_make ("kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags),
                  "qemu_pid", json_int (op->qemu_pid), "mask_protocol",
                  json_flag (op->mask_protocol), "start_held", json_flag (op->start_held),
+                 "unlocks", op->unlocks ? json_flag (TRUE) : NULL,
                  "on_record", json_flag (op->on_record), "locks", json_flag (op->locks), NULL);
   put_strings (json, op, op_strings, G_N_ELEMENTS (op_strings));
   for (gsize i = 0; i < G_N_ELEMENTS (op_numbers); i++)
@@ -228,6 +230,7 @@ disk_from_json (Op *op, Json *json, Json *facts)
     ChainLayer *layer = g_new0 (ChainLayer, 1);
     get_strings (json_at (before, i), layer, layer_strings, G_N_ELEMENTS (layer_strings));
     layer->read_only = json_get_bool (json_at (before, i), "read_only");
+    layer->file_read_only = json_get_bool (json_at (before, i), "file_read_only");
     layer->virtual_size = (guint64)json_get_int (json_at (before, i), "virtual_size");
     layer->filters = g_ptr_array_new_with_free_func (g_free);
     g_ptr_array_add (disk->before, layer);
@@ -260,6 +263,7 @@ op_from_json (Json *plan, Json *facts, GError **error)
   op->qemu_pid = (pid_t)json_get_int (plan, "qemu_pid");
   op->mask_protocol = json_get_bool (plan, "mask_protocol");
   op->start_held = json_get_bool (plan, "start_held");
+  op->unlocks = json_get_bool (plan, "unlocks");
   op->locks = json_get_bool (plan, "locks");
   op->on_record = json_get_bool (plan, "on_record");
   op->was_running = json_get_bool (facts, "was_running");

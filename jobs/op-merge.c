@@ -10,6 +10,7 @@
 #include "jobs/bitmaps.h"
 #include "jobs/blocks-hold.h"
 #include "jobs/blocks-job.h"
+#include "jobs/blocks-unlock.h"
 
 static void
 start_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
@@ -151,6 +152,23 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 }
 
 /* clang-format off */
+#define UNLOCK_STEP                                                                                \
+  {.name = "unlock",                                                                               \
+   .says = "open files again that were opened with read-only=on",                                  \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .applies = op_unlocks,                                                                          \
+   .ask = unlock_files,                                                                            \
+   .undo = lock_files,                                                                             \
+   .undo_says = "open them with read-only=on"}
+
+#define LOCK_STEP                                                                                  \
+  {.name = "lock",                                                                                 \
+   .says = "open them with read-only=on",                                                          \
+   .kind = STEP_FINISH,                                                                            \
+   .looks = TRUE,                                                                                  \
+   .applies = op_unlocks,                                                                          \
+   .ask = lock_files}
+
 #define JOB_STEPS                                                                                  \
   {.name = "start",                                                                                \
    .says = "start the jobs",                                                                       \
@@ -233,9 +251,11 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   REMOVE_STEP
 
 const Step merge_steps[] = {
+  UNLOCK_STEP,
   JOB_STEPS,
   PIVOT_STEPS,
   END_STEPS,
+  LOCK_STEP,
   {0},
 };
 

@@ -160,6 +160,7 @@ typedef struct {
   guint64 qemu_start; /* start time of that process in clock ticks after boot; 0 unknown */
   gboolean mask_protocol; /* this QEMU takes backing-mask-protocol */
   gboolean start_held;    /* this QEMU wants the guest stopped while a commit job starts */
+  gboolean unlocks;       /* files that are read-only=on must be opened again, and can be */
   OpFlags flags;
   guint64 bandwidth;    /* bytes/s over all disks, 0 = unlimited */
   guint64 timeout_ms, max_pause_ms;

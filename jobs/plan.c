@@ -2,6 +2,7 @@
 #include "jobs/plan.h"
 
 #include "jobs/bitmaps.h"
+#include "jobs/blocks-unlock.h"
 #include "jobs/engine.h"
 #include "jobs/image.h"
 #include "jobs/records.h"
@@ -218,6 +219,8 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   plan_bitmaps (op, disk, &(BitmapSource){.world = world});
   if (disk->mode == MODE_STREAM && disk->to == NULL &&
       !plan_check_subclusters (&plan->context, disk, disk->receiver, error))
+    return FALSE;
+  if (disk->to == NULL && writes_to_locked (disk) && !plan_unlock (&plan->context, op, disk, error))
     return FALSE;
   return (disk->to == NULL || plan_check_target (op, disk, world, error)) &&
          finish_disk (op, disk, world, error);

@@ -75,6 +75,8 @@ read_layer (Node *node, ChainDisk *disk)
   layer->protocol_node = protocol && protocol != node ? g_strdup (protocol->name) : NULL;
   layer->file = protocol ? g_strdup (protocol->file) : NULL;
   layer->read_only = json_get_bool (node->info, "ro");
+  layer->file_read_only = layer->protocol_node != NULL && layer->protocol_node[0] != '#' &&
+                          json_get_bool (protocol->info, "ro");
   layer->encrypted = json_get_bool (node->info, "encrypted");
   layer->data_file = json_has (specific, "data-file") || node_child (node, "data-file") != NULL;
   layer->backing = g_strdup (get_name (image, "backing-filename"));

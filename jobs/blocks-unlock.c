@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "jobs/blocks-unlock.h"
+
+#include <sys/stat.h>
+
+static gboolean
+is_locked (OpDisk *disk, int i)
+{
+  ChainLayer *layer = op_disk_layer (disk, i);
+  return i > 0 && layer->file_read_only &&
+         (g_strcmp0 (layer->file, disk->receiver) == 0 ||
+          g_strcmp0 (layer->file, disk->header) == 0);
+}
+
+gboolean
+writes_to_locked (OpDisk *disk)
+{
+  for (int i = 0; i < (int)disk->before->len; i++)
+    if (is_locked (disk, i))
+      return TRUE;
+  return FALSE;
+}
+
+gboolean
+op_unlocks (Op *op)
+{
+  return op->unlocks;
+}
+
+/* Not a failure by itself where QEMU refuses it: whether it can write, the job tells. */
+static void
+reopen (OpDisk *disk, int i, gboolean read_only, GPtrArray *asks)
+{
+  struct stat st;
+  ChainLayer *layer = op_disk_layer (disk, i);
+  Json *cache = json_get (disk->cache, "cache");
+  gboolean device = stat (layer->file, &st) == 0 && S_ISBLK (st.st_mode);
+  Json *options =
+      json_make ("driver", json_str (device ? "host_device" : "file"), "node-name",
+                 json_str (layer->protocol_node), "filename", json_str (layer->file),
+                 read_only ? "read-only" : "auto-read-only", json_flag (TRUE), "discard",
+                 json_str ("unmap"), "cache", cache ? json_dup (cache) : NULL, NULL);
+  ask_qmp (asks, "blockdev-reopen", json_make ("options", json_list (options, NULL), NULL))
+      ->tolerant = TRUE;
+}
+
+void
+unlock_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  for (int i = 0; i < (int)disk->before->len; i++)
+    if (is_locked (disk, i))
+      reopen (disk, i, FALSE, asks);
+}
+
+void
+lock_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  for (int i = 0; i < (int)disk->before->len; i++) {
+    ChainLayer *layer = op_disk_layer (disk, i);
+    gboolean there = world == NULL || world_has_node (world, layer->protocol_node);
+    if (is_locked (disk, i) && there &&
+        !(world != NULL ? disk_is_on (op, disk, world, layer->node)
+                        : disk->mode == MODE_COMMIT_ACTIVE && i == disk->base))
+      reopen (disk, i, TRUE, asks);
+  }
+}
