@@ -126,6 +126,7 @@ typedef struct {
   Work work;
   WorkHost host;
   OpDisk *disk;
+  Json *what;      /* its "vg", "lv", "origin", "uuid": of the details */
   char *tag, *busy;
   guint tries;
   gboolean refreshed;
@@ -178,7 +179,7 @@ is_ours (Removal *removal, Json *row)
   const char *tags = lvm_word (row, "lv_tags"), *uuid = lvm_word (row, "lv_uuid");
   g_auto (GStrv) all = g_strsplit (tags ? tags : "", ",", -1);
   return g_strv_contains ((const char *const *)all, removal->tag) ||
-         (uuid && same_uuid (json_get_str (removal->disk->details, "uuid"), uuid));
+         (uuid && same_uuid (json_get_str (removal->what, "uuid"), uuid));
 }
 
 static void
@@ -194,7 +195,7 @@ static void
 change (Removal *removal, const char *verb, const char *how, const char *lv)
 {
   g_autofree char *name =
-      g_strdup_printf ("%s/%s", json_get_str (removal->disk->details, "vg"), lv);
+      g_strdup_printf ("%s/%s", json_get_str (removal->what, "vg"), lv);
   const char *argv[] = {"lvm", verb, how, "-y", name, NULL};
   image_run_more (argv, IMAGE_LIVES_ON, &(ImageMore){.busy = removal->busy}, on_changed, removal);
 }
@@ -203,7 +204,7 @@ static void
 on_lvs (Json *rows, const GError *error, gpointer data)
 {
   Removal *removal = data;
-  Json *details = removal->disk->details;
+  Json *details = removal->what;
   g_autoptr (GError) bad = error ? g_error_copy (error) : NULL;
   Json *lv = lvm_row (rows, json_get_str (details, "lv"));
   Json *origin = lvm_row (rows, json_get_str (details, "origin"));
@@ -222,7 +223,7 @@ on_lvs (Json *rows, const GError *error, gpointer data)
     change (removal, "lvchange", "--refresh", json_get_str (details, "origin"));
     return;
   }
-  if (bad == NULL)
+  if (bad == NULL && details == removal->disk->details)
     found_lv (removal->disk, FALSE);
   removal_ended (removal, bad);
 }
@@ -230,7 +231,7 @@ on_lvs (Json *rows, const GError *error, gpointer data)
 static void
 look (Removal *removal)
 {
-  lvm_lvs (json_get_str (removal->disk->details, "vg"), NULL, on_lvs, removal);
+  lvm_lvs (json_get_str (removal->what, "vg"), NULL, on_lvs, removal);
 }
 
 static void
@@ -245,25 +246,49 @@ on_idle (const char *out, const GError *error, gpointer data)
 
 /* First of all, whatever outlived its owner must have ended. */
 static Work *
-start_removal (Op *op, OpDisk *disk, const WorkHost *host)
+start_removal_of (Op *op, OpDisk *disk, Json *what, const WorkHost *host)
 {
   Removal *removal = g_new0 (Removal, 1);
   *removal = (Removal){.work.cancel = cancel,
                        .host = *host,
                        .disk = disk,
+                       .what = what,
                        .tag = lv_tag (op),
                        .busy = g_strdup (host->busy)};
   image_wait_idle (removal->busy, on_idle, removal);
   return &removal->work;
 }
 
+static Work *
+start_removal (Op *op, OpDisk *disk, const WorkHost *host)
+{
+  return start_removal_of (op, disk, disk->details, host);
+}
+
+static Work *
+start_removal_of_instant (Op *op, OpDisk *disk, const WorkHost *host)
+{
+  return start_removal_of (op, disk, json_get (disk->details, "instant"), host);
+}
+
+static void
+ask_removal (Json *what, WorkStart start, GPtrArray *asks)
+{
+  g_autofree char *says = g_strdup_printf ("lvm lvremove -f -y %s/%s, if it is ours",
+                                           json_get_str (what, "vg"), json_get_str (what, "lv"));
+  ask_work (asks, says, start);
+}
+
 void
 lv_remove_ours (Op *op, OpDisk *disk, GPtrArray *asks)
 {
-  g_autofree char *says =
-      g_strdup_printf ("lvm lvremove -f -y %s/%s, if it is ours",
-                       json_get_str (disk->details, "vg"), json_get_str (disk->details, "lv"));
-  ask_work (asks, says, start_removal);
+  ask_removal (disk->details, start_removal, asks);
+}
+
+void
+lv_remove_instant (Op *op, OpDisk *disk, GPtrArray *asks)
+{
+  ask_removal (json_get (disk->details, "instant"), start_removal_of_instant, asks);
 }
 
 static gboolean

@@ -43,6 +43,8 @@ Ask *ask_lvm (GPtrArray *asks, char **take_argv);
 /* Appends: lvremove, if it is ours (by its tag, or by the uuid), and if it is there at all; then an origin that
  * somebody's death left suspended is resumed. Doing it again is harmless. */
 void lv_remove_ours (Op *op, OpDisk *disk, GPtrArray *asks);
+/* The same of the volume that stands under "instant" in the details, with keys of the same names. */
+void lv_remove_instant (Op *op, OpDisk *disk, GPtrArray *asks);
 /* Appends: it is there now. After the ask that made it. */
 void lv_note_made (GPtrArray *asks);
 Seen lv_is_there (const OpDisk *disk);

@@ -88,7 +88,11 @@ note_identity (Op *op, OpDisk *disk, GError **error)
 static void
 begin (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_lvm (asks, create_args (op, disk));
+  g_autofree char *tag = lv_tag (op);
+  const char *origin = detail (disk, "origin");
+  ask_lvm (asks, origin ? lv_snapshot_args (detail (disk, "vg"), origin, detail (disk, "lv"),
+                                            size_of (disk, "lv-size"), tag)
+                        : create_args (op, disk));
   lv_note_made (asks);
   ask_local (asks, "note which one it is", note_identity);
 }
@@ -211,6 +215,7 @@ clear (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 }
 
 const Step volume_make_lv_steps[] = {
+    INSTANT_STEP,
     {.name = "begin",
      .says = "create the volume, under a name that carries this operation's id",
      .kind = STEP_UNDOABLE,
@@ -245,6 +250,7 @@ const Step volume_make_lv_steps[] = {
      .says = "remove what it replaced, and the mark of this operation",
      .kind = STEP_FINISH,
      .ask = clear},
+    DROP_INSTANT_STEP,
     {0},
 };
 

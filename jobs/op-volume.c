@@ -290,6 +290,7 @@ drops (Op *op)
 }
 
 const Step volume_make_steps[] = {
+    INSTANT_STEP,
     {.name = "begin",
      .says = "create the file, under a name that carries this operation's id",
      .kind = STEP_UNDOABLE,
@@ -322,6 +323,7 @@ const Step volume_make_steps[] = {
      .kind = STEP_FINISH,
      .ask = drop,
      .applies = drops},
+    DROP_INSTANT_STEP,
     {0},
 };
 
@@ -339,7 +341,12 @@ volume_steps (Op *op)
   case OP_VOL_COPY_CONTENTS:
   case OP_VOL_COMPRESS:
   case OP_VOL_DECOMPRESS:
+    return lv ? volume_make_lv_steps : volume_make_steps;
   case OP_VOL_SNAPSHOT:
+    if (json_has (details, "internal"))
+      return volume_internal_steps;
+    if (json_has (details, "subvolume"))
+      return volume_subvolume_steps;
     return lv ? volume_make_lv_steps : volume_make_steps;
   case OP_VOL_RESIZE:
     return op->vm ? volume_resize_live_steps : lv ? volume_resize_lv_steps : volume_resize_steps;

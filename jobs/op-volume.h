@@ -18,6 +18,10 @@
  *   vg, lv    of a logical volume: its own name, or the one it has until it is whole
  *   name, old the name that it gets, and the one that what it replaces has until it is removed
  *   lv-size, pool   its bytes, and the thin pool that it is made in
+ *   origin    of a logical volume that is a snapshot of it; its lv-size is what may change since, 0: thin
+ *   internal  a snapshot "name" inside the image
+ *   subvolume PATH: a snapshot of that subvolume of btrfs
+ *   instant   {"vg","lv","origin","size"} or {"path","of"}: the snapshot that is copied, and of what
  *   zero-from, in-place   from where on it must be made to read as zeroes, and whether it has its name then
  *   image     how QEMU opens the volume: options of blockdev-add
  *   stamp     of a file: it must not have been changed when the new filesystem goes into it
@@ -44,6 +48,30 @@ extern const Step volume_fs_mounted_steps[];
 extern const Step volume_make_lv_steps[];
 extern const Step volume_resize_lv_steps[];
 extern const Step volume_delete_lv_steps[];
+
+extern const Step volume_internal_steps[];  /* a snapshot inside a qcow2 image */
+extern const Step volume_subvolume_steps[]; /* of a btrfs subvolume */
+
+/* A snapshot of the source, for the time that it is copied. */
+gboolean volume_has_instant (Op *op);
+void volume_take_instant (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+void volume_drop_instant (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+/* clang-format off */
+#define INSTANT_STEP                                                                               \
+  {.name = "instant",                                                                              \
+   .says = "take a snapshot of the source",                                                        \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .ask = volume_take_instant,                                                                     \
+   .undo = volume_drop_instant,                                                                    \
+   .undo_says = "remove it",                                                                       \
+   .applies = volume_has_instant}
+#define DROP_INSTANT_STEP                                                                          \
+  {.name = "forget",                                                                               \
+   .says = "remove the snapshot of the source",                                                    \
+   .kind = STEP_FINISH,                                                                            \
+   .ask = volume_drop_instant,                                                                     \
+   .applies = volume_has_instant}
+/* clang-format on */
 
 /* The table of @op, a kind of its own; NULL where it is none. */
 const Step *volume_steps (Op *op);

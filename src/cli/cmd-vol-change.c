@@ -10,6 +10,8 @@ static const OptionId plain[] = {
     OPT_MODE,   OPT_OWNER,         OPT_GROUP,    OPT_ARCHIVE,    OPT_FORCE,   OPT_TIMEOUT,
     OPT_SHRINK, OPT_OVERWRITE,     OPT_RELATIVE, OPT_DELETE,
     OPT_POOL,
+    OPT_METHOD,
+    OPT_SNAPSHOT,
 };
 
 static gboolean

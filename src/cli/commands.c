@@ -285,7 +285,7 @@ const Command commands[] = {
      "rechain vol clone /img/web1.qcow2 /img/web1.img --format raw", VOLUME_EXITS},
     {"vol copy", "SRC DST", "a copy as it is, or into or out of an archive", run_vol_copy, 2, 2,
      VOLUME | BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (OVERWRITE) | BIT (BANDWIDTH) | NEW_FILE |
-         BIT (CAPACITY) | BIT (POOL),
+         BIT (CAPACITY) | BIT (POOL) | BIT (SNAPSHOT),
      "Copies a volume byte for byte, holes as holes; blocks are shared where the filesystem can. "
      "With "
      "--archive the target is compressed, without it a compressed source is decompressed. The "
@@ -293,7 +293,7 @@ const Command commands[] = {
      "has its name only once it is whole and on disk.",
      "rechain vol copy /img/web1.img /backup/web1.img.zst --archive", VOLUME_EXITS},
     {"vol copy-contents", "SRC DST", "contents of a volume into another that exists",
-     run_vol_copy_contents, 2, 2, VOLUME | BIT (SOURCE_FORMAT) | BIT (BANDWIDTH),
+     run_vol_copy_contents, 2, 2, VOLUME | BIT (SOURCE_FORMAT) | BIT (BANDWIDTH) | BIT (SNAPSHOT),
      "DST keeps format, size, owner and mode, and must not be smaller than SRC; what lies behind "
      "the "
      "contents of SRC reads as zeroes. The old contents stand until the new ones are whole.",
@@ -317,11 +317,13 @@ const Command commands[] = {
      "volume "
      "keeps its size. Where SIZE is too small, nothing is changed and the least size is told.",
      "rechain vol shrinkfs /img/web1.qcow2 4G", VOLUME_EXITS},
-    {"vol snapshot", "VOL NAME", "a second file that shares all blocks", run_vol_snapshot, 2, 2,
-     VOLUME | NEW_FILE,
-     "Makes /img/web1.NAME.img of /img/web1.img in no time, where the filesystem can share blocks "
-     "(xfs, "
-     "btrfs); elsewhere it is refused.",
+    {"vol snapshot", "VOL NAME", "keep what a volume has now", run_vol_snapshot, 2, 2,
+     VOLUME | BIT (SOURCE_FORMAT) | BIT (METHOD) | BIT (CAPACITY) | NEW_FILE,
+     "Of a file: web1.NAME.img, which shares all blocks where the filesystem can (xfs, btrfs); "
+     "--method internal keeps it inside a qcow2 image, --method external makes the overlay "
+     "web1.NAME.qcow2 to go on with. Of a logical volume: LV.NAME, also while a VM uses it; of a "
+     "thick one --capacity says how much may change since. Of a btrfs subvolume (a directory): "
+     "DIR.NAME, read-only.",
      "rechain vol snapshot /img/web1.img before-upgrade", VOLUME_EXITS},
     {"vol delete", "VOL", "remove a volume", run_vol_delete, 1, 1, VOLUME | BIT (FORCE),
      "Refused where a process has it open, where it is mounted, and where another image in its "

@@ -104,6 +104,7 @@ typedef enum {
   X (OVERWRITE, 0, "overwrite", NULL, 0, "replace what stands there")                              \
   X (ARCHIVE, 0, "archive", "CODEC", OPTION_OPTIONAL,                                              \
      "compress: zstd (default), gzip, xz, lz4 or lzop")                                            \
+  X (SNAPSHOT, 0, "snapshot", NULL, 0, "take a snapshot of the source first, and copy that")       \
   X (POOL, 0, "pool", "LV", 0, "thin pool that the new logical volume is made in")                 \
   X (FORCE, 0, "force", "REASONS", 0,                                                              \
      "also where it is open, mounted or backing (joined by commas)")                               \

@@ -1467,7 +1467,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (RechainVolumeRequest, rechain_volume_request_free
  * @option: "volume" (path of what is made or changed), "source", "name" (of a snapshot), "format",
  *   "source-format", "capacity" (a size; "+SIZE" for resize), "allocation" (sparse, metadata, falloc,
  *   full), "backing", "backing-format", "mode" (octal), "owner", "group" (numbers), "archive" (codec),
- *   "pool" (thin pool of a new logical volume), "force" (open, mounted, backing; joined by commas), "bandwidth", "timeout"; or one that needs no value:
+ *   "pool" (thin pool of a new logical volume), "method" (of a snapshot:
+ *   reflink, external, internal, lvm, btrfs), "force" (open, mounted, backing; joined by commas), "bandwidth", "timeout"; or one that needs no value:
  *   "shrink", "overwrite", "snapshot", "relative", "delete"
  * @value: (nullable): its value, as on the command line
  * @error: return location

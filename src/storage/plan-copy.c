@@ -12,6 +12,8 @@ find_source (VolumePlan *plan, GError **error)
   const VolumeRequest *request = plan->request;
   if (request->source == NULL)
     return fail (error, USAGE, "no source is named");
+  if (request->snapshot)
+    return plan_find_instant (plan, error);
   plan->source = plan_find (plan, request->source, request->source_format, TRUE, error);
   return plan->source != NULL;
 }
@@ -193,6 +195,9 @@ plan_copy (VolumePlan *plan, GError **error)
   if (path_same_file (plan->disk->to, plan->source->place.path))
     return fail (error, USAGE, "source and target are the same file");
   plan_use (plan, plan->source->place.path);
+  gboolean at_once = have == NULL && want == NULL && plan_can_share (plan->source, plan->disk->to);
+  if (request->snapshot && !at_once && !plan_set_instant (plan, error))
+    return FALSE;
   if (have != NULL && want != NULL && have != want)
     return fail (error, REFUSED, "'%s' is compressed with %s already", plan->source->place.path,
                  have->name);
@@ -266,42 +271,4 @@ plan_decompress (VolumePlan *plan, GError **error)
   plan_use (plan, path);
   remove_source (plan);
   return unpack (plan, error);
-}
-
-/* ---- snapshot -------------------------------------------------------------------------------- */
-
-/* Full. "/img/a.qcow2", "x" -> "/img/a.x.qcow2" */
-static char *
-snapshot_path (const char *path, const char *name)
-{
-  g_autofree char *dir = g_path_get_dirname (path);
-  g_autofree char *base = g_path_get_basename (path);
-  const char *dot = strrchr (base, '.');
-  gsize stem = dot && dot != base ? (gsize)(dot - base) : strlen (base);
-  g_autofree char *file = g_strdup_printf ("%.*s.%s%s", (int)stem, base, name, base + stem);
-  return g_build_filename (dir, file, NULL);
-}
-
-/* A second file that shares all blocks with the first, until one of them is written. */
-gboolean
-plan_snapshot (VolumePlan *plan, GError **error)
-{
-  const char *name = plan->request->name;
-  if (!find_source (plan, error))
-    return FALSE;
-  if (name == NULL || *name == '\0' || strchr (name, '/') != NULL)
-    return fail (error, USAGE, "'%s' is no name for a snapshot", name ? name : "");
-  g_autofree char *to = snapshot_path (plan->source->place.path, name);
-  if (!plan_begin_new (plan, to, plan->source, error))
-    return FALSE;
-  plan_use (plan, plan->source->place.path);
-  if (!plan_can_share (plan->source, plan->disk->to)) {
-    fail (error, REFUSED, "the filesystem of '%s' cannot share blocks between files",
-          plan->source->place.path);
-    return hint (error, "rechain vol create NEW --backing '%s' makes an overlay over it",
-                 plan->source->place.path);
-  }
-  json_set (plan->disk->details, "reflink", json_str (plan->source->place.path));
-  json_set (plan->disk->details, "length", json_int ((gint64)plan->source->size));
-  return TRUE;
 }

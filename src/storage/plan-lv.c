@@ -151,12 +151,27 @@ plan_makes_thin (VolumePlan *plan)
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
 
+static guint64
+round_up (VolumePlan *plan, const char *vg, guint64 bytes)
+{
+  guint64 extent = MAX (bytes_of (row_of (plan->vgs, vg, NULL), "vg_extent_size"), 512);
+  return (bytes + extent - 1) / extent * extent;
+}
+
 guint64
 plan_lv_round (VolumePlan *plan, guint64 bytes)
 {
-  const char *vg = json_get_str (plan->disk->details, "vg");
-  guint64 extent = MAX (bytes_of (row_of (plan->vgs, vg, NULL), "vg_extent_size"), 512);
-  return (bytes + extent - 1) / extent * extent;
+  return round_up (plan, json_get_str (plan->disk->details, "vg"), bytes);
+}
+
+/* What the new volume itself takes is not free any more. */
+guint64
+plan_lv_part (VolumePlan *plan, const char *vg, guint64 bytes)
+{
+  guint64 free = bytes_of (row_of (plan->vgs, vg, NULL), "vg_free");
+  gboolean same = g_strcmp0 (json_get_str (plan->disk->details, "vg"), vg) == 0;
+  guint64 taken = same && plan->volume ? plan->volume->size : same ? plan->source->size : 0;
+  return taken < free ? MIN (round_up (plan, vg, bytes), free - taken) : 0;
 }
 
 gboolean

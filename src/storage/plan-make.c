@@ -71,9 +71,9 @@ backing_name (VolumePlan *plan, Volume *backing)
                                  : g_strdup (backing->place.path);
 }
 
-static void
-add_create (VolumePlan *plan, const char *format, const char *option, Volume *backing,
-            guint64 capacity)
+void
+plan_add_create (VolumePlan *plan, const char *format, const char *option, Volume *backing,
+                 guint64 capacity)
 {
   g_autoptr (GStrvBuilder) argv = g_strv_builder_new ();
   g_autofree char *bytes = number (capacity);
@@ -118,7 +118,7 @@ create_lv (VolumePlan *plan, const char *format, char *option, guint64 capacity,
                         "qcow2",    "--size",  bytes,           NULL};
   plan->measure = g_strdupv ((char **)argv);
   plan->full = !is (plan->request->allocation, "sparse");
-  add_create (plan, format, own, plan->source, capacity);
+  plan_add_create (plan, format, own, plan->source, capacity);
   return TRUE;
 }
 
@@ -146,7 +146,7 @@ plan_create (VolumePlan *plan, GError **error)
   if (plan_makes_lv (plan))
     return create_lv (plan, format, option, capacity, error);
   if (!is (format, "raw") || option != NULL)
-    add_create (plan, format, option, plan->source, capacity);
+    plan_add_create (plan, format, option, plan->source, capacity);
   set_length (plan, format, capacity);
   if (is (request->allocation, "falloc") || is (request->allocation, "full"))
     plan_need (plan, capacity);
@@ -183,7 +183,7 @@ add_convert (VolumePlan *plan, const char *format, const char *option, guint64 c
   const char *to = is (format, "luks") ? "raw" : format;
   gboolean lv = plan_makes_lv (plan);
   if (lv && is (to, "qcow2"))
-    add_create (plan, to, option, NULL, capacity);
+    plan_add_create (plan, to, option, NULL, capacity);
   g_strv_builder_add_many (argv, "qemu-img", "convert", "-p", "-W", "-O", to, NULL);
   if (lv)
     g_strv_builder_add (argv, "-n");
@@ -273,8 +273,9 @@ static gboolean
 check_source (VolumePlan *plan, GError **error)
 {
   const VolumeRequest *request = plan->request;
-  plan->source = plan_find (plan, request->source, request->source_format, TRUE, error);
-  if (plan->source == NULL)
+  if (request->snapshot ? !plan_find_instant (plan, error)
+                        : !(plan->source = plan_find (plan, request->source, request->source_format,
+                                                      TRUE, error)))
     return FALSE;
   if (plan->source->format != NULL)
     return TRUE;
@@ -320,7 +321,8 @@ fill_clone (VolumePlan *plan, const char *format, char *option, guint64 capacity
   add_convert (plan, format, option, capacity);
   if (option != NULL && !plan_makes_lv (plan) && !g_str_has_suffix (option, "metadata"))
     plan_need (plan, capacity);
-  set_measure (plan, format);
+  if (plan->measure == NULL)
+    set_measure (plan, format);
   return TRUE;
 }
 
@@ -374,14 +376,18 @@ plan_copy_contents (VolumePlan *plan, GError **error)
   if (!check_source (plan, error) || !place_find (plan->allow, request->volume, &place, error) ||
       !plan_begin_new (plan, request->volume, NULL, error))
     return FALSE;
+  plan_use (plan, plan->source->place.path);
   Volume *target = plan->volume;
   if (path_same_file (target->place.path, plan->source->place.path))
     return fail (error, USAGE, "source and target are the same volume");
   if (target->format == NULL || is (target->format, "luks"))
     return fail (error, REFUSED, "'%s' is %s; only raw and qcow2 volumes are written into",
                  target->place.path, target->codec ? "compressed" : "encrypted");
+  if (request->snapshot)
+    set_measure (plan, target->format); /* of what is there now: the snapshot is not */
   if (target->virtual_size >= plan->source->virtual_size)
-    return fill_clone (plan, target->format, NULL, target->virtual_size, error);
+    return (!request->snapshot || plan_set_instant (plan, error)) &&
+           fill_clone (plan, target->format, NULL, target->virtual_size, error);
   fail (error, REFUSED, "'%s' is smaller than '%s'", target->place.path, plan->source->place.path);
   return hint (error, "rechain vol resize makes it larger");
 }

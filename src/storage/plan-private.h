@@ -102,6 +102,17 @@ gboolean plan_lv_check_space (VolumePlan *plan, guint64 bytes, GError **error);
 /* At least so large; from @zero_from on nobody writes into it, so that it must be zeroed. */
 gboolean plan_set_lv_size (VolumePlan *plan, guint64 bytes, guint64 zero_from, GError **error);
 
+/* The smaller of @bytes and what the volume group of it has left, in whole extents. */
+guint64 plan_lv_part (VolumePlan *plan, const char *vg, guint64 bytes);
+
+/* plan-make.c: "qemu-img create" of the new volume; @option and @backing nullable. */
+void plan_add_create (VolumePlan *plan, const char *format, const char *option, Volume *backing,
+                      guint64 capacity);
+
+/* plan-snapshot.c: the source of a copy of which a snapshot is taken first, and then that in its place */
+gboolean plan_find_instant (VolumePlan *plan, GError **error);
+gboolean plan_set_instant (VolumePlan *plan, GError **error);
+
 /* by kind */
 gboolean plan_create (VolumePlan *plan, GError **error);
 gboolean plan_clone (VolumePlan *plan, GError **error);

@@ -14,7 +14,7 @@ static const struct { const char *option; gsize offset; } strings[] = {
     {"format", F (format)},   {"source-format", F (source_format)},
     {"backing", F (backing)}, {"backing-format", F (backing_format)},
     {"allocation", F (allocation)}, {"archive", F (codec)}, {"force", F (force)},
-    {"pool", F (pool)},
+    {"pool", F (pool)}, {"method", F (method)},
 };
 static const struct { const char *option; gsize offset; } flags[] = {
     {"shrink", F (shrink)},     {"overwrite", F (overwrite)}, {"snapshot", F (snapshot)},
@@ -87,8 +87,11 @@ static gboolean
 check_word (const char *option, const char *value, GError **error)
 {
   static const char *const allocations[] = {"sparse", "metadata", "falloc", "full", NULL};
+  static const char *const methods[] = {"reflink", "external", "internal", "lvm", "btrfs", NULL};
   if (g_str_equal (option, "allocation"))
     return is_one_of (value, allocations, error);
+  if (g_str_equal (option, "method"))
+    return is_one_of (value, methods, error);
   if (g_str_equal (option, "force"))
     return check_force (value, error);
   if (g_str_equal (option, "archive") && *value != '\0' && codec_named (value) == NULL) {

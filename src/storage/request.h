@@ -14,6 +14,7 @@ struct _RechainVolumeRequest {
   char *backing, *backing_format;
   char *allocation;              /* "sparse", "metadata", "falloc", "full" */
   char *pool;                    /* thin pool of a new logical volume */
+  char *method;                  /* of a snapshot */
   char *codec;                   /* of the archive to be made */
   char *force;                   /* "open,backing": reasons that do not count */
   gboolean has_capacity, relative_capacity; /* "+SIZE" */
