@@ -2,6 +2,7 @@
 /* Journal + the world now -> where the runner goes on, and in which direction. */
 #include "jobs/beside.h"
 #include "jobs/blocks-hold.h"
+#include "jobs/image.h"
 #include "jobs/overlay.h"
 #include "jobs/run-private.h"
 
@@ -128,9 +129,21 @@ choose_direction (Runner *runner, World *world)
 }
 
 static void
+on_idle (const char *out, const GError *error, gpointer data)
+{
+  g_autoptr (Runner) runner = data;
+  runner_look_then (runner, choose_direction);
+}
+
+/* A program that outlived its owner may still rename or resize: what it does is looked at when it has ended. */
+static void
 look_and_choose (Runner *runner)
 {
-  runner_look_then (runner, choose_direction);
+  g_autofree char *busy = journal_run_path (runner->state_dir, runner->op->id, ".busy");
+  if (!runner->op->held && g_file_test (busy, G_FILE_TEST_EXISTS))
+    image_wait_idle (busy, on_idle, runner_ref (runner));
+  else
+    runner_look_then (runner, choose_direction);
 }
 
 gboolean
