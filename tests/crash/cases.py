@@ -19,7 +19,7 @@ import traceback
 
 from harness import death, sweep
 from harness.proxy import Proxy
-from harness.qemu import versions
+from harness.qemu import die_with_parent, versions
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 OUTCOMES = ("old", "new", "refused", "wrong")
@@ -149,7 +149,8 @@ class Run:
         options = self.options
         until = time.monotonic() + options.seconds if options.seconds else float("inf")
         mishaps = {m.__name__: m for m in self.mishaps}
-        with concurrent.futures.ProcessPoolExecutor(options.jobs) as self.pool, open(options.results, "a") as self.file:
+        with concurrent.futures.ProcessPoolExecutor(options.jobs, initializer=die_with_parent) as self.pool, \
+             open(options.results, "a") as self.file:
             places = [(v, o) for v in options.qemu for o in options.operations]
             cases = self.slice() if options.slice else self.all_cases(places)
             waiting = (c for c in cases if c not in self.results)

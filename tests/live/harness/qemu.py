@@ -36,7 +36,7 @@ def versions():
     return [v for v in ("7.2", "10.0") if binary(v)]
 
 
-def _die_with_parent():
+def die_with_parent():
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -219,7 +219,7 @@ class Vm:
             os.path.join(self.run_dir, name) for name in ("qmp", "test", "writer", "agent"))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command_line(), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, preexec_fn=_die_with_parent,
+                                            stderr=log, preexec_fn=die_with_parent,
                                             env={**os.environ, **self.env})
         try:
             self._connect()
