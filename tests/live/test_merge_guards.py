@@ -98,6 +98,23 @@ def test_a_layer_is_not_committed_into_a_larger_one(make_chain, make_vm, refused
     assert "smaller" in refused(make_vm(chain), "commit", "vda")["message"]
 
 
+@pytest.mark.parametrize("words", [("pull", "vda", "--base", "base.qcow2"), ("commit", "vda", "--top", "one.qcow2"),
+                                   ("commit", "vda", "--base", "base.qcow2"), ("merge", "vda,source=one.qcow2,dest=base.qcow2")])
+def test_a_short_layer_does_not_let_through_what_it_hid(make_chain, make_vm, refused, rechain, words):
+    """Beyond its end its overlay reads zeros, and the base has data there."""
+    chain = make_chain(("base", "one", "current"), size=4 * MiB, share=[0.9, 0, 0])
+    run("qemu-img", "resize", "-q", "-f", "qcow2", "--shrink", chain.layers[1], 2 * MiB)
+    vm = make_vm(chain)
+    assert "smaller" in refused(vm, *words)["message"]
+    assert_chain(vm, chain.layers)
+    if words[0] != "pull":
+        return
+    change(rechain, vm, "pull", "vda")          # nothing is left below that could be seen
+    vm.stop()
+    with images.raw_view(chain.active) as raw, open(raw, "rb") as now, open(chain.reference, "rb") as base:
+        assert now.read(2 * MiB) == base.read(2 * MiB) and now.read() == bytes(2 * MiB)
+
+
 def test_a_base_that_is_smaller_grows(make_chain, make_vm, rechain, style):
     chain = make_chain(size=4 * MiB)
     run("qemu-img", "resize", "-q", "-f", "qcow2", chain.active, 8 * MiB)
