@@ -5,9 +5,11 @@ import os
 import pytest
 
 from harness import images
-from harness.images import MiB
+from harness.images import BLOCK, MiB
+from harness.proxy import PASS, Proxy
 from harness.qemu import leftovers
-from harness.scene import assert_chain, assert_gone, change, change_of, wait_until
+from harness.scene import assert_chain, assert_gone, change, change_of, valid, wait_until
+from harness.sweep import WRITES, sound
 
 NAMES = ("base", "one", "two", "three", "current")
 SIZE = 4 * MiB
@@ -46,14 +48,41 @@ def settled(vm, rechain, left, dropped, id="vda"):
     leftovers(vm, rechain.state_dir, {os.path.dirname(path) for path in left})
 
 
+class Writer:
+    """Writes as a guest would before every telling command, and knows what the disk must show then."""
+
+    def __init__(self, vm, shown):
+        self.vm, self.shown, self.count = vm, bytearray(shown), 0
+
+    def write(self):
+        if self.vm.run_state() == "running":
+            self.count += 1
+            at = self.count * 37 % (SIZE // BLOCK) * BLOCK
+            self.vm.guest_write(at, BLOCK, self.count)
+            self.shown[at:at + BLOCK] = bytes([self.count]) * BLOCK
+
+    def policy(self, message):
+        if message.kind == "command" and message.name in WRITES:
+            self.write()
+        return PASS
+
+
 @pytest.mark.parametrize("length,source,dest", list(pairs()))
 def test_any_layer_merges_into_any_other(make_chain, make_vm, rechain, length, source, dest):
+    """While the guest writes."""
     style = ("blockdev", "drive")[(length + source + dest) % 2]
     chain = make_chain(NAMES[:length - 1] + ("current",), size=SIZE, cluster_size=4096)
     views = {path: view(path) for path in chain.layers}
     vm = make_vm(chain, style=style)
+    vm.cont()
+    writer = Writer(vm, views[chain.active])
     left, after = expected(chain.layers, views, source, dest)
-    document = change(rechain, vm, "merge", "vda", "--source", chain.layers[source], "--dest", chain.layers[dest])
+    with Proxy(vm.qmp_path, writer.policy) as proxy:
+        document = valid(sound(rechain.run("merge", proxy.path, "vda", "--source", chain.layers[source], "--dest",
+                                           chain.layers[dest], json=True)).expect(0).json)
+    assert writer.count >= 3, "the guest hardly wrote"
+    writer.write()
+    after[left[0]] = writer.shown
     dropped = [path for path in chain.layers if path not in left]
     told = change_of(document)
     assert (told["chain"], told["chain-before"], told["left"]) == (left, chain.layers, dropped)

@@ -22,3 +22,10 @@ MISHAPS = {
 def test_after_a_mishap_at_any_message_it_is_done_or_undone(version, scenario, mishap):
     what, samples = MISHAPS[mishap]
     sweep.sweep(scenario, what, version, samples)
+
+
+@pytest.mark.parametrize("scenario", sweep.MERGES, ids=str)
+@pytest.mark.parametrize("mishap", ["killed", "command-refused", "cut-after"])
+def test_after_a_mishap_a_merge_or_a_copy_is_done_or_undone(version, scenario, mishap):
+    """One message of each here; tests/crash/matrix has them all."""
+    sweep.sweep(scenario, MISHAPS[mishap][0], version, 1)

@@ -25,8 +25,8 @@ SEED = 20260101
 BLOCK = 64 << 10
 
 # Where the guest writes: before these commands reach QEMU.
-_WRITES = {"transaction", "block-stream", "human-monitor-command", "job-finalize", "job-cancel", "block-commit",
-           "query-block-jobs", "stop", "blockdev-del", "blockdev-add", "blockdev-mirror", "block-job-cancel"}
+WRITES = {"transaction", "block-stream", "human-monitor-command", "job-finalize", "job-cancel", "block-commit",
+          "query-block-jobs", "stop", "blockdev-del", "blockdev-add", "blockdev-mirror", "block-job-cancel"}
 
 
 def sound(result):
@@ -114,7 +114,7 @@ class Stage:
     def writing(self, policy):
         """A policy that lets the guest write before every telling command, then does as `policy` says."""
         def both(m):
-            if m.kind == "command" and m.name in _WRITES:
+            if m.kind == "command" and m.name in WRITES:
                 try:
                     self.write()
                 except (OSError, AssertionError):
