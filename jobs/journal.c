@@ -333,6 +333,22 @@ own (Journal *journal, const char *id, GError **error)
   return hint (error, "rechain op show %s; rechain op cancel %s", id, id);
 }
 
+/* The file of an operation that goes on stays: two takers must meet at the same inode. */
+static void
+drop_lock (Journal *journal, const char *id, gboolean ended)
+{
+  g_autofree char *path = journal_run_path (journal->state_dir, id, ".lock");
+  g_autofree char *busy = journal_run_path (journal->state_dir, id, ".busy");
+  if (journal->lock_fd < 0)
+    return;
+  if (ended) {
+    unlink (path);
+    unlink (busy);
+  }
+  close (journal->lock_fd);
+  journal->lock_fd = -1;
+}
+
 typedef struct {
   gint64 pid, start;
   gboolean found, ended;
@@ -457,7 +473,10 @@ journal_begin (Journal *journal, Op *op, GError **error)
       NULL, NULL, "ssssssiii", op->id, op_kind_name (op->kind), op->vm ? op->vm : "",
       op_state_name (op->state), plan_text, facts_text, (gint64)getpid (),
       (gint64)process_start_time (getpid ()), op->started_us);
-  return journal_commit (journal, ok, "record a new operation", error);
+  ok = journal_commit (journal, ok, "record a new operation", error);
+  if (!ok)
+    drop_lock (journal, op->id, TRUE);
+  return ok;
 }
 
 void
@@ -508,17 +527,7 @@ journal_release (Journal *journal, Op *op, gboolean ended, GError **error)
                               "is", op->ended_us, op->id));
   if (!journal_commit (journal, ok, "record the end of an operation", error))
     return FALSE;
-  if (journal->lock_fd >= 0) {
-    /* The file of an operation that goes on stays: two takers must meet at the same inode. */
-    g_autofree char *path = journal_run_path (journal->state_dir, op->id, ".lock");
-    g_autofree char *busy = journal_run_path (journal->state_dir, op->id, ".busy");
-    if (ended) {
-      unlink (path);
-      unlink (busy);
-    }
-    close (journal->lock_fd);
-    journal->lock_fd = -1;
-  }
+  drop_lock (journal, op->id, ended);
   return TRUE;
 }
 

@@ -382,13 +382,15 @@ remaining_bytes (Runner *runner, Json *jobs, gboolean *ret_ready)
 
 /* The words for a job of ours that stands for an I/O error; NULL. */
 static const char *
-io_error_of (Op *op, Json *jobs)
+io_error_of (Runner *runner, Json *jobs)
 {
+  Op *op = runner->op;
   for (gsize i = 0; i < json_length (jobs); i++) {
     Json *job = json_at (jobs, i);
     const char *id = json_get_str (job, "device"), *status = json_get_str (job, "io-status");
+    gboolean told = id && runner->erring && g_hash_table_contains (runner->erring, id);
     for (guint d = 0; status && d < op->disks->len; d++)
-      if (g_strcmp0 (id, op_disk (op, d)->job) == 0 && !g_str_equal (status, "ok"))
+      if (g_strcmp0 (id, op_disk (op, d)->job) == 0 && (told || !g_str_equal (status, "ok")))
         return g_strerror (g_str_equal (status, "nospace") ? ENOSPC : EIO);
   }
   return NULL;
@@ -468,9 +470,9 @@ on_block_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
     return;
   if (error != NULL)
     lane_failed (lane, g_error_copy (error));
-  else if (lane->error == NULL && io_error_of (runner->op, ret)) {
+  else if (lane->error == NULL && io_error_of (runner, ret)) {
     fail (&lane->error, FAILED, "the job stopped");
-    because (&lane->error, "%s", io_error_of (runner->op, ret));
+    because (&lane->error, "%s", io_error_of (runner, ret));
     lane_ended (lane);
   } else if (lane->error != NULL)
     lane_ended (lane);
@@ -647,6 +649,8 @@ lanes_fail_job (Runner *runner, const char *job, const char *words)
   }
   if (found == NULL)
     return;
+  if (runner->erring != NULL) /* another try may come, by the same name */
+    g_hash_table_remove (runner->erring, job);
   found->error = job_failure (job, lane_ask (found)->wanted, JOB_PAUSED, words);
   lanes_abort (runner, INTERRUPTED, "the job of another disk failed");
 }

@@ -126,9 +126,10 @@ on_io_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
     const char *status = json_get_str (json_at (ret, i), "io-status");
     if (!is_at_work (runner, job))
       continue;
+    gboolean told = runner->erring != NULL && g_hash_table_contains (runner->erring, job);
     if (g_strcmp0 (status, "nospace") == 0)
       lanes_fail_job (runner, job, g_strerror (ENOSPC));
-    else if (g_strcmp0 (status, "failed") == 0)
+    else if (told || g_strcmp0 (status, "failed") == 0)
       lanes_fail_job (runner, job, g_strerror (EIO));
   }
 }
@@ -140,6 +141,21 @@ look_at_pause (Runner *runner, const char *job)
   if (is_at_work (runner, job))
     qmp_client_execute (runner->client, "query-block-jobs", NULL, 0, on_io_status,
                         runner_ref (runner));
+}
+
+/* Remembered, since whoever continues the guest, we ourselves or another, has QEMU forget the io-status
+ * of all jobs, but leaves them paused. */
+static void
+on_job_error (QmpClient *client, const char *name, Json *event, gpointer data)
+{
+  Runner *runner = data;
+  Json *d = json_get (event, "data");
+  const char *job = json_get_str (d, "device");
+  if (g_strcmp0 (json_get_str (d, "action"), "stop") != 0 || !is_at_work (runner, job))
+    return;
+  if (runner->erring == NULL)
+    runner->erring = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  g_hash_table_add (runner->erring, g_strdup (job));
 }
 
 static void
@@ -168,6 +184,7 @@ link_attach (Runner *runner, QmpClient *client)
   runner->lost = qmp_client_get_state (client) == QMP_CLOSED;
   runner->listeners[0] = qmp_client_watch_state (client, on_state, runner);
   runner->listeners[1] = qmp_client_listen (client, "BLOCK_IO_ERROR", on_io_error, runner);
+  runner->listeners[2] = qmp_client_listen (client, "BLOCK_JOB_ERROR", on_job_error, runner);
   job_watch_set_progress (runner->watch, 500, on_progress, runner);
 }
 

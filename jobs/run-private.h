@@ -69,7 +69,8 @@ struct _Runner {
   QmpRelay *relay;
   QmpAgent *agent;    /* NULL until it is needed */
   Engine *engine;     /* what client leads to, offline; NULL: none runs */
-  guint listeners[2]; /* on the client: state, guest's I/O errors */
+  guint listeners[3]; /* on the client: state, I/O errors of the guest and of jobs */
+  GHashTable *erring; /* jobs that QEMU told to stand for an error; nullable */
 
   Cursor main, fold;
   gboolean in_fold;

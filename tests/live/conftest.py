@@ -33,7 +33,7 @@ def workdir():
 @pytest.fixture(params=qemu.versions() or ["none"])
 def version(request):
     """Each QEMU version under test."""
-    if request.param not in qemu._SOURCES or not qemu.binary(request.param):
+    if request.param not in qemu.SOURCES or not qemu.binary(request.param):
         pytest.skip(f"QEMU {request.param} is not here: run tools/fetch-qemu")
     return request.param
 

@@ -313,6 +313,8 @@ invariant_3_what_cannot_be_recorded_is_not_begun (void **state)
     assert_false (runner_start (scene.runner, NULL, NULL, NULL, &error));
     assert_error (error, FAILED, "cannot record a new operation");
     assert_non_null (rechain_error_get_cause (error));
+    g_autofree char *lock = journal_run_path (scene.dir, scene.op->id, ".lock");
+    assert_false (g_file_test (lock, G_FILE_TEST_EXISTS));
     fake_qemu_settle ();
     assert_int_equal (scene.op->state, OP_PLANNED);
     assert_int_equal (scene.model->commands, 0);

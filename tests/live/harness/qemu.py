@@ -14,14 +14,14 @@ from .guest import Guest
 from .qmp import QmpMonitor
 
 # The versions that can be tested: name -> folder of wrappers (None: the host's own QEMU).
-_SOURCES = {"5.2": "qemu-bullseye", "7.2": None, "10.0": "qemu-trixie", "11.1": "qemu-sid"}
+SOURCES = {"5.2": "qemu-bullseye", "7.2": None, "10.0": "qemu-trixie", "11.1": "qemu-sid"}
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
 def binary(version, program="qemu-system-x86_64"):
     """The path of a version's program, or None when it is not here."""
-    folder = _SOURCES[version]
+    folder = SOURCES[version]
     if folder is None:
         return shutil.which(program)
     path = os.path.join(CACHE, folder, "run", program)

@@ -22,8 +22,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+/* A QEMU of Debian 11 has an older C library than the one that this is made with. */
+__asm__ (".symver dlsym, dlsym@GLIBC_2.2.5");
 
 enum { TEAR = -1 };
 
@@ -71,7 +75,7 @@ is_file (int fd)
   char name[32], path[4096];
   struct stat st;
   ssize_t length;
-  if (count == NULL || fstat (fd, &st) != 0 ||
+  if (count == NULL || syscall (SYS_fstat, fd, &st) != 0 ||
       !(S_ISREG (st.st_mode) || S_ISDIR (st.st_mode) || S_ISBLK (st.st_mode)))
     return 0;
   if (prefixes == NULL)
@@ -125,7 +129,7 @@ next_call (void)
     return real args;                                                                              \
   }
 #define WRAP_FD(type, name, params, args, half)   WRAP (type, name, params, args, is_file (fd), half)
-#define WRAP_PATH(name, params, args, path)       WRAP (int, name, params, args, is_wanted (path), 0)
+#define WRAP_PATH(name, params, args, is_ours)    WRAP (int, name, params, args, is_ours, 0)
 
 WRAP_FD (ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n), real (fd, b, n / 2))
 WRAP_FD (ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o), real (fd, b, n / 2, o))
@@ -139,10 +143,11 @@ WRAP_FD (int, ftruncate64, (int fd, off64_t n), (fd, n), 0)
 WRAP_FD (int, fallocate, (int fd, int m, off_t o, off_t n), (fd, m, o, n), 0)
 WRAP_FD (int, fallocate64, (int fd, int m, off64_t o, off64_t n), (fd, m, o, n), 0)
 
-WRAP_PATH (unlink, (const char *path), (path), path)
-WRAP_PATH (rename, (const char *from, const char *to), (from, to), to)
+/* What is full lets remove. */
+WRAP_PATH (unlink, (const char *path), (path), strncmp (what, "ENOSPC", 6) != 0 && is_wanted (path))
+WRAP_PATH (rename, (const char *from, const char *to), (from, to), is_wanted (to))
 WRAP_PATH (renameat2, (int from_dir, const char *from, int to_dir, const char *to, unsigned flags),
-           (from_dir, from, to_dir, to, flags), to)
+           (from_dir, from, to_dir, to, flags), is_wanted (to))
 
 /* Only what makes a file; SQLite opens by open64. */
 #define WRAP_OPEN(name)                                                                            \
