@@ -23,5 +23,10 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   g_autoptr (SnapshotXml) again = snapshot_xml_parse (printed, strlen (printed), "again", NULL);
   g_assert (again != NULL && again->disks->len == snapshot->disks->len);
   g_assert (g_strcmp0 (again->name, snapshot->name) == 0);
+  for (guint i = 0; i < again->disks->len; i++) {
+    SnapshotXmlDisk *one = snapshot->disks->pdata[i], *same = again->disks->pdata[i];
+    g_assert (g_strcmp0 (one->device, same->device) == 0);
+    g_assert (g_strcmp0 (one->subvolume, same->subvolume) == 0);
+  }
   return 0;
 }

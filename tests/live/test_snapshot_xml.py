@@ -18,7 +18,7 @@ def disks(workdir, *ids, size=4 * MiB):
 
 def write(workdir, text, name="s.xml"):
     path = os.path.join(workdir, name)
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
     return path
 
@@ -298,6 +298,25 @@ HOSTILE = {
     "a name with a path": ("<domainsnapshot><name>../../etc/x</name></domainsnapshot>", "cannot be the name"),
     "no schema": ("<domainsnapshot>\n<disks>\n<disk name='vda' snapshot='perhaps'/></disks></domainsnapshot>",
                   "s.xml:3: attribute 'snapshot' of <disk> is 'perhaps'"),
+    "bytes that are no UTF-8": ("<domainsnapshot><name>\udcff\udcfe</name></domainsnapshot>", "s.xml:1"),
+    "an encoding that lies": ("<?xml version='1.0' encoding='UTF-8'?><domainsnapshot><name>\udce4</name></domainsnapshot>",
+                              "s.xml:1"),
+    "a zero byte": ("<domainsnapshot><name>a\0b</name></domainsnapshot>", "s.xml:1"),
+    "an external DTD": ("<!DOCTYPE domainsnapshot SYSTEM 'http://127.0.0.1:1/x.dtd'><domainsnapshot/>", "is not allowed"),
+    "a parameter entity": ("<!DOCTYPE d [<!ENTITY % x SYSTEM 'file:///etc/passwd'> %x;]><domainsnapshot/>",
+                           "is not allowed"),
+    "elements 20000 deep": ("<domainsnapshot>" + "<disks>" * 20000, "s.xml:1"),
+    "40000 disks": ("<domainsnapshot><disks>" + "".join(f"<disk name='{i}'/>" for i in range(40000)) +
+                    "</disks></domainsnapshot>", "more than 8192 elements"),
+    "2000 disks": ("<domainsnapshot><disks>" + "".join(f"<disk name='{i}'/>" for i in range(2000)) +
+                   "</disks></domainsnapshot>", "more than 1024 disks"),
+    "an attribute twice": ("<domainsnapshot><disks><disk name='a' name='b'/></disks></domainsnapshot>", "s.xml:1"),
+    "two methods": ("<domainsnapshot><disks><disk name='vda' method='qemu'><diskSnapshot method='lvm'/></disk></disks>"
+                    "</domainsnapshot>", "has two methods"),
+    "a volume that is not absolute": (document(disk("vda", rest="<diskSnapshot method='lvm'><device path='-f'/>"
+                                                   "</diskSnapshot>")), "'-f' is no absolute path"),
+    "a size of no number": (document(disk("vda", rest="<diskSnapshot method='lvm'><size>1e9</size></diskSnapshot>")),
+                            "a whole number"),
     "a path that is not absolute": (document(disk("vda", "../x")), "'../x' is no absolute path"),
 }
 

@@ -37,6 +37,22 @@ names_of_device_mapper_are_split_where_a_single_hyphen_stands (void **state)
 }
 
 static void
+a_path_of_a_volume_names_its_group_and_nothing_else (void **state)
+{
+  static const char *const bad[] = {"/dev/vg0",     "/dev/vg0/",    "/dev/vg0/a/b",      "vg0/a",
+                                    "/dev/vg0/..",  "/dev/../vg/a", "/dev/mapper/vg0-a", "/dev/-f/a",
+                                    "/dev/vg0/-fy", "//dev/vg0/a",  "/dev/vg0/a b",      ""};
+  g_autofree char *vg = NULL, *lv = NULL;
+  assert_true (lv_path_split ("/dev/my-vg/a.b", &vg, &lv, NULL));
+  assert_string_equal (vg, "my-vg");
+  assert_string_equal (lv, "a.b");
+  for (gsize k = 0; k < G_N_ELEMENTS (bad); k++) {
+    g_autofree char *other_vg = NULL, *other_lv = NULL;
+    assert_false (lv_path_split (bad[k], &other_vg, &other_lv, NULL));
+  }
+}
+
+static void
 a_name_for_lvm_is_no_option_and_no_path (void **state)
 {
   static const char *const good[] = {"vg0", "a", "_x", "+a", "my-vg.1"};
@@ -120,6 +136,7 @@ main (void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test (names_of_device_mapper_are_split_where_a_single_hyphen_stands),
+      cmocka_unit_test (a_path_of_a_volume_names_its_group_and_nothing_else),
       cmocka_unit_test (a_name_for_lvm_is_no_option_and_no_path),
       cmocka_unit_test (an_archive_needs_its_name_and_its_beginning),
       cmocka_unit_test (a_file_that_was_exchanged_meanwhile_is_not_opened),
