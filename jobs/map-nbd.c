@@ -161,8 +161,9 @@ static gboolean
 ask (MapReader *reader, Answer *answer, GError **error)
 {
   nbd_extent_callback extents = {.callback = on_extents, .user_data = answer};
-  if (++reader->n_requests > MAX_REQUESTS) {
-    fail (error, REFUSED, "the map has no end: %u questions were not enough", MAX_REQUESTS);
+  reader->n_requests++;
+  if ((reader->end - answer->at) / MAX_REQUEST > MAX_REQUESTS - reader->n_requests) {
+    fail (error, REFUSED, "the map has no end: %u questions would not be enough", MAX_REQUESTS);
     return hint (error, "ask for a part of the disk: --start, --length");
   }
   context_reset (&answer->allocation);
