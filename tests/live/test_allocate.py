@@ -65,26 +65,30 @@ def assert_same_view(chain, reference=None):
         images.check_image(chain.active)
 
 
-def assert_independent(chain):
+def assert_independent(chain, of=None):
     """Without anything under it the active layer shows the same."""
     alone = "json:" + json.dumps({"driver": "qcow2", "file": {"driver": "file", "filename": chain.active},
                                   "backing": None})
-    images.run("qemu-img", "compare", "-F", "raw", alone, chain.reference)
+    images.run("qemu-img", "compare", "-F", "qcow2" if of else "raw", alone, of or chain.reference)
 
 
-# The scenarios: pictures from the base up, what is asked, the picture afterwards.
+# The scenarios: pictures from the base up, what is asked, the picture afterwards, does it need no backing then.
 HALF = ["--offset", "0", "--length", "8M"]
+FULL = ["--fill", "full"]
+THIN = ".D..DD.z....D..z"
+BACKING, OVER = "DD..DDz....D...D", ".D.Dz........z.D"
+TWO = ["DDDD............", "..DDDDzz........", "....DD..DD......"]
 SCENARIOS = {
-    "new, no backing, fully": (["................"], ["--fill", "full"], "A" * 16, True),
-    "new, no backing, half": (["................"], ["--fill", "full", *HALF], "A" * 8 + "." * 8, True),
-    "thin, no backing, fully": ([".D..DD.z....D..z"], ["--fill", "full"], "A" * 16, True),
-    "thin, no backing, half": ([".D..DD.z....D..z"], ["--fill", "full", *HALF], "AAAAAAAA....A..a", True),
-    "new over a backing, independent": (["DD..DDz....D...D", "................"], [], "AA..AAb....A...A", True),
-    "old over a backing, independent": (["DD..DDz....D...D", ".D.Dz........z.D"], [], "AA.AaAb....A.a.A", True),
-    "old over a backing, fully": (["DD..DDz....D...D", ".D.Dz........z.D"], ["--fill", "full"], "A" * 16, True),
-    "two backings, fully": (["DDDD............", "..DDDDzz........", "....DD..DD......"], ["--fill", "full"], "A" * 16, True),
-    "two backings, half": (["DDDDDDDDDDDDDDDD", "..DDDDzz........", "....DD..DD......"], HALF,
-                           "AAAAAAbbAACCCCCC", False),
+    "new disk without backing, fully allocated": (["................"], FULL, "A" * 16, True),
+    "new disk without backing, half allocated": (["................"], [*FULL, *HALF], "A" * 8 + "." * 8, True),
+    "existing thin disk without backing, fully allocated": ([THIN], FULL, "A" * 16, True),
+    "existing thin disk without backing, half allocated": ([THIN], [*FULL, *HALF], "AAAAAAAA....A..a", True),
+    "new disk with backing, independent but thin": ([BACKING, "................"], [], "AA..AAb....A...A", True),
+    "existing disk with backing, independent but thin": ([BACKING, OVER], [], "AA.AaAb....A.a.A", True),
+    "new disk with backing, fully allocated": ([BACKING, "................"], FULL, "A" * 16, True),
+    "existing disk with backing, fully allocated": ([BACKING, OVER], FULL, "A" * 16, True),
+    "two backing layers, fully allocated": (TWO, FULL, "A" * 16, True),
+    "two backing layers, half independent": (["D" * 16, *TWO[1:]], HALF, "AAAAAAbbAACCCCCC", False),
 }
 
 
@@ -105,6 +109,30 @@ def test_a_scenario_ends_in_its_picture(make_vm, rechain, workdir, name):
     assert_same_view(chain)
     if independent:
         assert_independent(chain)
+
+
+WRITTEN = 4                                     # slots that a guest writes to, at the beginning of its disk
+
+
+def test_the_scenarios_under_a_guest_that_writes_into_the_regions(make_vm, rechain, workdir):
+    """One guest with a disk for each scenario; it writes to all of them all the time. What it wrote is there,
+    what it did not write to is as in the picture, and nothing is needed from below."""
+    chains = {name: build(os.path.join(workdir, f"disk{n}"), *scenario[0])
+              for n, (name, scenario) in enumerate(SCENARIOS.items())}
+    vm = make_vm(list(chains.values()), guest=True, writer={"region": WRITTEN * MiB, "rate": 60})
+    ids = dict(zip(SCENARIOS, [disk.id for disk in vm.disks]))
+    for name, (_, asked, wanted, _) in SCENARIOS.items():
+        rechain.run("allocate", vm.qmp_path, ids[name], *asked).expect(0)
+        got = mapped(rechain, [vm.qmp_path, ids[name]])
+        assert got[WRITTEN:] == wanted[WRITTEN:], name
+        assert all(g == "A" for g, w in zip(got, wanted) if w == "A"), (name, got)
+    vm.guest.wait_flushed(5)
+    leftovers(vm, rechain.state_dir, [workdir])
+    vm.kill()
+    for name, chain in chains.items():
+        vm.check(ids[name])
+        if SCENARIOS[name][3]:
+            assert_independent(chain, of=chain.active)
 
 
 def test_what_is_written_meanwhile_wins(make_vm, rechain, workdir):

@@ -29,3 +29,10 @@ def test_after_a_mishap_at_any_message_it_is_done_or_undone(version, scenario, m
 def test_after_a_mishap_a_merge_or_a_copy_is_done_or_undone(version, scenario, mishap):
     """One message of each here; tests/crash/matrix has them all."""
     sweep.sweep(scenario, MISHAPS[mishap][0], version, 1)
+
+
+@pytest.mark.parametrize("scenario", sweep.REGIONS, ids=str)
+@pytest.mark.parametrize("mishap", ["killed", "command-refused", "cut-after"])
+def test_an_allocation_is_done_or_undone_after_a_mishap_too(version, scenario, mishap):
+    what, samples = MISHAPS[mishap]
+    sweep.sweep(scenario, what, version, samples)

@@ -284,6 +284,11 @@ COMMIT_DRIVE = Scenario("commit-drive", 1, on_disks("commit", "base=low.qcow2"),
                         names=LONG, makes=False, reopens=True)
 INNER_DRIVE = Scenario("inner-drive", 1, on_disks("commit", "top=middle.qcow2"), without(1), style="drive",
                        names=LONG, makes=False, reopens=True)
+# Beside writes of the test's own, which no hold stops: zeros are left to tests/live/test_allocate.py.
+ALLOCATE = Scenario("allocate", 1, on_disks("allocate"), Stage.old, names=LONG, makes=False)
+ALLOCATE_DETACH = Scenario("allocate-detach", 1, lambda stage, proxy, *more: [
+    "allocate", proxy.path, "vda", "--detach-backing", *more], without(1, 2, 3), names=LONG, makes=False, reopens=True)
+REGIONS = [ALLOCATE, ALLOCATE_DETACH]
 MERGES = [COPY_TWO, COPY_DRIVE, LEAVE_TWO, MERGE_THREE, PULL_DRIVE, COMMIT_DRIVE, INNER_DRIVE]
 DELETE_TWO = Scenario("delete-two", 2, delete, Stage.deleted, prepare=take, before=Stage.snapped)
 SCENARIOS = [MOVE, MOVE_DRIVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_DRIVE, UNDO_TWO, DELETE_TWO]
