@@ -82,7 +82,7 @@ look (Fill *fill, HoldAt at)
   Hold *hold = fill->hold;
   hold->at = at;
   hold->reader = map_reader_new (fill->link, fill->disk->before, fill->disk->depths, hold->window,
-                                 on_map, fill);
+                                 op_qemu_version (fill->op) >= MAP_FIRST_HOLES, on_map, fill);
   g_array_set_size (hold->holes, 0);
   hold->hole = G_MAXUINT;
   map_reader_turn (hold->reader);

@@ -190,8 +190,8 @@ read_map (Fill *fill)
   Region hull = {.start = first->start, .length = last->start + last->length - first->start};
   FillPhase phase = fill->phase;
   if (fill->reader == NULL)
-    fill->reader =
-        map_reader_new (fill->link, fill->disk->before, fill->disk->depths, hull, on_map, fill);
+    fill->reader = map_reader_new (fill->link, fill->disk->before, fill->disk->depths, hull,
+                                   op_qemu_version (fill->op) >= MAP_FIRST_HOLES, on_map, fill);
   map_reader_turn (fill->reader);
   if (fill->phase != phase && fill->error == NULL) /* else requests of it are still in flight */
     g_clear_pointer (&fill->reader, map_reader_free);

@@ -39,6 +39,7 @@ struct _MapReader {
   GPtrArray *layers;
   GArray *depths;
   Region region;
+  gboolean holes;
   guint64 end;               /* aligned end of what is asked for */
   guint64 asked;             /* up to where */
   Answer answers[IN_FLIGHT]; /* a ring: n_answers from the first on, in the order of the disk */
@@ -114,6 +115,14 @@ within (MapReader *reader, guint64 start, guint64 length)
   return to > from ? to - from : 0;
 }
 
+/* An old server says the same of zeros that take no space and of zeros that do; the former are
+ * meant: to write zeros over the latter is harmless, to take the former for data would not be. */
+static gboolean
+is_data (MapReader *reader, guint32 flags)
+{
+  return !(flags & HOLE) && (reader->holes || !(flags & ZERO));
+}
+
 static gboolean
 take_answer (MapReader *reader, Answer *answer, GError **error)
 {
@@ -127,7 +136,7 @@ take_answer (MapReader *reader, Answer *answer, GError **error)
     guint32 flags = entry (&answer->allocation, answer->allocation.at + 1);
     guint32 depth = entry (&answer->depth, answer->depth.at + 1);
     if (!layer_of_depth (reader, depth, &layer, error) ||
-        !map_add (reader->map, within (reader, answer->at, length), layer, !(flags & HOLE),
+        !map_add (reader->map, within (reader, answer->at, length), layer, is_data (reader, flags),
                   (flags & ZERO) != 0, error))
       return FALSE;
     answer->allocation.used += (guint32)length;
@@ -235,14 +244,15 @@ map_reader_turn (MapReader *reader)
 }
 
 MapReader *
-map_reader_new (NbdLink *link, GPtrArray *layers, GArray *depths, Region region, MapReady ready,
-                gpointer data)
+map_reader_new (NbdLink *link, GPtrArray *layers, GArray *depths, Region region, gboolean holes,
+                MapReady ready, gpointer data)
 {
   MapReader *reader = g_new0 (MapReader, 1);
   *reader = (MapReader){.link = link,
                         .layers = g_ptr_array_ref (layers),
                         .depths = g_array_ref (depths),
                         .region = region,
+                        .holes = holes,
                         .ready = ready,
                         .data = data};
   for (guint i = 0; i < IN_FLIGHT; i++) {

@@ -12,10 +12,13 @@ typedef struct _MapReader MapReader;
  * full. Success: (map, NULL). */
 typedef void (*MapReady) (Map *map, GError *take_error, gpointer data);
 
+/* Before 6.1 QEMU called a hole what no layer has, and not what takes no space (upstream 0da9856851). */
+#define MAP_FIRST_HOLES 60100u
+
 /* Reads over @link, which is ready and must be turned by map_reader_turn(). @depths: for each depth that
- * the export counts (1 is the exported node), the index of its layer in @layers. Borrowed: @link. */
+ * the export counts (1 is the exported node), the index of its layer in @layers. @holes: the server knows what takes no space. Borrowed: @link. */
 MapReader *map_reader_new (NbdLink *link, GPtrArray *layers, GArray *depths, Region region,
-                           MapReady ready, gpointer data);
+                           gboolean holes, MapReady ready, gpointer data);
 /* To be called from the link's turn(). */
 void map_reader_turn (MapReader *reader);
 /* With no request of it in flight, or with the link closed. */

@@ -63,8 +63,9 @@ on_turn (NbdLink *link, const GError *error, gpointer data)
     return;
   }
   if (reading->reader == NULL)
-    reading->reader = map_reader_new (link, reading->disk->before, reading->disk->depths,
-                                      region_of (reading->disk), on_map, reading);
+    reading->reader = map_reader_new (
+        link, reading->disk->before, reading->disk->depths, region_of (reading->disk),
+        op_qemu_version (reading->op) >= MAP_FIRST_HOLES, on_map, reading);
   map_reader_turn (reading->reader);
 }
 

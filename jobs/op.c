@@ -5,6 +5,7 @@
 #include "jobs/journal.h"
 #include "jobs/op-repair.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define MAX_ID 31 /* QEMU's limit for node names and job ids */
@@ -467,4 +468,14 @@ op_set_vm (Op *op, QmpClient *client)
   op->qemu = g_strdup (qmp_client_get_version_string (client));
   op->qemu_pid = qmp_client_get_peer_pid (client);
   op->qemu_start = process_start_time (op->qemu_pid);
+}
+
+guint
+op_qemu_version (const Op *op)
+{
+  const char *digits = op->qemu ? strpbrk (op->qemu, "0123456789") : NULL;
+  guint major = 0, minor = 0;
+  if (digits == NULL || sscanf (digits, "%3u.%3u", &major, &minor) != 2)
+    return 0;
+  return major * 10000 + minor * 100;
 }

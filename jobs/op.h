@@ -200,6 +200,8 @@ void op_disk_free (OpDisk *disk);
 
 /* It is done on the VM behind @client. */
 void op_set_vm (Op *op, QmpClient *client);
+/* Of the QEMU (or qemu-storage-daemon) that does it: 50200 is 5.2; 0 where it is not known. */
+guint op_qemu_version (const Op *op);
 OpDisk *op_disk (Op *op, guint i);
 /* A new one at the end, with its name and nothing else. Borrowed. */
 OpDisk *op_add_disk (Op *op, const char *name);

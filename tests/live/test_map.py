@@ -52,12 +52,13 @@ def random_chain(dir, seed, depth, base="qcow2", kinds=("plain", "small", "exten
     return images.Chain(layers, ["qcow2"] * (depth - 1) + [base], reference, SIZE)
 
 
-def qemu_img_map(chain):
-    """qemu-img's extents as ours: a layer only where one has it, neighbours merged."""
+def qemu_img_map(chain, old=False):
+    """qemu-img's extents as ours: a layer only where one has it, neighbours merged. `old`: as a QEMU before 6.1
+    tells them, whose NBD server does not tell zeros that take space from those that do not."""
     merged = []
     argv = ["qemu-img", "map", "--output=json", "-f", chain.formats[0], chain.active]
     for e in json.loads(images.run(*argv)):
-        kind = {"data": e["data"], "zero": e["zero"], "allocated": e["present"]}
+        kind = {"data": e["data"] and not (old and e["zero"]), "zero": e["zero"], "allocated": e["present"]}
         if e["present"]:
             kind |= {"depth": e["depth"], "file": chain.layers[e["depth"]]}
         if merged and {k: v for k, v in merged[-1].items() if k not in ("start", "length")} == kind:
@@ -82,7 +83,7 @@ def assert_totals(document):
 
 @pytest.mark.parametrize("depth,base", [(1, "qcow2"), (1, "raw"), (2, "qcow2"), (2, "raw"), (3, "qcow2"), (4, "raw"),
                                         (5, "qcow2"), (6, "raw"), (6, "qcow2")])
-def test_a_map_is_what_qemu_img_shows(make_vm, rechain, workdir, depth, base):
+def test_a_map_is_what_qemu_img_shows(make_vm, rechain, workdir, version, depth, base):
     """Of random images: qcow2 with clusters of 64 KiB and 4 KiB, with subclusters, compressed, over qcow2 or raw."""
     chains = [random_chain(workdir, seed, depth, base) for seed in range(4)]
     vm = make_vm(chains)
@@ -98,9 +99,10 @@ def test_a_map_is_what_qemu_img_shows(make_vm, rechain, workdir, depth, base):
     vm.quit_qemu()
     for disk, chain in zip(vm.disks, chains):
         wanted = qemu_img_map(chain)
-        assert live[disk.id]["extents"] == wanted
+        assert live[disk.id]["extents"] == qemu_img_map(chain, old=version == "5.2")
         offline = mapped(rechain, "--offline", chain.active, *(["--format", "raw"] if chain.formats[0] == "raw" else []))
-        assert offline["extents"] == wanted and offline["totals"] == live[disk.id]["totals"]
+        assert offline["extents"] == wanted and (version == "5.2" or
+                                                   offline["totals"] == live[disk.id]["totals"])
 
 
 def test_filters_and_drives_are_no_layers(make_chain, make_vm, rechain, style):
