@@ -288,6 +288,15 @@ journal_run_path (const char *state_dir, const char *id, const char *suffix)
   return g_build_filename (state_dir, "run", name, NULL);
 }
 
+const char *
+host_boot (void)
+{
+  static char *boot = NULL;
+  if (boot == NULL && g_file_get_contents ("/proc/sys/kernel/random/boot_id", &boot, NULL, NULL))
+    g_strstrip (boot);
+  return boot;
+}
+
 guint64
 process_start_time (pid_t pid)
 {

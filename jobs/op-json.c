@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* An operation to and from the journal: what was fixed when it was planned, and its facts. */
+#include "jobs/journal.h"
 #include "jobs/step.h"
 
 typedef struct {
@@ -122,9 +123,9 @@ op_to_json (Op *op)
   Json *json =
       json_make ("kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags),
                  "qemu_pid", json_int (op->qemu_pid), "mask_protocol",
-                 json_flag (op->mask_protocol), "start_held", json_flag (op->start_held),
-                 "unlocks", op->unlocks ? json_flag (TRUE) : NULL,
-                 "on_record", json_flag (op->on_record), "locks", json_flag (op->locks), NULL);
+                 json_flag (op->mask_protocol), "start_held", json_flag (op->start_held), "unlocks",
+                 op->unlocks ? json_flag (TRUE) : NULL, "on_record", json_flag (op->on_record),
+                 "locks", json_flag (op->locks), "boot", json_str (host_boot ()), NULL);
   put_strings (json, op, op_strings, G_N_ELEMENTS (op_strings));
   for (gsize i = 0; i < G_N_ELEMENTS (op_numbers); i++)
     json_set (json, op_numbers[i].key, json_int ((gint64)FIELD (guint64, op, op_numbers[i])));
@@ -206,6 +207,33 @@ op_facts_to_json (Op *op)
                     "after", strvs_to_json (op->after), "disks", disks, NULL);
 }
 
+/* Of files that are known by "dev" and "ino", wherever they are said to be. */
+static void
+forget_devices (Json *json, guint depth)
+{
+  if (!json_object_is_type (json, json_type_object) || depth == 0)
+    return;
+  json_object_object_foreach (json, key, value)
+  {
+    if (g_str_equal (key, "dev") && json_object_is_type (value, json_type_int))
+      json_object_set_int64 (value, 0);
+    else
+      forget_devices (value, depth - 1);
+  }
+}
+
+/* A boot gave devices other numbers, as it does on btrfs, on NFS and with device-mapper; inode and
+ * name must do. */
+static void
+forget_devices_of (OpDisk *disk)
+{
+  for (guint i = 0; i < disk->old_ids->len; i++)
+    ((FileId *)disk->old_ids->pdata[i])->dev = 0;
+  disk->id.dev = 0;
+  forget_devices (disk->details, 3);
+  forget_devices (disk->found, 3);
+}
+
 static gboolean
 disk_from_json (Op *op, Json *json, Json *facts)
 {
@@ -242,6 +270,8 @@ disk_from_json (Op *op, Json *json, Json *facts)
   }
   disk->made = json_get_bool (facts, "made");
   disk->id = id_from_json (json_get (facts, "id"));
+  if (op->rebooted)
+    forget_devices_of (disk);
   return op_disk_is_whole (op, disk);
 }
 
@@ -265,6 +295,8 @@ op_from_json (Json *plan, Json *facts, GError **error)
   op->start_held = json_get_bool (plan, "start_held");
   op->unlocks = json_get_bool (plan, "unlocks");
   op->locks = json_get_bool (plan, "locks");
+  const char *boot = json_get_str (plan, "boot");
+  op->rebooted = boot != NULL && g_strcmp0 (boot, host_boot ()) != 0;
   op->on_record = json_get_bool (plan, "on_record");
   op->was_running = json_get_bool (facts, "was_running");
   op->held = json_get_bool (facts, "held");

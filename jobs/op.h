@@ -158,6 +158,7 @@ typedef struct {
   pid_t qemu_pid;
   gboolean locks;     /* image locks told that it had active layers open */
   guint64 qemu_start; /* start time of that process in clock ticks after boot; 0 unknown */
+  gboolean rebooted;    /* the host has booted since it was recorded; not recorded */
   gboolean mask_protocol; /* this QEMU takes backing-mask-protocol */
   gboolean start_held;    /* this QEMU wants the guest stopped while a commit job starts */
   gboolean unlocks;       /* files that are read-only=on must be opened again, and can be */

@@ -33,7 +33,8 @@ op_layers_are_open (const Op *op)
 gboolean
 op_qemu_is_gone (const Op *op)
 {
-  return op->dead || (op->qemu_pid > 0 && process_start_time (op->qemu_pid) != op->qemu_start) ||
+  gboolean other = op->rebooted || process_start_time (op->qemu_pid) != op->qemu_start;
+  return op->dead || (op->qemu_pid > 0 && other) ||
          (op->locks && !op_layers_are_open (op));
 }
 

@@ -22,6 +22,13 @@ volume_id_of (const char *path)
   return json_make ("dev", json_int ((gint64)st.st_dev), "ino", json_int ((gint64)st.st_ino), NULL);
 }
 
+static FileId
+file_id_of (Json *id)
+{
+  return (FileId){.dev = (guint64)json_get_int (id, "dev"),
+                  .ino = (guint64)json_get_int (id, "ino")};
+}
+
 gboolean
 volume_id_is (const char *path, Json *id)
 {
@@ -31,7 +38,9 @@ volume_id_is (const char *path, Json *id)
     return FALSE;
   if (uuid != NULL) /* after a reboot it may have another number */
     return g_strcmp0 (json_get_str (now, "uuid"), uuid) == 0;
-  return json_object_equal (now, id);
+  if (!json_has (now, "ino") || !json_has (id, "ino"))
+    return json_object_equal (now, id);
+  return file_id_equal (file_id_of (now), file_id_of (id));
 }
 
 /* Who has mounted it, or made another device of it, has it for himself. */

@@ -30,7 +30,7 @@ file_identify (const char *path, FileId *ret_id, gboolean *ret_exists, GError **
 gboolean
 file_id_equal (FileId a, FileId b)
 {
-  return a.dev == b.dev && a.ino == b.ino;
+  return a.ino == b.ino && (a.dev == b.dev || a.dev == 0 || b.dev == 0);
 }
 
 gboolean
@@ -107,7 +107,7 @@ file_is_away (const char *path, FileId id)
   g_autofree char *dir = g_path_get_dirname (path);
   struct stat st;
   struct statfs fs;
-  return lstat (path, &st) != 0 && stat (dir, &st) == 0 && st.st_dev != id.dev &&
+  return id.dev != 0 && lstat (path, &st) != 0 && stat (dir, &st) == 0 && st.st_dev != id.dev &&
          statfs (dir, &fs) == 0 && fs.f_type != OVERLAYFS_SUPER_MAGIC;
 }
 

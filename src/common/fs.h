@@ -5,9 +5,10 @@
 #include <glib.h>
 #include <sys/types.h>
 
-/* What a file is, beyond its name: a file that is not the one we made is never removed. */
+/* What a file is, beyond its name: a file that is not the one we made is never removed. Devices may have other
+ * numbers after a boot. */
 typedef struct {
-  guint64 dev;
+  guint64 dev; /* 0: not known any more */
   guint64 ino;
 } FileId;
 
