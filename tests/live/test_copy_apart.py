@@ -15,7 +15,7 @@ BUSY = {"rate": 600, "region": 8 * MiB, "batch": 16}
 
 @pytest.mark.parametrize("disks, style, words, format", [(1, "blockdev", ("--shallow",), "qcow2"), (1, "drive", ("--format", "raw"), "raw"),
                                                          (2, "blockdev", (), "qcow2")])
-def test_the_copy_is_the_disk_of_one_instant(make_vm, rechain, workdir, disks, style, words, format):
+def test_the_copy_is_the_disk_of_one_instant(make_vm, rechain, workdir, version, disks, style, words, format):
     """Of several disks, of the same one."""
     chains = [images.make_chain(os.path.join(workdir, str(i)), ("template", "current"), size=24 * MiB) for i in range(disks)]
     vm = make_vm(chains, style=style, guest=True, writer=BUSY)
@@ -24,7 +24,7 @@ def test_the_copy_is_the_disk_of_one_instant(make_vm, rechain, workdir, disks, s
     wanted = [f"{disk.id},to={workdir}/{disk.id}.copy" for disk in vm.disks]
     document = valid(sound(rechain.run("copy", vm.qmp_path, *wanted, *words, "--no-pivot", json=True)).expect(0).json)
     assert document["state"] == "done"
-    assert (document["pause-ms"] > 0) == (disks > 1)
+    assert (document["pause-ms"] > 0) == (disks > 1 or version == "5.2")     # 5.2 is held while a job begins
     copies = {d.id: (f"{workdir}/{d.id}.copy", d.chain.reference, format) for d in vm.disks}
     assert_gone(vm, [copy for copy, _, _ in copies.values()])
     assert graph(vm) == before

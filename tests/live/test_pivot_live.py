@@ -26,9 +26,13 @@ def changed(make_vm, rechain, workdir):
             assert "in the instant of a pivot" in plan.err and "stop the guest" not in plan.out, str(plan)
         with Proxy(vm.qmp_path, policy) as proxy:
             document = valid(sound(rechain.run(words[0], proxy.path, *words[1:], json=True)).expect(0).json)
-            assert not {"stop", "cont"} & set(proxy.commands())
-        assert not [e for e in vm.qmp.events if e["event"] in ("STOP", "RESUME")]
-        assert (document["state"], document["pause-ms"]) == ("done", 0)
+            asked = proxy.commands()
+        if vm.version == "5.2":         # which must not run its guest while a job begins; and no more than that
+            asked = asked[asked.index("cont") + 1:]
+        else:
+            assert not [e for e in vm.qmp.events if e["event"] in ("STOP", "RESUME")]
+        assert not {"stop", "cont"} & set(asked)
+        assert document["state"] == "done" and (vm.version == "5.2" or document["pause-ms"] == 0)
         after = {d.id: [f"{workdir}/{d.id}.new", d.chain.base] if verb == "copy" else [d.chain.base] for d in vm.disks}
         for disk in vm.disks:
             assert_chain(vm, after[disk.id], disk.id)
