@@ -230,7 +230,7 @@ cli_run_remote (Cli *cli, GError **error)
   int code = run_there (cli, host, (const char *const *)argv, &failure);
   if (!print_output (cli, host, failure ? NULL : error) && failure == NULL)
     return FALSE;
-  cli->exit_code = code;
+  cli->exit_code = MAX (code, 0);
   if (failure != NULL)
     g_propagate_error (error, g_steal_pointer (&failure));
   return code >= 0;
