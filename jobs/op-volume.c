@@ -3,6 +3,8 @@
  * by one rename. Whoever dies meanwhile leaves nothing under the final name. */
 #include "jobs/op-volume.h"
 
+#include "jobs/fetch.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -126,8 +128,12 @@ words_of (Json *argv)
 void
 volume_fill (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  Json *programs = json_get (disk->details, "fill");
+  Json *programs = json_get (disk->details, "fill"), *stream = json_get (disk->details, "stream");
   const char *source = json_get_str (disk->details, "reflink");
+  if (stream != NULL) {
+    g_autofree char *says = g_strdup_printf ("receive %s through ssh", json_get_str (stream, "name"));
+    ask_work (asks, says, fetch_start);
+  }
   if (source != NULL) {
     g_autofree char *says = g_strdup_printf ("share all blocks of %s (FICLONE)", source);
     ask_local (asks, says, share_blocks)->no_facts = TRUE;

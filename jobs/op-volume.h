@@ -5,6 +5,7 @@
  *   uses      [PATH]: what must not change meanwhile
  *   fill      [{"argv":[...],"from":PATH,"into":BOOL,"silent":BOOL,"watched":BOOL}]: what gives
  *             the new file its contents, in order; "from" and "into" (the new file) are stdin and stdout
+ *   stream    where its contents come from over the network; see fetch.h
  *   reflink   PATH: share all blocks of this file instead
  *   like      PATH: whose owner and mode the new file gets
  *   mode, owner, group: or these

@@ -183,6 +183,8 @@ typedef struct {
   gboolean thawed_early; /* thawed, or continued, before the snapshot was known to be taken */
   guint64 freeze_us;    /* from asking for the freeze to the end of the thaw */
   gboolean stalled;     /* the copying does not catch up with the guest: it is held; not recorded */
+  guint fed;            /* how often its data was asked for, of who wants it copied; not recorded */
+  guint64 fed_from;     /* from this byte on */
   guint attempt;        /* of the fold */
   gint64 started_us, ended_us;
   gint64 held_us;       /* monotonic; not recorded */

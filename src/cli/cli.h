@@ -65,6 +65,11 @@ cli_run_remote (Cli *cli, GError **error);
 /* Full: the host that @name stands for. (remote.c) */
 RechainHost *
 cli_host (Cli *cli, const char *name, GError **error);
+/* The command on @host, with other arguments, and one more option (nullable); its options of @less do not go
+ * along. What it prints is printed. */
+gboolean
+cli_run_on (Cli *cli, RechainHost *host, const char *const *arguments, const char *more, OptionSet less,
+            GError **error);
 /* Takes commands from standard input until that ends. (serve.c) */
 gboolean
 cli_serve (Cli *cli, GError **error);
@@ -81,6 +86,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Cli, cli_clear)
 /* Finds the command that @words begin with; *ret_used says how many they were. */
 const Command *
 command_find (const GPtrArray *words, guint *ret_used, GError **error);
+/* One that only another rechain asks for, of two words; NULL: none. */
+const Command *
+session_command_find (const GPtrArray *words);
 /* "vm [DISK]" of all commands that begin with @family and a blank: verbs joined by commas; full,
  * NULL where there is no such family. */
 char *
@@ -176,6 +184,12 @@ gboolean
 run_vol_clone (Cli *cli, GError **error);
 gboolean
 run_vol_copy (Cli *cli, GError **error);
+gboolean
+run_vol_offer (Cli *cli, GError **error);
+gboolean
+run_vol_send (Cli *cli, GError **error);
+gboolean
+run_vol_feed (Cli *cli, GError **error);
 gboolean
 run_vol_copy_contents (Cli *cli, GError **error);
 gboolean

@@ -57,23 +57,33 @@ read_xml (Cli *cli, RechainVolumeRequest *request, const char *origin, GError **
   return text != NULL && rechain_volume_request_set_xml (request, text, length, origin, error);
 }
 
-/* @names: what the words of the command line are, in their order. */
+RechainVolumeRequest *
+vol_request (Cli *cli, RechainVolumeKind kind, const char *const *names, GError **error)
+{
+  g_autoptr (RechainVolumeRequest) request = rechain_volume_request_new (kind);
+  const char *xml = args_value (&cli->args, OPT_XML);
+  for (guint i = 0; i < cli->n_words; i++)
+    if (!rechain_volume_request_set (request, names[i], cli->words[i], error))
+      return NULL;
+  if (!set_options (cli, request, error) || !set_bandwidth (cli, request, error) ||
+      (xml != NULL && !read_xml (cli, request, xml, error)))
+    return NULL;
+  return g_steal_pointer (&request);
+}
+
+gboolean
+vol_operate (Cli *cli, RechainStorage *storage, RechainVolumeRequest *request, GError **error)
+{
+  g_autoptr (RechainOperation) operation = make_plan (storage, request, error);
+  return operation != NULL && operate_planned (cli, operation, error);
+}
+
 static gboolean
 change (Cli *cli, RechainVolumeKind kind, const char *const *names, GError **error)
 {
   g_autoptr (RechainStorage) storage = cli_storage (cli, error);
-  g_autoptr (RechainVolumeRequest) request = rechain_volume_request_new (kind);
-  const char *xml = args_value (&cli->args, OPT_XML);
-  if (storage == NULL)
-    return FALSE;
-  for (guint i = 0; i < cli->n_words; i++)
-    if (!rechain_volume_request_set (request, names[i], cli->words[i], error))
-      return FALSE;
-  if (!set_options (cli, request, error) || !set_bandwidth (cli, request, error) ||
-      (xml != NULL && !read_xml (cli, request, xml, error)))
-    return FALSE;
-  g_autoptr (RechainOperation) operation = make_plan (storage, request, error);
-  return operation != NULL && operate_planned (cli, operation, error);
+  g_autoptr (RechainVolumeRequest) request = storage ? vol_request (cli, kind, names, error) : NULL;
+  return request != NULL && vol_operate (cli, storage, request, error);
 }
 
 static const char *const volume_only[] = {"volume"};
@@ -91,12 +101,6 @@ gboolean
 run_vol_clone (Cli *cli, GError **error)
 {
   return change (cli, RECHAIN_VOLUME_CLONE, from_to, error);
-}
-
-gboolean
-run_vol_copy (Cli *cli, GError **error)
-{
-  return change (cli, RECHAIN_VOLUME_COPY, from_to, error);
 }
 
 gboolean

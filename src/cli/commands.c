@@ -283,14 +283,15 @@ const Command commands[] = {
      "and the "
      "filesystem can, blocks are shared.",
      "rechain vol clone /img/web1.qcow2 /img/web1.img --format raw", VOLUME_EXITS},
-    {"vol copy", "SRC DST", "a copy as it is, or into or out of an archive", run_vol_copy, 2, 2,
+    {"vol copy", "[HOST:]SRC [HOST:]DST", "a copy as it is, or into or out of an archive", run_vol_copy, 2, 2,
      VOLUME | BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (OVERWRITE) | BIT (BANDWIDTH) | NEW_FILE |
-         BIT (CAPACITY) | BIT (POOL) | BIT (SNAPSHOT),
+         BIT (CAPACITY) | BIT (POOL) | BIT (SNAPSHOT) | BIT (OFFER),
      "Copies a volume byte for byte, holes as holes; blocks are shared where the filesystem can. "
      "With "
      "--archive the target is compressed, without it a compressed source is decompressed. The "
      "target "
-     "has its name only once it is whole and on disk.",
+     "has its name only once it is whole and on disk. Either can be on another host, as HOST:PATH: "
+     "through ssh, checked by checksums, compressed where it lies.",
      "rechain vol copy /img/web1.img /backup/web1.img.zst --archive", VOLUME_EXITS},
     {"vol copy-contents", "SRC DST", "contents of a volume into another that exists",
      run_vol_copy_contents, 2, 2, VOLUME | BIT (SOURCE_FORMAT) | BIT (BANDWIDTH) | BIT (SNAPSHOT),
@@ -368,13 +369,36 @@ const Command commands[] = {
     {0},
 };
 
+/* What one rechain asks of another, never a person. */
+static const Command session_commands[] = {
+    {"vol offer", "SRC", "what another host must know of a volume to copy it", run_vol_offer, 1, 1,
+     BIT (SOURCE_FORMAT) | BIT (ARCHIVE)},
+    {"vol send", "", "the contents of what was offered", run_vol_send, 0, 0, BIT (OFFER) | BIT (FROM)},
+    {"vol feed", "OP", "brings data to an operation", run_vol_feed, 1, 1, 0},
+    {0},
+};
+
 static const Command *
-command_named (const char *name)
+command_in (const Command *table, const char *name)
 {
-  for (const Command *command = commands; command->name != NULL; command++)
+  for (const Command *command = table; command->name != NULL; command++)
     if (strcmp (command->name, name) == 0)
       return command;
   return NULL;
+}
+
+static const Command *
+command_named (const char *name)
+{
+  return command_in (commands, name);
+}
+
+const Command *
+session_command_find (const GPtrArray *words)
+{
+  g_autofree char *both =
+      words->len >= 2 ? g_strconcat (words->pdata[0], " ", words->pdata[1], NULL) : NULL;
+  return both ? command_in (session_commands, both) : NULL;
 }
 
 char *

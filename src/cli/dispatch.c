@@ -60,7 +60,10 @@ static gboolean
 run_command (Cli *cli, const GError *problem, GError **error)
 {
   guint used = 0;
-  cli->command = command_find (cli->args.words, &used, problem ? NULL : error);
+  cli->command = cli->server ? session_command_find (cli->args.words) : NULL;
+  used = 2;
+  if (cli->command == NULL)
+    cli->command = command_find (cli->args.words, &used, problem ? NULL : error);
   if (cli->command != NULL && cli->command->run == NULL)
     return not_built (cli->command->name, error);
   if (problem != NULL)

@@ -75,6 +75,13 @@ on_tick (gpointer data)
   progress_tick (((Running *)data)->progress);
 }
 
+/* The source of a copy lies with whom this is done for. */
+static void
+on_feed_wanted (RechainOperation *operation, guint64 from, gpointer data)
+{
+  rechain_server_want_feed (((Cli *)data)->server, rechain_operation_get_id (operation), from);
+}
+
 static gboolean
 run_plan (Cli *cli, RechainOperation *operation, GError **error)
 {
@@ -82,6 +89,8 @@ run_plan (Cli *cli, RechainOperation *operation, GError **error)
   Running running = {cli, operation, progress};
   g_autoptr (Wait) wait = wait_new (&(WaitSpec){
       .on_interrupt = on_interrupt, .on_status = on_status, .on_tick = on_tick, .data = &running});
+  if (cli->server != NULL)
+    g_signal_connect (operation, "feed-wanted", G_CALLBACK (on_feed_wanted), cli);
   rechain_operation_run_async (operation, wait_cancellable (wait), wait_done, wait);
   return rechain_operation_run_finish (operation, wait_run (wait), error);
 }

@@ -109,6 +109,8 @@ typedef enum {
   X (FORCE, 0, "force", "REASONS", 0,                                                              \
      "also where it is open, mounted or backing (joined by commas)")                               \
   X (REPAIR, 0, "repair", NULL, 0, "settle what was interrupted, and remove what rechain left behind")  \
+  X (OFFER, 0, "offer", NULL, OPTION_HIDDEN, "the source is what the other side offers")           \
+  X (FROM, 0, "from", "N", OPTION_HIDDEN, "from this byte on")                                     \
   X (COMPLETION, 0, "completion", NULL, OPTION_HIDDEN, "print the bash completion")
 
 typedef enum {

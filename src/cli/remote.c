@@ -13,8 +13,10 @@
 static const OptionId ours[] = {OPT_HOST, OPT_CONFIG, OPT_PROGRESS, OPT_NO_PROGRESS, OPT_COLOR};
 
 static gboolean
-is_ours (OptionId id)
+is_ours (OptionId id, OptionSet less)
 {
+  if (less & OPTION_BIT (id))
+    return TRUE;
   for (gsize i = 0; i < G_N_ELEMENTS (ours); i++)
     if (ours[i] == id)
       return TRUE;
@@ -23,10 +25,10 @@ is_ours (OptionId id)
 
 /* Flags, and options whose value was left out. */
 static void
-add_flags (const Args *args, GStrvBuilder *argv)
+add_flags (const Args *args, OptionSet less, GStrvBuilder *argv)
 {
   for (OptionId id = 0; id < N_OPTIONS; id++)
-    for (guint n = 0; n < args->counts[id] && args->values[id] == NULL && !is_ours (id); n++) {
+    for (guint n = 0; n < args->counts[id] && args->values[id] == NULL && !is_ours (id, less); n++) {
       g_autofree char *flag = g_strconcat ("--", options[id].name, NULL);
       g_strv_builder_add (argv, flag);
     }
@@ -35,24 +37,26 @@ add_flags (const Args *args, GStrvBuilder *argv)
 /* Full: the command first, since an option may mean another thing with another command; then the options, and
  * the arguments, which may begin with a '-'. */
 static char **
-words_of (Cli *cli)
+words_of (Cli *cli, const char *const *arguments, const char *more, OptionSet less)
 {
   const Args *args = &cli->args;
   guint n_command = args->words->len - cli->n_words;
   g_autoptr (GStrvBuilder) argv = g_strv_builder_new ();
   for (guint i = 0; i < n_command; i++)
     g_strv_builder_add (argv, args->words->pdata[i]);
-  add_flags (args, argv);
+  add_flags (args, less, argv);
+  if (more != NULL)
+    g_strv_builder_add (argv, more);
   for (guint i = 0; i < args->given->len; i++) {
     const Given *given = &g_array_index (args->given, Given, i);
     g_autofree char *word = g_strdup_printf ("--%s=%s", options[given->id].name, given->value);
-    if (!is_ours (given->id))
+    if (!is_ours (given->id, less))
       g_strv_builder_add (argv, word);
   }
   g_strv_builder_add (argv, cli->colour_out ? "--color=always" : "--color=never");
   g_strv_builder_add (argv, "--");
-  for (guint i = 0; i < cli->n_words; i++)
-    g_strv_builder_add (argv, cli->words[i]);
+  for (guint i = 0; arguments[i] != NULL; i++)
+    g_strv_builder_add (argv, arguments[i]);
   return g_strv_builder_end (argv);
 }
 
@@ -214,19 +218,13 @@ print_output (Cli *cli, RechainHost *host, GError **error)
 }
 
 gboolean
-cli_run_remote (Cli *cli, GError **error)
+cli_run_on (Cli *cli, RechainHost *host, const char *const *arguments, const char *more, OptionSet less,
+            GError **error)
 {
-  g_autoptr (RechainHost) host = cli_host (cli, args_value (&cli->args, OPT_HOST), error);
-  if (host == NULL)
-    return FALSE;
-  if (args_has (&cli->args, OPT_STATE_DIR)) {
-    fail (error, USAGE, "option '--state-dir' does not go with '--host'");
-    return hint (error, "the journal of a host lies where that host says");
-  }
+  g_auto (GStrv) argv = words_of (cli, arguments, more, less);
+  g_autoptr (GError) failure = NULL;
   if (!send_documents (cli, host, error))
     return FALSE;
-  g_auto (GStrv) argv = words_of (cli);
-  g_autoptr (GError) failure = NULL;
   int code = run_there (cli, host, (const char *const *)argv, &failure);
   if (!print_output (cli, host, failure ? NULL : error) && failure == NULL)
     return FALSE;
@@ -234,4 +232,21 @@ cli_run_remote (Cli *cli, GError **error)
   if (failure != NULL)
     g_propagate_error (error, g_steal_pointer (&failure));
   return code >= 0;
+}
+
+gboolean
+cli_run_remote (Cli *cli, GError **error)
+{
+  g_autoptr (RechainHost) host = cli_host (cli, args_value (&cli->args, OPT_HOST), error);
+  g_autoptr (GStrvBuilder) arguments = g_strv_builder_new ();
+  if (host == NULL)
+    return FALSE;
+  if (args_has (&cli->args, OPT_STATE_DIR)) {
+    fail (error, USAGE, "option '--state-dir' does not go with '--host'");
+    return hint (error, "the journal of a host lies where that host says");
+  }
+  for (guint i = 0; i < cli->n_words; i++)
+    g_strv_builder_add (arguments, cli->words[i]);
+  g_auto (GStrv) words = g_strv_builder_end (arguments);
+  return cli_run_on (cli, host, (const char *const *)words, NULL, 0, error);
 }

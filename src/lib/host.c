@@ -20,6 +20,8 @@ struct _RechainHost {
   char *operation;   /* that runs, as far as known */
   gboolean settled;  /* it has ended */
   guint interrupts;
+  FeedSource source; /* what the command may ask for; owned */
+  Feed *feed;        /* on its way; nullable */
 };
 
 G_DEFINE_FINAL_TYPE (RechainHost, rechain_host, G_TYPE_OBJECT)
@@ -28,10 +30,21 @@ enum { SIGNAL_NOTE, SIGNAL_SAY, SIGNAL_PROGRESS, N_SIGNALS };
 static guint signals[N_SIGNALS];
 
 static void
+forget_source (RechainHost *host)
+{
+  g_clear_pointer (&host->feed, feed_free);
+  json_object_put (host->source.offer);
+  g_clear_object (&host->source.storage);
+  g_clear_object (&host->source.host);
+  host->source = (FeedSource){0};
+}
+
+static void
 rechain_host_finalize (GObject *object)
 {
   RechainHost *host = RECHAIN_HOST (object);
   session_free (host->session);
+  forget_source (host);
   far_free (host->far);
   json_object_put (host->documents);
   g_string_free (host->output, TRUE);
@@ -95,6 +108,36 @@ rechain_host_set_document (RechainHost *host, const char *option, const char *te
     json_object_object_del (host->documents, option);
 }
 
+const Far *
+rechain_host_get_far (RechainHost *host)
+{
+  return host->far;
+}
+
+static void
+offer (RechainHost *host, const char *document)
+{
+  forget_source (host);
+  host->source.offer = json_parse (document, -1);
+  rechain_host_set_document (host, "--offer", document);
+}
+
+void
+rechain_host_offer_volume (RechainHost *host, const char *document, RechainStorage *storage,
+                           guint64 bytes_per_second)
+{
+  offer (host, document);
+  host->source.storage = g_object_ref (storage);
+  host->source.rate = bytes_per_second;
+}
+
+void
+rechain_host_offer_from_host (RechainHost *host, const char *document, RechainHost *from)
+{
+  offer (host, document);
+  host->source.host = g_object_ref (from);
+}
+
 /* ---- the end of a command -------------------------------------------------------------------- */
 
 /* Takes @error; NULL: the command ended with @exit_code. */
@@ -105,6 +148,7 @@ end_command (RechainHost *host, int exit_code, GError *take_error)
   if (host->cancel_source != NULL)
     g_source_destroy (host->cancel_source);
   g_clear_pointer (&host->cancel_source, g_source_unref);
+  forget_source (host);
   if (task == NULL)
     g_clear_error (&take_error);
   else if (take_error != NULL)
@@ -184,6 +228,17 @@ on_progress (RechainHost *host, Json *object)
   g_signal_emit (host, signals[SIGNAL_PROGRESS], 0, line);
 }
 
+/* The operation gets what was offered to it, and nothing else. */
+static void
+on_feed (RechainHost *host, Json *object)
+{
+  const char *operation = json_get_str (object, "operation");
+  gint64 from = json_get_int (object, "from");
+  g_clear_pointer (&host->feed, feed_free);
+  if (operation != NULL && from >= 0 && host->source.offer != NULL)
+    host->feed = feed_start (host->far, operation, &host->source, (guint64)from);
+}
+
 /* What is not known here is of a newer rechain, and can be done without. */
 static void
 on_event (const char *event, Json *object, gpointer data)
@@ -192,6 +247,8 @@ on_event (const char *event, Json *object, gpointer data)
   const char *text = json_get_str (object, "text");
   if (strcmp (event, "progress") == 0 && json_object_is_type (object, json_type_object))
     on_progress (host, object);
+  else if (strcmp (event, "feed") == 0)
+    on_feed (host, object);
   else if (text == NULL)
     return;
   else if (strcmp (event, "note") == 0)

@@ -4,6 +4,7 @@
 
 #include "jobs/plan.h"
 #include "jobs/run.h"
+#include "src/remote/far.h"
 #include "src/lib/rechain.h"
 
 /* sync.c: x = x_async + iterating the object's own context until the result is there. */
@@ -39,6 +40,30 @@ RechainOperation *rechain_operation_wrap (RechainController *controller, Rechain
 void rechain_operation_recover_async (RechainOperation *operation, RechainDirection direction,
                                       GCancellable *cancellable, GAsyncReadyCallback callback,
                                       gpointer user_data);
+
+/* storage.c; borrowed */
+const struct _Allow *rechain_storage_get_allow (RechainStorage *storage);
+
+/* host.c; borrowed */
+const Far *rechain_host_get_far (RechainHost *host);
+
+/* transfer.c: what was offered, as frames into @out, which is borrowed; then @done, once. What cannot be read
+ * is said there. */
+typedef struct _Sending Sending;
+Sending *sending_start (RechainStorage *storage, Json *offer, guint64 from, guint64 rate, int out,
+                        void (*done) (const GError *error, gpointer data), gpointer data);
+void sending_free (Sending *sending);
+
+/* feed.c: data for an operation on another host, from here or from a third one, through a session of its own. */
+typedef struct _Feed Feed;
+typedef struct {
+  Json *offer;
+  RechainStorage *storage; /* it lies here, */
+  guint64 rate;
+  RechainHost *host;       /* or there */
+} FeedSource;
+Feed *feed_start (const Far *to, const char *operation, const FeedSource *source, guint64 from);
+void feed_free (Feed *feed);
 
 /* What an operation of the kind map has read; borrowed, NULL before it is done. */
 /* Borrowed; the runner's while it runs. */

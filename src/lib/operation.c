@@ -15,6 +15,7 @@ struct _RechainOperation {
   double rate;
   RechainState seen_state;
   char *seen_step;
+  guint seen_fed;
   GSource *cancel_source;
 };
 
@@ -32,6 +33,7 @@ enum {
   N_PROPS
 };
 static GParamSpec *props[N_PROPS];
+static guint feed_wanted;
 
 static Op *
 op_of (RechainOperation *operation)
@@ -128,6 +130,8 @@ rechain_operation_class_init (RechainOperationClass *class)
   props[PROP_TOTAL] = g_param_spec_uint64 ("bytes-total", NULL, NULL, 0, G_MAXUINT64, 0, flags);
   props[PROP_RATE] = g_param_spec_double ("rate", NULL, NULL, 0, G_MAXDOUBLE, 0, flags);
   g_object_class_install_properties (object, N_PROPS, props);
+  feed_wanted = g_signal_new ("feed-wanted", RECHAIN_TYPE_OPERATION, G_SIGNAL_RUN_LAST, 0, NULL, NULL,
+                              NULL, G_TYPE_NONE, 1, G_TYPE_UINT64);
 }
 
 static void
@@ -313,6 +317,10 @@ on_changed (Runner *runner, gpointer data)
     g_object_notify_by_pspec (G_OBJECT (operation), props[PROP_RATE]);
   }
   g_object_thaw_notify (G_OBJECT (operation));
+  guint fed = runner_op (runner)->fed;
+  if (fed != operation->seen_fed)
+    g_signal_emit (operation, feed_wanted, 0, runner_op (runner)->fed_from);
+  operation->seen_fed = fed;
 }
 
 static void

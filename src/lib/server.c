@@ -5,14 +5,17 @@
 #include "qmp/stream.h"
 #include "src/remote/protocol.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <gio/gunixinputstream.h>
 #include <gio/gunixoutputstream.h>
 #include <glib-unix.h>
 #include <string.h>
+#include <unistd.h>
 
 struct _RechainServer {
   GObject parent;
+  int input, output;
   QmpStream *stream;
   gboolean met;      /* it said hello */
   gboolean gone;     /* nobody listens any more */
@@ -82,6 +85,10 @@ static void
 answer (RechainServer *server, gint64 id, Json *take_return, const GError *error)
 {
   g_autoptr (Json) message = NULL;
+  if (server->gone) {
+    json_object_put (take_return);
+    return;
+  }
   if (error == NULL)
     message = json_make ("return", take_return, "id", json_int (id), NULL);
   else
@@ -92,7 +99,7 @@ answer (RechainServer *server, gint64 id, Json *take_return, const GError *error
                                     json_str (rechain_error_get_hint (error)), "operation",
                                     json_str (rechain_error_get_operation (error)), NULL),
                          "id", json_int (id), NULL);
-  if (!server->gone && !qmp_stream_send (server->stream, message, NULL))
+  if (!qmp_stream_send (server->stream, message, NULL))
     lose_peer (server);
 }
 
@@ -218,6 +225,8 @@ rechain_server_new (int input, int output, GError **error)
   if (connection == NULL)
     return NULL;
   RechainServer *server = g_object_new (RECHAIN_TYPE_SERVER, NULL);
+  server->input = input;
+  server->output = output;
   g_autoptr (GMainContext) context = g_main_context_ref_thread_default ();
   server->stream = qmp_stream_new (connection, context, REMOTE_MAX_MESSAGE, REMOTE_MAX_QUEUED,
                                    &callbacks, server);
@@ -297,4 +306,38 @@ rechain_server_reply (RechainServer *server, int exit_code, const GError *error)
   server->documents_length = 0;
   make_room (server);
   answer (server, server->id, error ? NULL : json_make ("exit", json_int (exit_code), NULL), error);
+}
+
+/* Everything up to the reply goes out as messages; from then on nobody here reads or writes any. */
+gboolean
+rechain_server_hand_over (RechainServer *server, int *ret_input, int *ret_output)
+{
+  g_autoptr (GMainContext) context = g_main_context_ref_thread_default ();
+  g_autofree char *reply =
+      g_strdup_printf ("{\"return\":{\"exit\":0},\"id\":%" G_GINT64_FORMAT "}\n", server->id);
+  gsize length = strlen (reply), done = 0;
+  while (!server->gone && qmp_stream_get_queued (server->stream) > 0)
+    g_main_context_iteration (context, TRUE);
+  if (server->gone)
+    return FALSE;
+  server->gone = TRUE;
+  qmp_stream_close (server->stream);
+  while (done < length) {
+    gssize n = write (server->output, reply + done, length - done);
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+      return FALSE;
+    done += n > 0 ? (gsize)n : 0;
+    if (n < 0)
+      g_poll (&(GPollFD){.fd = server->output, .events = G_IO_OUT}, 1, 1000);
+  }
+  *ret_input = server->input;
+  *ret_output = server->output;
+  return TRUE;
+}
+
+void
+rechain_server_want_feed (RechainServer *server, const char *operation, guint64 from)
+{
+  tell (server, "feed",
+        json_make ("operation", json_str (operation), "from", json_int ((gint64)from), NULL));
 }

@@ -2,6 +2,7 @@
 /* The storage of this host: what is there, and operations on it. */
 #include "src/lib/lib-private.h"
 
+#include "src/storage/offer.h"
 #include "src/storage/plan.h"
 #include "src/storage/report.h"
 
@@ -89,6 +90,7 @@ typedef struct {
   guint pending;
   char *path, *format;
   VolumeRequest *request; /* NULL: only looking at @path */
+  gboolean offers;        /* it is not to be done: its source is wanted elsewhere */
 } Look;
 
 static void
@@ -173,6 +175,20 @@ on_planned (Op *op, const GError *error, gpointer data)
   }
 }
 
+/* Takes @task. */
+static void
+offer (RechainStorage *storage, GTask *take_task)
+{
+  g_autoptr (GTask) task = take_task;
+  Look *look = g_task_get_task_data (task);
+  GError *error = NULL;
+  Json *document = offer_make (&storage->allow, look->request, look->layers, &error);
+  if (document != NULL)
+    g_task_return_pointer (task, print_document (document), g_free);
+  else
+    g_task_return_error (task, error);
+}
+
 static void
 one_looked (GTask *task)
 {
@@ -180,7 +196,9 @@ one_looked (GTask *task)
   RechainStorage *storage = g_task_get_source_object (task);
   if (--look->pending > 0)
     return;
-  if (look->request != NULL)
+  if (look->offers)
+    offer (storage, task);
+  else if (look->request != NULL)
     volume_plan_make (&storage->allow, rechain_controller_get_state_dir (storage->controller),
                       look->request, look->layers, on_planned, task);
   else
@@ -240,6 +258,23 @@ rechain_storage_plan_async (RechainStorage *storage, const RechainVolumeRequest 
   look_at_vms (storage, g_task_new (storage, cancellable, callback, user_data), look);
 }
 
+void
+rechain_storage_offer_async (RechainStorage *storage, const RechainVolumeRequest *request,
+                             GCancellable *cancellable, GAsyncReadyCallback callback,
+                             gpointer user_data)
+{
+  Look *look = g_new0 (Look, 1);
+  look->request = volume_request_copy (request);
+  look->offers = TRUE;
+  look_at_vms (storage, g_task_new (storage, cancellable, callback, user_data), look);
+}
+
+const Allow *
+rechain_storage_get_allow (RechainStorage *storage)
+{
+  return &storage->allow;
+}
+
 RechainOperation *
 rechain_storage_plan_finish (RechainStorage *storage, GAsyncResult *result, GError **error)
 {
@@ -278,6 +313,12 @@ document_of (GAsyncResult *result, GError **error)
 }
 
 char *
+rechain_storage_offer_finish (RechainStorage *storage, GAsyncResult *result, GError **error)
+{
+  return document_of (result, error);
+}
+
+char *
 rechain_storage_volume_info_finish (RechainStorage *storage, GAsyncResult *result, GError **error)
 {
   return document_of (result, error);
@@ -293,6 +334,15 @@ char *
 rechain_storage_info_finish (RechainStorage *storage, GAsyncResult *result, GError **error)
 {
   return document_of (result, error);
+}
+
+char *
+rechain_storage_offer (RechainStorage *storage, const RechainVolumeRequest *request,
+                       GCancellable *cancellable, GError **error)
+{
+  g_auto (Waiting) waiting = {0};
+  rechain_storage_offer_async (storage, request, cancellable, waiting_done, &waiting);
+  return document_of (waiting_result (&waiting), error);
 }
 
 char *

@@ -242,6 +242,7 @@ sender_start (const SenderSpec *spec)
   sender->pace.rate = spec->rate;
   sender->buffer = g_malloc (FRAME_HEAD + FRAME_DATA_MAX);
   sender->at = sender->data_end = spec->from;
+  sender->error = spec->problem;
   sender->device = fstat (spec->source, &st) == 0 && S_ISBLK (st.st_mode);
   if (sender->device || spec->dense)
     sender->data_end = spec->size;
@@ -260,7 +261,8 @@ sender_free (Sender *sender)
   if (sender == NULL)
     return;
   stop_waiting (sender);
-  close (sender->spec.source);
+  if (sender->spec.source >= 0)
+    close (sender->spec.source);
   frame_sums_free (sender->sums);
   g_free (sender->buffer);
   g_clear_error (&sender->error);

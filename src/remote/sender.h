@@ -13,6 +13,7 @@ typedef struct {
   guint64 from;     /* begin here */
   guint64 size;     /* of a file or device */
   guint64 rate;     /* bytes per second; 0: no limit */
+  GError *problem;  /* it cannot be read: that is all there is to send; taken, nullable */
   int out;          /* borrowed; made non-blocking */
   /* Before the end is said: is what was sent whole? What it says goes to the other side. Nullable. */
   gboolean (*check) (gpointer data, GError **error);

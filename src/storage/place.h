@@ -6,7 +6,7 @@
 #include <glib.h>
 #include <sys/stat.h>
 
-typedef struct {
+typedef struct _Allow {
   char **dirs; /* absolute; NULL: all */
   char **vgs;  /* NULL: all */
 } Allow;

@@ -97,8 +97,8 @@ copy_bytes (VolumePlan *plan, GError **error)
 
 /* ---- through a codec ------------------------------------------------------------------------- */
 
-static gboolean
-check_codec (const Codec *codec, GError **error)
+gboolean
+plan_check_codec (const Codec *codec, GError **error)
 {
   return codec_is_usable (codec) ||
          fail (error, FAILED, "there is no program '%s' on this host", codec->compress[0]);
@@ -113,15 +113,22 @@ add_filter (VolumePlan *plan, const char *const *argv)
   json_set (program, "watched", json_flag (TRUE));
 }
 
+gboolean
+plan_check_suffix (VolumePlan *plan, const Codec *codec, GError **error)
+{
+  if (g_str_has_suffix (plan->disk->to, codec->suffix))
+    return TRUE;
+  fail (error, USAGE, "'%s' would not be known as an archive", plan->disk->to);
+  return hint (error, "names of %s archives end with '%s'", codec->name, codec->suffix);
+}
+
 static gboolean
 pack (VolumePlan *plan, const Codec *codec, GError **error)
 {
-  if (!check_codec (codec, error))
+  if (!plan_check_codec (codec, error))
     return FALSE;
-  if (!g_str_has_suffix (plan->disk->to, codec->suffix)) {
-    fail (error, USAGE, "'%s' would not be known as an archive", plan->disk->to);
-    return hint (error, "names of %s archives end with '%s'", codec->name, codec->suffix);
-  }
+  if (!plan_check_suffix (plan, codec, error))
+    return FALSE;
   add_filter (plan, codec->compress);
   return TRUE;
 }
@@ -157,7 +164,7 @@ static gboolean
 unpack (VolumePlan *plan, GError **error)
 {
   const Codec *codec = plan->source->codec;
-  if (!check_codec (codec, error))
+  if (!plan_check_codec (codec, error))
     return FALSE;
   add_unpack (plan, codec);
   const char *dig[] = {"fallocate", "--dig-holes", plan->disk->part, NULL};
@@ -169,13 +176,13 @@ unpack (VolumePlan *plan, GError **error)
 /* ---- the kinds ------------------------------------------------------------------------------- */
 
 /* As with cp(1), a directory takes the name of the source. */
-static char *
-target_of (VolumePlan *plan)
+char *
+plan_target_of (VolumePlan *plan, const char *source)
 {
   const char *volume = plan->request->volume;
   if (volume == NULL || !g_file_test (volume, G_FILE_TEST_IS_DIR))
     return g_strdup (volume);
-  g_autofree char *name = g_path_get_basename (plan->source->place.path);
+  g_autofree char *name = g_path_get_basename (source);
   return g_build_filename (volume, name, NULL);
 }
 
@@ -183,9 +190,11 @@ gboolean
 plan_copy (VolumePlan *plan, GError **error)
 {
   const VolumeRequest *request = plan->request;
+  if (request->offer != NULL)
+    return plan_copy_offered (plan, error);
   if (!find_source (plan, error))
     return FALSE;
-  g_autofree char *to = target_of (plan);
+  g_autofree char *to = plan_target_of (plan, plan->source->place.path);
   const Codec *have = plan->source->codec;
   const Codec *want =
       request->archive ? codec_named (request->codec && *request->codec ? request->codec : "zstd")

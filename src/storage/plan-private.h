@@ -68,6 +68,11 @@ gboolean plan_can_share (Volume *source, const char *path);
 void plan_use (VolumePlan *plan, const char *path);
 void plan_need (VolumePlan *plan, guint64 bytes);
 
+/* plan-copy.c: as with cp(1), a directory takes the name of the source. Full, nullable. */
+char *plan_target_of (VolumePlan *plan, const char *source);
+/* Is its program on this host? */
+gboolean plan_check_codec (const Codec *codec, GError **error);
+gboolean plan_check_suffix (VolumePlan *plan, const Codec *codec, GError **error);
 /* Every question counts @pending up and ends with it. Takes the error. */
 void plan_answered (VolumePlan *plan, GError *take_error);
 /* plan-end.c: asks where what lies in plan->volume ends. The judge may be called from inside, or later. */
@@ -117,6 +122,8 @@ gboolean plan_set_instant (VolumePlan *plan, GError **error);
 gboolean plan_create (VolumePlan *plan, GError **error);
 gboolean plan_clone (VolumePlan *plan, GError **error);
 gboolean plan_copy (VolumePlan *plan, GError **error);
+/* From another host. */
+gboolean plan_copy_offered (VolumePlan *plan, GError **error);
 gboolean plan_copy_contents (VolumePlan *plan, GError **error);
 gboolean plan_compress (VolumePlan *plan, GError **error);
 gboolean plan_decompress (VolumePlan *plan, GError **error);

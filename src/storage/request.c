@@ -40,6 +40,8 @@ volume_request_copy (const VolumeRequest *request)
   VolumeRequest *copy = g_memdup2 (request, sizeof *request);
   for (gsize i = 0; i < G_N_ELEMENTS (strings); i++)
     FIELD (char *, copy, strings[i].offset) = g_strdup (FIELD (char *, copy, strings[i].offset));
+  copy->offer = json_dup (request->offer);
+  copy->from = json_dup (request->from);
   return copy;
 }
 
@@ -50,6 +52,8 @@ volume_request_free (VolumeRequest *request)
     return;
   for (gsize i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (FIELD (char *, request, strings[i].offset));
+  json_object_put (request->offer);
+  json_object_put (request->from);
   g_free (request);
 }
 

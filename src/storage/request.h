@@ -23,6 +23,8 @@ struct _RechainVolumeRequest {
   gint64 owner, group;           /* -1: not said */
   gboolean archive, shrink, overwrite, snapshot, relative, remove;
   guint64 bandwidth, timeout_ms;
+  Json *offer; /* the source lies on another host, which says so (offer.h); nullable */
+  Json *from;  /* that host, {"name","address","config"}; NULL: whoever wants the copy sends the data */
 };
 
 VolumeRequest *volume_request_new (OpKind kind);
