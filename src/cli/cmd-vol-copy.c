@@ -156,6 +156,10 @@ copy_to_there (Cli *cli, RechainStorage *storage, const char *offer, const Spot 
 static gboolean
 copy_between (Cli *cli, RechainStorage *storage, const Spot *from, const Spot *to, GError **error)
 {
+  if (args_has (&cli->args, OPT_SNAPSHOT)) {
+    fail (error, REFUSED, "--snapshot is not built for copies between hosts");
+    return hint (error, "rechain vol snapshot, on the source's host, then copy that");
+  }
   g_autofree char *plain =
       from->host ? offer_there (cli, from, error) : offer_here (cli, storage, from->path, error);
   if (plain == NULL)

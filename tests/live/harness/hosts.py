@@ -78,7 +78,7 @@ class Host:
             file.write("\n".join([
                 f"Port 22\nListenAddress {self.address}\nHostKey {key}\nPidFile none\nUsePAM no\nStrictModes no",
                 f"AuthorizedKeysFile {self.net.dir}/key.pub\nPermitRootLogin yes\nPasswordAuthentication no",
-                f"KbdInteractiveAuthentication no\nPrintMotd no\nMaxStartups 100\nMaxSessions 50\n"
+                f"KbdInteractiveAuthentication no\nPrintMotd no\nSubsystem sftp internal-sftp\nMaxStartups 100\nMaxSessions 50\n"
                 f"SetEnv PATH={self.dir}/bin:{PATH} RECHAIN_STATE_DIR={self.state_dir} "
                 f"XDG_CONFIG_HOME={self.dir}/config LC_ALL=C.UTF-8"]) + "\n")
         os.makedirs("/run/sshd", exist_ok=True)
@@ -103,6 +103,11 @@ class Host:
             if line[:len(words)] == list(words):
                 found.append(pid)
         return found
+
+    def enter(self, *argv):
+        """Runs a program where the sshd is, which has mounts of its own; returns what it prints."""
+        return subprocess.run(["nsenter", "-t", str(self.sshd.pid), "-m", "-n", *argv], check=True, capture_output=True,
+                              text=True).stdout
 
     def stop_sshd(self):
         if self.sshd is not None:
@@ -130,13 +135,11 @@ class Local(Rechain):
         super().__init__(host.state_dir, config=host.config)
         self.host = host
         self.env["XDG_CONFIG_HOME"] = os.path.join(host.dir, "config")
+        self.env["RECHAIN_STATE_DIR"] = host.state_dir
 
     def _argv(self, arguments, json):
         return (["ip", "netns", "exec", self.host.netns, binary()] + (["-o", "json"] if json else [])
                 + [str(a) for a in arguments])
-
-    def start(self, *arguments, json=False, env=None):
-        return super().start(*arguments, json=json, env={"RECHAIN_STATE_DIR": self.state_dir, **(env or {})})
 
 
 class Net:
