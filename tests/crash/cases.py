@@ -113,7 +113,9 @@ def commit():
 
 class Run:
     def __init__(self, mishaps, options, results):
-        self.mishaps, self.options, self.results = mishaps, options, results
+        self.mishaps, self.options = mishaps, options
+        self.wrong = [c for c, done in results.items() if done["outcome"] == "wrong"] if options.again else []
+        self.results = {case: done for case, done in results.items() if case not in self.wrong}
         self.head = commit()
 
     def note(self, done):
@@ -153,7 +155,7 @@ class Run:
              open(options.results, "a") as self.file:
             places = [(v, o) for v in options.qemu for o in options.operations]
             cases = self.slice() if options.slice else self.all_cases(places)
-            waiting = (c for c in cases if c not in self.results)
+            waiting = (c for c in self.wrong + cases if c not in self.results and c[2] in mishaps)
             running = {self.pool.submit(perform, c, mishaps[c[2]]) for c in itertools.islice(waiting, options.jobs)}
             while running:
                 ended, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
@@ -206,7 +208,7 @@ def main(doc, mishaps, results_file):
     parser.add_argument("-q", "--qemu", default=",".join(versions()))
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count())
     parser.add_argument("-r", "--results", default=results_file, help="default: %(default)s")
-    parser.add_argument("--again", action="store_true", help="run those that went wrong once more")
+    parser.add_argument("--again", action="store_true", help="first run those that went wrong once more")
     parser.add_argument("--slice", type=int, help="so many cases, chosen by the commit")
     parser.add_argument("--seconds", type=float, help="no case begins after that")
     parser.add_argument("--table", action="store_true", help="run nothing")
@@ -214,10 +216,10 @@ def main(doc, mishaps, results_file):
     options.operations, options.qemu = options.operations.split(","), options.qemu.split(",")
     chosen = [m for m in mishaps if m.__name__ in options.mishaps.split(",")]
     results = load(options.results)
-    if options.again:
-        results = {case: done for case, done in results.items() if done["outcome"] != "wrong"}
     if not options.table:
-        Run(chosen, options, results).perform()
+        run = Run(chosen, options, results)
+        run.perform()
+        results = run.results
     print_table(mishaps, results)
     wrong = sum(done["outcome"] == "wrong" for done in results.values())
     print(f"{len(results) - wrong} passed, {wrong} failed")
