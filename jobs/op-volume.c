@@ -76,6 +76,12 @@ volume_create_part (Op *op, OpDisk *disk, GError **error)
   return TRUE;
 }
 
+static gboolean
+create_where_planned (Op *op, OpDisk *disk, GError **error)
+{
+  return path_is_still_plain (disk->part, error) && volume_create_part (op, disk, error);
+}
+
 static Seen
 seen_begun (Op *op, OpDisk *disk, World *world)
 {
@@ -90,7 +96,7 @@ static void
 begin (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   g_autofree char *says = g_strdup_printf ("create %s", disk->part);
-  ask_local (asks, says, volume_create_part);
+  ask_local (asks, says, create_where_planned);
 }
 
 static void
@@ -233,8 +239,9 @@ name_it (Op *op, OpDisk *disk, GError **error)
   if (!stands_there (disk->part, disk->id))
     return fail (error, REFUSED, "'%s' is not the file that was just made: somebody replaced it",
                  disk->part);
-  gboolean ok =
-      replaces (disk) ? exchange (disk, error) : file_rename_new (disk->part, disk->to, error);
+  gboolean ok = path_is_still_plain (disk->to, error) &&
+                (replaces (disk) ? exchange (disk, error)
+                                 : file_rename_new (disk->part, disk->to, error));
   return ok && file_sync_dir_of (disk->to, error);
 }
 

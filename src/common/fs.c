@@ -5,11 +5,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <glib/gstdio.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -266,6 +268,20 @@ same_place (const char *a, const char *b)
   g_autofree char *dir_a = g_path_get_dirname (a);
   g_autofree char *dir_b = g_path_get_dirname (b);
   return g_str_equal (name_a, name_b) && same_inode (dir_a, dir_b);
+}
+
+gboolean
+path_is_still_plain (const char *path, GError **error)
+{
+  struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
+  g_autofree char *dir = g_path_get_dirname (path);
+  int fd = (int)syscall (SYS_openat2, AT_FDCWD, dir, &how, sizeof how);
+  if (fd < 0 && errno == ELOOP)
+    return fail (error, PERMISSION, "'%s' leads elsewhere now", dir);
+  if (fd < 0)
+    return fail_errno (error, errno, "look at '%s'", dir);
+  close (fd);
+  return TRUE;
 }
 
 gboolean

@@ -47,6 +47,9 @@ char *path_absolute (const char *path);
 /* Full. @target as seen from the directory of @from (both absolute), with symlinks in the directory
  * parts resolved; protected against being read as a protocol ("./a:b"). */
 char *path_relative (const char *from, const char *target);
+/* The directory of @path is reached without a symlink, as when it was resolved: PERMISSION where somebody put one
+ * in between meanwhile. */
+gboolean path_is_still_plain (const char *path, GError **error);
 /* Two names of one file? Falls back to comparing names where a file is missing. */
 gboolean path_same_file (const char *a, const char *b);
 /* Full: @path with the symlinks in it resolved, where that lies in one of @directories (themselves

@@ -356,7 +356,10 @@ TOUCHING = [["clone", "X", "NEW"], ["copy", "X", "NEW"], ["copy", "X", "NEW.zst"
             ["copy", "OTHER", "X", "--overwrite"], ["copy-contents", "OTHER", "X"], ["copy-contents", "X", "OTHER"], ["resize", "X", "+1M"],
             ["resize", "X", "1M", "--shrink"], ["snapshot", "X", "s"], ["delete", "X"],
             ["delete", "X", "--force", "open,mounted,backing"], ["compress", "X"], ["compress", "X", "--delete"],
-            ["create", "NEW", "--backing", "X", "--format", "qcow2"], ["growfs", "X"], ["shrinkfs", "X", "1M"]]
+            ["create", "NEW", "--backing", "X", "--format", "qcow2"], ["growfs", "X"], ["shrinkfs", "X", "1M"],
+            ["snapshot", "X", "s", "--method", "internal"], ["snapshot", "X", "s", "--method", "external"],
+            ["copy", "X", "NEW", "--snapshot"], ["copy-contents", "X", "OTHER", "--snapshot"], ["decompress", "X"],
+            ["clone", "OTHER", "NEW", "--backing", "X"], ["copy-contents", "OTHER", "X", "--snapshot"]]
 
 
 def test_a_disk_of_a_running_qemu_is_touched_by_no_command(make_chain, make_vm, rechain, workdir):
@@ -465,15 +468,48 @@ def test_only_what_is_allowed_is_touched(workdir):
                     os.path.join(inside, "link.img")):
             for words in (["clone", bad, os.path.join(inside, "n.img")], ["copy", bad, os.path.join(inside, "n.img")],
                           ["copy", good, bad, "--overwrite"], ["copy-contents", good, bad], ["resize", bad, "2M"],
-                          ["delete", bad, "--force", "open"], ["compress", bad], ["snapshot", bad, "s"],
+                          ["delete", bad, "--force", "open"], ["compress", bad], ["decompress", bad], ["snapshot", bad, "s"],
+                          ["snapshot", bad, "s", "--method", "external"], ["snapshot", bad, "s", "--method", "internal"],
+                          ["growfs", bad], ["shrinkfs", bad, "1M"], ["copy", bad, os.path.join(inside, "n.img"), "--snapshot"],
+                          ["clone", good, os.path.join(inside, "n.qcow2"), "--backing", bad, "--backing-format", "raw"],
                           ["create", os.path.join(inside, "n.qcow2"), "--backing", bad, "--backing-format", "raw"]):
                 assert vol(rechain, *words, rc=5).error["code"] == "permission", words
         for new in (os.path.join(outside, "n.img"), os.path.join(inside, "out", "n.img")):
             vol(rechain, "create", new, "--capacity", "1M", rc=5)
             vol(rechain, "clone", good, new, rc=5)
             vol(rechain, "copy", good, new, rc=5)
+        for bad in (os.path.join(outside, "n.img"), os.path.join(inside, "out", "n.img"),
+                    os.path.join(inside, "..", "outside", "n.img")):
+            for document in (f"<target><path>{bad}</path></target>",
+                             f"<target><path>{inside}/n.qcow2</path><format type='qcow2'/></target><backingStore>"
+                             f"<path>{os.path.dirname(bad)}/a.img</path><format type='raw'/></backingStore>"):
+                path = os.path.join(workdir, "volume.xml")
+                with open(path, "w") as file:
+                    file.write(f"<volume><capacity>1048576</capacity>{document}</volume>")
+                assert vol(rechain, "create", "--xml", path, rc=5).error["code"] == "permission", document
+                if "backingStore" in document:
+                    vol(rechain, "clone", good, os.path.join(inside, "n.qcow2"), "--xml", path, rc=5)
     assert digest(secret) == before and os.listdir(outside) == ["a.img"]
     assert sorted(os.listdir(inside)) == ["a.img", "link.img", "out"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_directory_that_becomes_a_symlink_meanwhile_leads_nobody_out(workdir, moment):
+    """Put in between while the plan asks qemu-img, and while that fills the file."""
+    inside, outside = (os.path.join(workdir, name) for name in ("inside", "outside"))
+    os.makedirs(os.path.join(inside, "dir"))
+    os.mkdir(outside)
+    config = os.path.join(workdir, "rechain.conf")
+    with open(config, "w") as file:
+        file.write(f"[storage]\nallow={inside}\n")
+    src = scatter(os.path.join(inside, "a.img"), MiB, 1)
+    swap = f"mv {inside}/dir {inside}/moved; ln -s {outside} {inside}/dir"
+    bin = program_around(workdir, "qemu-img", after=f'[ "$1" != {"measure" if moment == "before" else "convert"} ] || {{ {swap}; }}')
+    with Rechain(os.path.join(workdir, "state"), config=config) as rechain:
+        result = rechain.run("vol", "clone", src, os.path.join(inside, "dir", "n.qcow2"),
+                             env={"PATH": f"{bin}:{os.environ['PATH']}"})
+        assert result.rc in (7, 8) and (moment == "after" or "leads elsewhere" in result.err)
+    assert os.listdir(outside) == []
 
 
 def test_a_raw_disk_whose_guest_wrote_a_header_gives_no_file_of_the_host_away(rechain, workdir):
