@@ -18,6 +18,17 @@ undo_snapshot (Op *op)
   return request;
 }
 
+/* What lies beside a chain is removed, as when the snapshot is deleted. */
+static Request *
+undo_beside (Op *op)
+{
+  Request *request = request_new (OP_SNAPSHOT_DELETE);
+  request->flags = OP_DELETE;
+  request->name = g_strdup (op->name);
+  request->direction = MERGE_BACKWARD;
+  return request;
+}
+
 static const char *
 what_to_do (OpKind kind)
 {
@@ -46,7 +57,7 @@ request_to_undo (Op *op, GError **error)
       hint (error, "rechain op cancel %s, or where its process is gone: rechain recover --op %s",
             op->id, op->id);
   } else if (op->kind == OP_SNAPSHOT && op->vm != NULL)
-    return undo_snapshot (op);
+    return op_has_beside (op) ? undo_beside (op) : undo_snapshot (op);
   else {
     fail (error, REFUSED, "a %s cannot be undone when it is done", op_kind_name (op->kind));
     hint (error, "%s", what_to_do (op->kind));

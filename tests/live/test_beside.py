@@ -328,6 +328,12 @@ def test_what_fails_on_one_disk_is_taken_back_on_all(mishap, name, body):
     mishap.assert_as_before()
 
 
+def test_a_finished_one_can_be_undone(mishap):
+    operation = mishap.start().wait().expect(0).json["operation"]
+    mishap.rechain.run("op", "undo", operation).expect(0)
+    mishap.assert_as_before()
+
+
 def test_a_transaction_that_is_refused_takes_back_what_lies_beside(mishap):
     with Proxy(mishap.vm.qmp_path, refuse("transaction")) as proxy:
         mishap.start(proxy.path).wait().expect(7)
