@@ -50,6 +50,7 @@ static const struct {
      FALSE, TRUE},
     {"leave", "its job is gone then; the record of the next step tells that it ended well", FALSE,
      TRUE},
+    {"unlock", "opening a file again as it is opened already changes nothing", FALSE, TRUE},
     {"fold-commit", "it starts jobs one by one; fold-copy sees them", FALSE, TRUE},
     {"complete", "its outcome is the same job's next status, which the pivot sees", FALSE, TRUE},
 };
