@@ -79,7 +79,8 @@ def test_a_forecast_is_what_is_taken(make_vm, rechain, workdir, name, base):
     chain = random_chain(workdir, 7, 3, base, kinds=["plain"])
     vm = make_vm(chain)
     verb, *words = [w.format(*chain.layers, new=os.path.join(workdir, "new")) for w in LIVE[name]]
-    assert_forecast_holds(rechain, verb, vm.qmp_path, "vda", *words)
+    # A base that is committed into can lose clusters, too: where the new layer has zeros.
+    assert_forecast_holds(rechain, verb, vm.qmp_path, "vda", *words, exact=verb != "commit")
 
 
 def test_what_the_receiver_has_is_not_counted(rechain, workdir):
