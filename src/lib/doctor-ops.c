@@ -157,6 +157,9 @@ mismatch_on_disk (const RecordDisk *disk)
 {
   g_auto (ImageHeader) header = {0};
   g_autoptr (GError) error = NULL;
+  char *why = NULL;
+  if (record_disk_is_beside (disk)) /* no layer: the chain does not matter */
+    return record_layers_match (disk, NULL, &why) < 0 ? why : NULL;
   if (!g_file_test (disk->new_file, G_FILE_TEST_EXISTS))
     return g_strdup_printf ("'%s' is gone", disk->new_file);
   if (!g_file_test (disk->old_file, G_FILE_TEST_EXISTS))

@@ -102,3 +102,20 @@ def test_what_is_not_decided_cannot_be_finished_without_qemu(one):
     assert "cannot be finished" in refused.json["operations"][0]["error"]["message"]
     assert sound(stage.cli.run("recover", json=True)).expect(0).json["operations"][0]["state"] == "undone"
     death.judge_files(stage, stage.old(), False, False)
+
+
+@pytest.mark.parametrize("file", ["new", "old"])
+def test_a_guest_started_after_the_decision_is_recognised(one, file):
+    """From the new file the move is finished under it, or waits for its end; from the old one it is told to be wrong."""
+    stage, proxy = one
+    told = interrupted(stage, death.MOVE, proxy, "return", "job-finalize")["authoritative"]["vda"]
+    assert told == stage.target("vda")
+    old = stage.chains["vda"]
+    start_from(stage, proxy, *((told, old.layers[1:]) if file == "new" else (old.active, old.layers[1:])))
+    result = sound(stage.cli.run("recover", json=True))
+    if file == "old":
+        assert "a guest was started from" in result.expect(8).json["operations"][0]["error"]["message"]
+    stage.vm.stop()
+    settled = result if result.rc == 0 else sound(stage.cli.run("recover", json=True)).expect(0)
+    assert (settled.json["operations"][0]["state"], settled.json["operations"][0]["authoritative"]) == ("done", {"vda": told})
+    death.judge_files(stage, stage.moved(), True, False)
