@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TRIES     6u
+#define TRIES     5u
 #define FEED_MS   60000u     /* until somebody brings the data */
 #define TELL_EACH (4u << 20) /* bytes between two words of progress */
 
@@ -432,9 +432,12 @@ open_file (Fetch *fetch, GError **error)
 {
   struct stat st;
   const char *path = fetch->disk->part;
-  fetch->file = open (path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+  gboolean device = json_has (fetch->disk->details, "lv"); /* its name is a symlink, and carries our id */
+  fetch->file = open (path, O_WRONLY | O_CLOEXEC | (device ? 0 : O_NOFOLLOW));
   if (fetch->file < 0 || fstat (fetch->file, &st) != 0)
     return fail_errno (error, errno, "open '%s'", path);
+  if (device)
+    return S_ISBLK (st.st_mode) || fail (error, REFUSED, "'%s' is no device", path);
   if (!file_id_equal ((FileId){.dev = st.st_dev, .ino = st.st_ino}, fetch->disk->id))
     return fail (error, REFUSED, "'%s' is not the file that was just made: somebody replaced it", path);
   return ftruncate (fetch->file, 0) == 0 || fail_errno (error, errno, "empty '%s'", path);

@@ -68,8 +68,8 @@ add_plain_copy (VolumePlan *plan)
 }
 
 /* What replaces a logical volume is not smaller than that was. */
-static guint64
-lv_size_for (VolumePlan *plan, guint64 bytes)
+guint64
+plan_lv_size_for (VolumePlan *plan, guint64 bytes)
 {
   return MAX (bytes, plan->volume ? plan->volume->size : 0);
 }
@@ -82,7 +82,7 @@ copy_bytes (VolumePlan *plan, GError **error)
     return FALSE;
   if (plan_makes_lv (plan)) {
     add_plain_copy (plan);
-    return plan_set_lv_size (plan, lv_size_for (plan, source->size),
+    return plan_set_lv_size (plan, plan_lv_size_for (plan, source->size),
                              (source->size + 511) / 512 * 512, error);
   }
   json_set (plan->disk->details, "length", json_int ((gint64)source->size));
@@ -134,24 +134,24 @@ pack (VolumePlan *plan, const Codec *codec, GError **error)
 }
 
 /* A device may have old data where a program leaves a hole. */
-static void
-add_unpack (VolumePlan *plan, const Codec *codec)
+char **
+plan_unpack_args (VolumePlan *plan, const Codec *codec)
 {
-  g_auto (GStrv) argv = g_strdupv ((char **)codec->decompress);
+  char **argv = g_strdupv ((char **)codec->decompress);
   for (char **word = argv; plan_makes_lv (plan) && *word != NULL; word++)
     if (g_str_equal (*word, "--sparse")) {
       g_free (*word);
       *word = g_strdup ("--no-sparse");
     }
-  add_filter (plan, (const char *const *)argv);
+  return argv;
 }
 
 /* An archive does not say how large its contents are. */
-static gboolean
-set_unpacked_size (VolumePlan *plan, GError **error)
+gboolean
+plan_set_unpacked_size (VolumePlan *plan, GError **error)
 {
   const VolumeRequest *request = plan->request;
-  guint64 size = lv_size_for (plan, request->has_capacity ? request->capacity : 0);
+  guint64 size = plan_lv_size_for (plan, request->has_capacity ? request->capacity : 0);
   if (size == 0) {
     fail (error, USAGE, "how large '%s' is to be is not said", plan->disk->to);
     return hint (error, "add --capacity SIZE");
@@ -166,11 +166,12 @@ unpack (VolumePlan *plan, GError **error)
   const Codec *codec = plan->source->codec;
   if (!plan_check_codec (codec, error))
     return FALSE;
-  add_unpack (plan, codec);
+  g_auto (GStrv) argv = plan_unpack_args (plan, codec);
+  add_filter (plan, (const char *const *)argv);
   const char *dig[] = {"fallocate", "--dig-holes", plan->disk->part, NULL};
   if (!codec->sparse && !plan_makes_lv (plan))
     plan_add_program (plan, g_strdupv ((char **)dig));
-  return !plan_makes_lv (plan) || set_unpacked_size (plan, error);
+  return !plan_makes_lv (plan) || plan_set_unpacked_size (plan, error);
 }
 
 /* ---- the kinds ------------------------------------------------------------------------------- */

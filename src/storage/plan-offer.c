@@ -32,12 +32,25 @@ unpack (VolumePlan *plan, const Codec *codec, GError **error)
   Json *stream = json_get (plan->disk->details, "stream"), *words = json_array ();
   if (!plan_check_codec (codec, error))
     return FALSE;
-  for (const char *const *word = codec->decompress; *word != NULL; word++)
+  g_auto (GStrv) argv = plan_unpack_args (plan, codec);
+  for (char **word = argv; *word != NULL; word++)
     json_append (words, json_str (*word));
   json_set (stream, "through", words);
   const char *dig[] = {"fallocate", "--dig-holes", plan->disk->part, NULL};
-  if (!codec->sparse)
+  if (!codec->sparse && !plan_makes_lv (plan))
     plan_add_program (plan, g_strdupv ((char **)dig));
+  return !plan_makes_lv (plan) || plan_set_unpacked_size (plan, error);
+}
+
+/* Where nothing is sent there must be zeroes. */
+static gboolean
+set_size (VolumePlan *plan, const Offer *offer, GError **error)
+{
+  if (plan_makes_lv (plan))
+    return plan_set_lv_size (plan, plan_lv_size_for (plan, offer->size), 0, error);
+  plan_need (plan, offer->packed ? 0 : offer->data);
+  if (offer->packed == NULL)
+    json_set (plan->disk->details, "length", json_int ((gint64)offer->size));
   return TRUE;
 }
 
@@ -72,15 +85,16 @@ plan_copy_offered (VolumePlan *plan, GError **error)
   const Codec *comes = offer->packed ? offer->packed : offer->codec;
   if (want != NULL ? comes != want : offer->packed != NULL)
     return fail (error, REFUSED, "'%s' is not offered in the form that is asked for", offer->name);
-  if (offer->mode >= 0 && request->mode < 0 && plan->volume == NULL)
+  if (want != NULL && plan_makes_lv (plan))
+    return fail (error, REFUSED, "an archive is a file, not a logical volume");
+  if (request->has_capacity && !(plan_makes_lv (plan) && offer->codec != NULL && want == NULL))
+    return fail (error, USAGE, "a capacity is only for an archive unpacked into a logical volume");
+  if (offer->mode >= 0 && request->mode < 0 && plan->volume == NULL && !plan_makes_lv (plan))
     json_set (plan->disk->details, "mode", json_int (offer->mode));
   set_stream (plan, offer);
-  plan_need (plan, offer->packed ? 0 : offer->data);
   if (want != NULL && !plan_check_suffix (plan, want, error))
     return FALSE;
   if (offer->codec != NULL && want == NULL)
     return unpack (plan, offer->codec, error);
-  if (offer->packed == NULL)
-    json_set (plan->disk->details, "length", json_int ((gint64)offer->size));
-  return check_backing (plan, offer, error);
+  return set_size (plan, offer, error) && check_backing (plan, offer, error);
 }

@@ -72,6 +72,11 @@ void plan_need (VolumePlan *plan, guint64 bytes);
 char *plan_target_of (VolumePlan *plan, const char *source);
 /* Is its program on this host? */
 gboolean plan_check_codec (const Codec *codec, GError **error);
+/* What decompresses into the new volume; full. */
+char **plan_unpack_args (VolumePlan *plan, const Codec *codec);
+/* Of a logical volume that an archive is unpacked into: as the request says, or as what it replaces. */
+gboolean plan_set_unpacked_size (VolumePlan *plan, GError **error);
+guint64 plan_lv_size_for (VolumePlan *plan, guint64 bytes);
 gboolean plan_check_suffix (VolumePlan *plan, const Codec *codec, GError **error);
 /* Every question counts @pending up and ends with it. Takes the error. */
 void plan_answered (VolumePlan *plan, GError *take_error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a hostile client can say to `rechain --stdio`. Every command that gets through is answered, with some
  * words; checked: it ends, and a command is never anything but a list of words. */
-#include "src/lib/rechain.h"
+#include <rechain/rechain.h>
 
 #include <stdint.h>
 #include <string.h>
