@@ -115,7 +115,8 @@ find_data (Sender *sender)
 static void
 read_file (Sender *sender)
 {
-  if (sender->at >= sender->data_end && !find_data (sender))
+  gboolean all = sender->at >= sender->spec.size; /* a device has no data to look for there */
+  if (!all && sender->at >= sender->data_end && !find_data (sender))
     return;
   if (sender->at >= sender->spec.size) {
     say_end (sender);
