@@ -61,7 +61,7 @@ add_plain_copy (VolumePlan *plan)
   const char *argv[] = {"cp", "--sparse=auto",          "--reflink=never",
                         "--", plan->source->place.path, plan->disk->part,
                         NULL};
-  if (plan->request->bandwidth > 0 || plan_makes_lv (plan))
+  if (plan->request->bandwidth > 0 || plan_makes_lv (plan) || plan->source->type != VOLUME_FILE)
     add_qemu_copy (plan);
   else
     plan_add_program (plan, g_strdupv ((char **)argv));

@@ -84,11 +84,11 @@ for words in "resize /dev/vg0/raw +1M" "delete /dev/vg0/raw" "copy odd.img /dev/
   vol $words; say open_$(echo $words | cut -d' ' -f1) $?
 done
 exec 9>&-
-vol delete /dev/vg0/restored
+"""
 
+INSIDE = HEAD + r"""
 # filesystems
 for kind in ext4 xfs; do
-  [ $kind = xfs ] && { lvm lvremove -f -y vg0/new vg0/raw vg0/thin >&2; }
   size=$([ $kind = xfs ] && echo 310 || echo 16)
   vol create /dev/vg0/fs --capacity ${size}M; mkfs.$kind -q /dev/vg0/fs; mkdir -p mnt
   mount -t $kind /dev/vg0/fs mnt; data 2000000 7 > mnt/file; umount mnt
@@ -108,6 +108,7 @@ say file $(data 2000000 7 | sum)
 say mounts "$(grep -c rc- /proc/mounts) $(ls /run | grep -c rc-) $(ls -a /tmp/state | grep -c part)"
 
 # snapshots
+lvm lvcreate -y -Wn --thinpool pool -L 32M vg0 >&2
 vol create /dev/vg0/a --capacity 8M; data 8388608 1 > /dev/vg0/a; vol create /dev/vg0/t --capacity 8M --pool pool; data 8388608 2 > /dev/vg0/t
 was_a=$(sum < /dev/vg0/a); was_t=$(sum < /dev/vg0/t)
 vol snapshot /dev/vg0/a s; say snapshot_no_size $?
@@ -137,11 +138,19 @@ def values(text):
     return dict(line.split("=", 1) for line in text.replace("\r", "").splitlines() if re.match(r"\w+=", line))
 
 
+def boot(script, tmp_path_factory):
+    return values(lvm.run(script, str(tmp_path_factory.mktemp("lvm")), disk_mib=512, timeout=900, programs=PROGRAMS,
+                          modules=MODULES, memory_mib=768))
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    out = lvm.run(WORK, str(tmp_path_factory.mktemp("lvm")), disk_mib=512, timeout=550, programs=PROGRAMS, modules=MODULES,
-                  memory_mib=768)
-    return values(out)
+    return boot(WORK, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def told_inside(tmp_path_factory):
+    return boot(INSIDE, tmp_path_factory)
 
 
 MiB = 1 << 20
@@ -173,7 +182,8 @@ def test_what_cannot_be_is_refused(told):
     assert [told[f"open_{word}"] for word in ("resize", "delete", "copy", "growfs")] == ["4"] * 4
 
 
-def test_filesystems_in_logical_volumes_grow_and_shrink(told):
+def test_filesystems_in_logical_volumes_grow_and_shrink(told_inside):
+    told = told_inside
     for kind, least in (("ext4", 22), ("xfs", 250)):
         assert told[f"growfs_{kind}"] == "0"
         digest, size = told[f"grown_{kind}"].split()
@@ -184,14 +194,16 @@ def test_filesystems_in_logical_volumes_grow_and_shrink(told):
     assert told["mounts"] == "0 0 0"
 
 
-def test_snapshots_keep_what_was_there(told):
+def test_snapshots_keep_what_was_there(told_inside):
+    told = told_inside
     assert [told[f"snapshot_{word}"] for word in ("no_size", "thick", "thin")] == ["2", "0", "0"]
     assert told["snapshots"] == "same same"
     assert [told[key] for key in ("delete_origin", "resize_origin", "delete_snapshot")] == ["4", "4", "0"]
     assert told["after_snapshots"] == "a;pool;t;"
 
 
-def test_a_copy_of_a_snapshot_is_of_one_instant_and_the_snapshot_goes(told):
+def test_a_copy_of_a_snapshot_is_of_one_instant_and_the_snapshot_goes(told_inside):
+    told = told_inside
     assert told["copy_snapshot"] == "0 same" and told["copy_snapshot_thin"] == "0 same"
     assert told["contents_snapshot"] == "0 same" and told["end"] == "a;pool;t;"
     plan = valid(json.loads(told["plan"]))
@@ -249,7 +261,7 @@ kill_at delete_2 lvremove 1 after delete /dev/vg0/v
 
 
 def test_who_is_killed_leaves_the_old_volume_or_the_new_one(tmp_path):
-    told = values(lvm.run(KILLS, str(tmp_path), timeout=550, programs=PROGRAMS, modules=MODULES))
+    told = values(lvm.run(KILLS, str(tmp_path), timeout=900, programs=PROGRAMS, modules=MODULES))
     old, src = told["old"], told["src"]
     for key in ("create_1", "create_2", "clone_1", "clone_2", "clone_3"):
         assert told[key].split() == ["undone", "settled"], key
