@@ -50,9 +50,12 @@ reopen_options (OpDisk *disk, ChainLayer *layer, const char *node, const char *f
 }
 
 static void
-reopen (Json *options, GPtrArray *asks)
+reopen (Op *op, Json *options, GPtrArray *asks)
 {
-  ask_qmp (asks, "blockdev-reopen", json_make ("options", json_list (options, NULL), NULL));
+  if (op->old_reopen)
+    ask_qmp (asks, "x-blockdev-reopen", options);
+  else
+    ask_qmp (asks, "blockdev-reopen", json_make ("options", json_list (options, NULL), NULL));
 }
 
 /* The header again: a stream of nothing writes name and format; change-backing-file would write a
@@ -70,19 +73,19 @@ rewrite_header (OpDisk *disk, const char *overlay, const char *backing, GPtrArra
 
 /* A new layer of ours is folded afterwards, which is why its header may stay. */
 static void
-put_under_new (OpDisk *disk, World *world, GPtrArray *asks)
+put_under_new (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   const char *node = old_node (disk, world, asks);
-  reopen (layer_options (disk, json_str (disk->file_node), node), asks);
+  reopen (op, layer_options (disk, json_str (disk->file_node), node), asks);
 }
 
 /* Streams and inner commits: the layer above the dropped ones gets them back. */
 static void
-put_under_old (OpDisk *disk, World *world, GPtrArray *asks)
+put_under_old (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ChainLayer *overlay = op_disk_layer (disk, disk->first - 1);
   const char *node = old_node (disk, world, asks);
-  reopen (reopen_options (disk, overlay, overlay->node, overlay->protocol_node, node), asks);
+  reopen (op, reopen_options (disk, overlay, overlay->node, overlay->protocol_node, node), asks);
   rewrite_header (disk, overlay->node, node, asks);
 }
 
@@ -116,9 +119,9 @@ put_on_top (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   g_autofree char *tree = g_strconcat (disk->old_node, "i", NULL);
   const char *file = kept ? active->protocol_node : own_file;
   if (lowest_kept && !is_top)
-    reopen (reopen_options (disk, lowest, lowest->node, lowest->protocol_node, NULL), asks);
+    reopen (op, reopen_options (disk, lowest, lowest->node, lowest->protocol_node, NULL), asks);
   if (kept && !is_top)
-    reopen (reopen_options (disk, active, node, file, NULL), asks);
+    reopen (op, reopen_options (disk, active, node, file, NULL), asks);
   else if (!world_has_node (world, node))
     open_active (disk, file, asks);
   if (!is_top)
@@ -127,11 +130,12 @@ put_on_top (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   if (!inner)
     return;
   if (lowest_kept)
-    reopen (reopen_options (disk, lowest, lowest->node, lowest->protocol_node, base->node), asks);
+    reopen (op, reopen_options (disk, lowest, lowest->node, lowest->protocol_node, base->node),
+            asks);
   else if (!world_has_node (world, tree))
     ask_qmp (asks, "blockdev-add", dropped_tree (disk, 1, tree));
   const char *below = lowest_kept ? op_disk_layer (disk, 1)->node : tree;
-  reopen (reopen_options (disk, active, node, file, below), asks);
+  reopen (op, reopen_options (disk, active, node, file, below), asks);
 }
 
 /* Mirror: the same the other way round, of nothing, since both have the same contents while the
@@ -181,9 +185,9 @@ put_chain_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   else if (mirrored)
     mirror_back (op, disk, world, asks);
   else if (disk->to != NULL)
-    put_under_new (disk, world, asks);
+    put_under_new (op, disk, world, asks);
   else
-    put_under_old (disk, world, asks);
+    put_under_old (op, disk, world, asks);
 }
 
 /* A node that QEMU named itself cannot be reopened, so nothing can be put back under it. */

@@ -120,12 +120,12 @@ disk_to_json (OpDisk *disk)
 Json *
 op_to_json (Op *op)
 {
-  Json *json =
-      json_make ("kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags),
-                 "qemu_pid", json_int (op->qemu_pid), "mask_protocol",
-                 json_flag (op->mask_protocol), "start_held", json_flag (op->start_held), "unlocks",
-                 op->unlocks ? json_flag (TRUE) : NULL, "on_record", json_flag (op->on_record),
-                 "locks", json_flag (op->locks), "boot", json_str (host_boot ()), NULL);
+  Json *json = json_make (
+      "kind", json_str (op_kind_name (op->kind)), "flags", json_int (op->flags), "qemu_pid",
+      json_int (op->qemu_pid), "mask_protocol", json_flag (op->mask_protocol), "start_held",
+      json_flag (op->start_held), "old_reopen", op->old_reopen ? json_flag (TRUE) : NULL, "unlocks",
+      op->unlocks ? json_flag (TRUE) : NULL, "on_record", json_flag (op->on_record), "locks",
+      json_flag (op->locks), "boot", json_str (host_boot ()), NULL);
   put_strings (json, op, op_strings, G_N_ELEMENTS (op_strings));
   for (gsize i = 0; i < G_N_ELEMENTS (op_numbers); i++)
     json_set (json, op_numbers[i].key, json_int ((gint64)FIELD (guint64, op, op_numbers[i])));
@@ -293,6 +293,7 @@ op_from_json (Json *plan, Json *facts, GError **error)
   op->qemu_pid = (pid_t)json_get_int (plan, "qemu_pid");
   op->mask_protocol = json_get_bool (plan, "mask_protocol");
   op->start_held = json_get_bool (plan, "start_held");
+  op->old_reopen = json_get_bool (plan, "old_reopen");
   op->unlocks = json_get_bool (plan, "unlocks");
   op->locks = json_get_bool (plan, "locks");
   const char *boot = json_get_str (plan, "boot");

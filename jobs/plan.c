@@ -290,6 +290,7 @@ fill_from_vm (Plan *plan, const Request *request, GError **error)
   QmpClient *client = plan->context.client;
   op_set_vm (op, client);
   op->mask_protocol = qmp_features_has (plan->context.features, FEATURE_STREAM_MASK_PROTOCOL);
+  op->old_reopen = !qmp_features_has (plan->context.features, FEATURE_BLOCKDEV_REOPEN);
   op->start_held = qmp_client_get_version (client) < FIRST_SAFE_START;
   op->max_freeze_ms = request->max_freeze_ms;
   op->agent = g_strdup (request->agent);

@@ -72,12 +72,12 @@ def last_write(case, dir=None):
 
 
 @pytest.mark.parametrize("kind, style", [("shallow", "blockdev"), ("full", "drive")])
-def test_a_target_that_fills_up_when_all_was_copied(copying, workdir, kind, style):
+def test_a_target_that_fills_up_when_all_was_copied(copying, workdir, version, kind, style):
     """The last write does not fit: the guest is held already, and goes on where it was."""
     with images.small_fs(64, workdir) as dir:
         case = copying(kind, f"{dir}/new.img", style, guest=False)
         with Proxy(case.vm.qmp_path, on("command", "stop", last_write(case, dir))) as proxy:
-            is_undone_quietly(case, case.start(address=proxy.path).wait(), "space")
+            is_undone_quietly(case, case.start(address=proxy.path).wait(), None if version == "5.2" else "space")
         with images.raw_view(case.vm.disks[0].chain.active) as raw, open(raw, "rb") as file:
             assert os.pread(file.fileno(), MiB, 40 * MiB) == b"\x77" * MiB
 
