@@ -404,6 +404,25 @@ journal_take_over (Journal *journal, Op *op, GError **error)
   return TRUE;
 }
 
+/* A process that dies right after it has recorded the end of an operation leaves the files beside it.
+ * Whoever records a new one makes its lock in a transaction, so none can be begun meanwhile. */
+void
+journal_sweep (Journal *journal)
+{
+  g_autofree char *path = g_build_filename (journal->state_dir, "run", NULL);
+  g_autoptr (GDir) dir = g_dir_open (path, 0, NULL);
+  if (dir == NULL || !journal_sql (journal, "BEGIN IMMEDIATE", NULL, NULL, ""))
+    return;
+  for (const char *name = g_dir_read_name (dir); name != NULL; name = g_dir_read_name (dir)) {
+    const char *dot = strchr (name, '.');
+    g_autofree char *id = dot ? g_strndup (name, (gsize)(dot - name)) : NULL;
+    g_autofree char *file = g_build_filename (path, name, NULL);
+    if (id != NULL && journal_owner (journal, id, NULL) == OWNER_NONE)
+      unlink (file);
+  }
+  journal_sql (journal, "ROLLBACK", NULL, NULL, "");
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static gboolean

@@ -37,6 +37,9 @@ gboolean journal_take_over (Journal *journal, Op *op, GError **error);
 typedef enum { OWNER_NONE, OWNER_ALIVE, OWNER_DEAD } Owner;
 Owner journal_owner (Journal *journal, const char *id, pid_t *ret_pid);
 
+/* Removes lock and socket files of operations that have ended. */
+void journal_sweep (Journal *journal);
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* NULL with NOT_FOUND; @id may be an unambiguous beginning. */

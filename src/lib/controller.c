@@ -410,6 +410,8 @@ static char **
 ids_to_recover (Recovering *recovering, const char *vm, const char *id, GError **error)
 {
   g_autofree char *address = vm ? rechain_vm_normalize_address (vm) : NULL;
+  if (recovering->journal != NULL)
+    journal_sweep (recovering->journal);
   if (id == NULL)
     return recovering->journal ? journal_list (recovering->journal, TRUE, address, error) : NULL;
   g_autoptr (Op) op = journal_load (recovering->journal, id, error);

@@ -101,6 +101,17 @@ def test_a_monitor_that_does_not_come_back_is_stuck_until_it_does(stage, version
     reverse(stage)
 
 
+def test_a_process_that_died_after_its_operation_had_ended_leaves_nothing(stage):
+    """Files beside the journal: those of ended operations go, those of one that has not stay."""
+    sound(move(stage).wait()).expect(0)
+    ended = stage.cli.run("op", "list", json=True).json["operations"][0]["operation"]
+    run = os.path.join(stage.cli.state_dir, "run")
+    for suffix in ("lock", "sock", "busy"):
+        open(os.path.join(run, f"{ended}.{suffix}"), "w").close()
+    sound(stage.cli.run("recover", json=True)).expect(0)
+    assert os.listdir(run) == []
+
+
 # --- other people at the same VM ---
 
 def test_a_guest_that_somebody_else_stops_stays_stopped(stage):
