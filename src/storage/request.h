@@ -31,7 +31,7 @@ VolumeRequest *volume_request_new (OpKind kind);
 VolumeRequest *volume_request_copy (const VolumeRequest *request);
 void volume_request_free (VolumeRequest *request);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VolumeRequest, volume_request_free)
-/* Options by name, as in rechain.h; USAGE for one that is unknown or a value that cannot be. */
+/* Options by name, as in rechain-storage.h; USAGE for one that is unknown or a value that cannot be. */
 gboolean volume_request_set (VolumeRequest *request, const char *option, const char *value,
                              GError **error);
 /* What a <volume> document says and was not said before. */

@@ -18,7 +18,7 @@ MAY = {
     "src/agent": {"src/common", "src/agent", "rechain"},
     "examples": {"rechain"},
 }
-PUBLIC = ["src/lib/rechain.h", "src/common/rechain-error.h"]
+PUBLIC = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "src/lib").glob("rechain*.h")) + ["src/common/rechain-error.h"]
 
 
 def layer_of(path):
