@@ -54,11 +54,12 @@ def test_a_quiesced_snapshot_mounts_clean_and_no_write_is_missing_before_a_later
                     for name in ("rough", "clean"))
     assert [fs.problems for fs in clean] == [""] * 4
     assert not any(fs.dirty for fs in clean)
+    assert [fs.mounted for fs in clean] == [fs.numbers for fs in clean]
     written = sorted(number for fs in clean for number in fs.numbers)
     assert written == list(range(1, len(written) + 1)), "a write is missing while a later one is there"
     assert len(written) >= seen["clean"][0]                 # what was acknowledged before is there
     # Without a freeze it is not so: the judgement above can fail.
-    assert all(fs.dirty for fs in rough)
+    assert all(fs.dirty and fs.mounted is None for fs in rough)
     assert sum(len(fs.numbers) for fs in rough) < seen["rough"][0]
 
 

@@ -62,19 +62,32 @@ def make_ext4_chain(dir, size=32 * MiB):
 
 
 class Ext4:
-    """What an image's ext4 is, read without a mount and without its journal.
+    """What an image's ext4 is, read without its journal.
 
     dirty    its journal would have to be replayed      problems  what e2fsck says where it is not clean
-    numbers  those in its file `numbers`, in order"""
+    numbers  those in its file `numbers`, in order      mounted   what that file holds on a mount that may write
+                                                                  nothing, not even a journal; None: no mount"""
 
     def __init__(self, path, dir):
         with raw_view(path, dir=dir) as raw:
             head = run("dumpe2fs", "-h", raw)
             check = subprocess.run(["e2fsck", "-f", "-n", raw], capture_output=True, text=True)
             listed = subprocess.run(["debugfs", "-R", "cat /numbers", raw], capture_output=True, text=True)
+            self.mounted = self._read_mounted(raw, os.path.join(dir, "mounted"))
         self.dirty = "needs_recovery" in head
         self.problems = "" if check.returncode == 0 else check.stdout + check.stderr
         self.numbers = [int(line) for line in listed.stdout.split()]
+
+    @staticmethod
+    def _read_mounted(raw, mount):
+        os.makedirs(mount)
+        try:
+            if subprocess.run(["mount", "-o", "loop,ro", raw, mount], capture_output=True).returncode != 0:
+                return None
+            with open(os.path.join(mount, "numbers")) as file:
+                return [int(line) for line in file]
+        finally:
+            _umount(mount) if os.path.ismount(mount) else os.rmdir(mount)
 
 
 def _extents(rng, size, share, count=24):
