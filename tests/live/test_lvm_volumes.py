@@ -220,7 +220,7 @@ if [ "\$1" = "\$VERB" ]; then
   n=\$((\$(cat /tmp/n) + 1)); echo \$n > /tmp/n
   if [ \$n = \$NTH ]; then
     [ \$MOMENT = before ] || /lvm/bin/$name "\$@"
-    echo \$\$ > /tmp/now.tmp; mv /tmp/now.tmp /tmp/now; sleep 1000
+    echo \$\$ > /tmp/now.tmp; mv /tmp/now.tmp /tmp/now; exec sleep 1000
   fi
 fi
 exec /lvm/bin/$name "\$@"
