@@ -34,10 +34,12 @@ class AtMessage:
     def stage(self, scenario, version):
         return scenario.stage(version)
 
-    def numbers(self, scenario, version):
+    def numbers(self, scenario, version, telling_only):
         """Two messages that tell QEMU something or are told by it, then one of a mere question, and so on."""
         seen = [m for m in sweep.rehearse(scenario, version) if m.kind == self.kind or self.kind is None]
         telling = spread([m.number for m in seen if sweep.is_telling(m)])
+        if telling_only:
+            return telling
         return by_turns(telling[::2], telling[1::2], spread([m.number for m in seen if not sweep.is_telling(m)]))
 
     def __call__(self, case):
@@ -50,7 +52,7 @@ class AtCall:
     def __init__(self, fault):
         self.happens, self.stage, self.__name__ = fault, fault.stage, fault.__name__
 
-    def numbers(self, scenario, version):
+    def numbers(self, scenario, version, _telling_only):
         return spread(range(1, self.happens.count(scenario, version) + 1))
 
     def __call__(self, case):
@@ -76,10 +78,10 @@ def scenario_of(name):
     return next(s for s in death.ALL if s.name == name)
 
 
-def numbers(mishaps, version, operation):
+def numbers(mishaps, telling_only, version, operation):
     """Per mishap those where it can happen, by a run without one; and what went wrong with that."""
     try:
-        return [m.numbers(scenario_of(operation), version) for m in mishaps], None
+        return [m.numbers(scenario_of(operation), version, telling_only) for m in mishaps], None
     except Exception:
         return [[] for _ in mishaps], traceback.format_exc()[-6000:]
 
@@ -127,7 +129,7 @@ class Run:
     def all_cases(self, places):
         """Of these (version, operation), one of each group after the other."""
         groups = []
-        found = self.pool.map(functools.partial(numbers, self.mishaps), *zip(*places))
+        found = self.pool.map(functools.partial(numbers, self.mishaps, self.options.telling), *zip(*places))
         for (version, operation), (per_mishap, words) in zip(places, found):
             if words:
                 self.note({"case": (version, operation, "none", 0), "outcome": "wrong", "words": words})
@@ -208,6 +210,7 @@ def main(doc, mishaps, results_file):
     parser.add_argument("-q", "--qemu", default=",".join(versions()))
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count())
     parser.add_argument("-r", "--results", default=results_file, help="default: %(default)s")
+    parser.add_argument("--telling", action="store_true", help="not at mere questions and their answers")
     parser.add_argument("--again", action="store_true", help="first run those that went wrong once more")
     parser.add_argument("--slice", type=int, help="so many cases, chosen by the commit")
     parser.add_argument("--seconds", type=float, help="no case begins after that")

@@ -174,12 +174,8 @@ def info(path, format=None):
 
 def header_chain(path):
     """What the headers say: absolute paths, top first. Not for images of strangers."""
-    layers = []
-    while path:
-        layers.append(path)
-        header = info(path)
-        path = header.get("full-backing-filename")
-    return layers
+    layers = json.loads(run("qemu-img", "info", "-U", "--backing-chain", "--output=json", path))
+    return [layer["filename"] for layer in layers]
 
 
 def check_image(path, format="qcow2"):

@@ -6,6 +6,7 @@ one scenario again and again, each time with the mishap at another message, and 
 exactly the old chain or exactly the new one, on all disks, every write there, nothing left behind."""
 
 import contextlib
+import filecmp
 import functools
 import hashlib
 import os
@@ -177,7 +178,10 @@ class Stage:
                 part = 512 if (id, block) == self.in_flight else BLOCK
                 is_right = all(shown[at:at + part] in [m[at:at + part] for m in may] for at in range(0, BLOCK, part))
                 os.pwrite(file.fileno(), shown if is_right else may[0], block * BLOCK)
-        oracle.check_unwritten(active, expected)
+            is_sound = filecmp.cmp(raw, expected, shallow=False)
+        if not is_sound:
+            oracle.check_unwritten(active, expected)        # which says what is wrong
+            raise AssertionError(f"{active} does not show what {expected} does")
         os.unlink(expected)
 
     def judge_copy(self, id):
