@@ -5,6 +5,7 @@
 #include "jobs/export.h"
 #include "jobs/header.h"
 #include "jobs/image.h"
+#include "jobs/lv.h"
 #include "jobs/overlay.h"
 #include "jobs/records.h"
 
@@ -45,7 +46,8 @@ disk_is_cure (OpDisk *disk)
 {
   /* clang-format off */
   static const struct { const char *cure, *needs[3]; } cures[] = {
-      {"header", {"node", "file", "device"}}, {"node", {"node"}}, {"record", {"name", "vm"}}, {"file", {"path"}},
+      {"header", {"node", "file", "device"}}, {"node", {"node"}}, {"bitmap", {"node", "name"}},
+      {"record", {"name", "vm"}}, {"file", {"path"}}, {"volume", {"vg", "lv", "uuid"}},
   };
   /* clang-format on */
   if (is (disk, "job"))
@@ -194,6 +196,34 @@ remove_node (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ask_qmp (asks, "blockdev-del", json_make ("node-name", json_str (node), NULL))->tolerant = TRUE;
 }
 
+static gboolean
+has_bitmaps (Op *op)
+{
+  return has (op, "bitmap");
+}
+
+/* One that is good again, or was made anew, is not the one that was found. */
+static gboolean
+bitmap_is_inconsistent (World *world, const char *node, const char *name)
+{
+  Json *all = world_node_bitmaps (world, node);
+  for (gsize i = 0; i < json_length (all); i++)
+    if (g_strcmp0 (json_get_str (json_at (all, i), "name"), name) == 0)
+      return json_get_bool (json_at (all, i), "inconsistent");
+  return FALSE;
+}
+
+static void
+remove_bitmap (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  const char *node = detail (disk, "node"), *name = detail (disk, "name");
+  if (!is (disk, "bitmap") || (world && !bitmap_is_inconsistent (world, node, name)))
+    return;
+  ask_qmp (asks, "block-dirty-bitmap-remove",
+           json_make ("node", json_str (node), "name", json_str (name), NULL))
+      ->tolerant = TRUE;
+}
+
 /* ---- what is left elsewhere ------------------------------------------------------------------ */
 
 /* A record all of whose layers are gone: files that came back make it one again. */
@@ -248,6 +278,19 @@ remove_left_file (Op *op, OpDisk *disk, GError **error)
   return !as_found || file_remove (path, ours, error);
 }
 
+static gboolean
+has_volumes (Op *op)
+{
+  return has (op, "volume");
+}
+
+static void
+remove_volume (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (is (disk, "volume"))
+    lv_remove_ours (op, disk, asks);
+}
+
 static void
 remove_left (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
@@ -299,6 +342,12 @@ const Step repair_steps[] = {
    .looks = TRUE,
    .applies = has_nodes,
    .ask = remove_node},
+  {.name = "bitmaps",
+   .says = "remove dirty bitmaps that QEMU can never use again",
+   .kind = STEP_FINISH,
+   .looks = TRUE,
+   .applies = has_bitmaps,
+   .ask = remove_bitmap},
   {0},
 };
 
@@ -315,6 +364,11 @@ const Step repair_files_steps[] = {
    .says = "remove what operations that have ended left behind",
    .kind = STEP_FINISH,
    .ask = remove_left},
+  {.name = "volumes",
+   .says = "remove the logical volumes that they left",
+   .kind = STEP_FINISH,
+   .applies = has_volumes,
+   .ask = remove_volume},
   {0},
 };
 

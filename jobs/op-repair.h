@@ -8,12 +8,14 @@
  *   export   a left-over block export (the disk's export)
  *   server   the NBD server of an operation that has ended (the disk's socket)
  *   node     a node that nobody uses
+ *   bitmap   node, name: a dirty bitmap that is inconsistent: QEMU can do nothing with it but remove it
  *   record   name, vm: a snapshot on record whose files are gone
  *   socket   a directory with the socket of an NBD server that is gone (the disk's socket)
+ *   volume   vg, lv, uuid, origin: a logical volume that an operation made and left
  *   file     path, id, empty: a file that an operation made and left; "empty": only while it holds nothing
  *
- * The first five need the VM, the others have none. "witness": a file that this VM writes to. What is not as it was found any more is left alone, and no
- * failure: whoever asks the doctor again is told. */
+ * The first six need the VM, the others have none. "witness": a file that this VM writes to. What is not as it
+ * was found any more is left alone, and no failure: whoever asks the doctor again is told. */
 #pragma once
 
 #include "jobs/step.h"

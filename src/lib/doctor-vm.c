@@ -175,6 +175,52 @@ exam_bitmaps_of (Exam *exam, ExamVm *vm, Op *op)
   }
 }
 
+/* In use when QEMU died: it cannot tell what was written since, so no backup can build on it. QEMU
+ * neither enables, nor merges, nor exports one again. */
+static void
+inconsistent_bitmap (Exam *exam, ExamVm *vm, ChainDisk *disk, const ChainLayer *layer,
+                     const char *name)
+{
+  Json *finding =
+      exam_find (exam, FOUND_WARNING, "bitmap", vm, disk->name,
+                 "dirty bitmap '%s' of '%s' is inconsistent", name, layer->file ? layer->file : "?");
+  finding_shows (finding, "QEMU was not ended in order while it recorded in it; the next backup has to be "
+                          "a full one");
+  if (layer->read_only) {
+    g_autofree char *command = layer->file && layer->file[0] == '/'
+                                   ? shell_words ("qemu-img", "bitmap", "--remove", "-f", "qcow2",
+                                                  layer->file, name, NULL)
+                                   : NULL;
+    finding_shows (finding, "node '%s' is read-only, so QEMU cannot remove it", layer->node);
+    finding_cure (finding, command, "end the VM, then remove it");
+    return;
+  }
+  g_autofree char *command = repair_command (vm);
+  finding_cure (finding, command,
+                "remove it (QMP: block-dirty-bitmap-remove {\"node\":\"%s\",\"name\":\"%s\"})",
+                layer->node, name);
+  if (may_repair (vm) && disk->jobs->len == 0)
+    finding_repair (exam, finding, vm, name, "bitmap",
+                    json_make ("node", json_str (layer->node), "name", json_str (name), NULL));
+}
+
+static void
+exam_inconsistent_bitmaps (Exam *exam, ExamVm *vm)
+{
+  GPtrArray *disks = world_disks (vm->world);
+  for (guint d = 0; d < disks->len; d++) {
+    ChainDisk *disk = disks->pdata[d];
+    for (guint i = 0; i < disk->layers->len; i++) {
+      const ChainLayer *layer = disk->layers->pdata[i];
+      Json *all = layer->node ? world_node_bitmaps (vm->world, layer->node) : NULL;
+      for (gsize k = 0; k < json_length (all); k++)
+        if (json_get_bool (json_at (all, k), "inconsistent") &&
+            json_get_str (json_at (all, k), "name") != NULL)
+          inconsistent_bitmap (exam, vm, disk, layer, json_get_str (json_at (all, k), "name"));
+    }
+  }
+}
+
 static void
 exam_bitmaps (Exam *exam, ExamVm *vm)
 {
@@ -261,5 +307,6 @@ exam_vm (Exam *exam, ExamVm *vm)
   exam_jobs (exam, vm);
   exam_exports (exam, vm);
   exam_nodes (exam, vm);
+  exam_inconsistent_bitmaps (exam, vm);
   exam_bitmaps (exam, vm);
 }

@@ -25,6 +25,10 @@ class Patient:
         self.vm, self.chain, self.rechain, self.dir = vm, chain, rechain, dir
         self.name = vm.qmp_path
 
+    def restart(self, disks=None):
+        self.vm.restart(disks)
+        self.name = self.vm.qmp_path
+
     def path(self, name):
         return os.path.join(self.chain.dir, name)
 
@@ -196,6 +200,47 @@ def test_what_an_ended_operation_left_in_qemu_is_taken_away_and_nothing_else(pat
     finally:
         shutil.rmtree(f"/run/rc-{id}-0", ignore_errors=True)
 
+
+# --- dirty bitmaps ---
+
+def leave_an_inconsistent_bitmap(patient):
+    """Its QEMU dies while the bitmap is in use."""
+    patient.vm.qmp.execute("block-dirty-bitmap-add", node=patient.vm.disk().node(), name="since-backup", persistent=True)
+    patient.vm.stop()
+    patient.restart()
+    patient.vm.guest_write(0, MiB, 0x11)
+    patient.vm.kill()
+    patient.restart()
+
+
+def test_an_inconsistent_bitmap_is_removed_and_a_good_one_stays(patient):
+    leave_an_inconsistent_bitmap(patient)
+    patient.vm.qmp.execute("block-dirty-bitmap-add", node=patient.vm.disk().node(), name="good", persistent=True)
+    finding = patient.find("bitmap")
+    assert (finding["severity"], finding["disk"], finding["repairable"]) == ("warning", "vda", True)
+    assert "'since-backup'" in finding["what"] and "inconsistent" in finding["what"]
+    (plan,) = patient.look("--repair", "-n")["plans"]
+    (asked,) = [q for s in valid(plan)["steps"] for q in s.get("qmp", [])]
+    assert (asked["execute"], asked["arguments"]["name"]) == ("block-dirty-bitmap-remove", "since-backup")
+    patient.find("bitmap")
+    patient.paste(finding["cure"]["command"]).expect(0)
+    patient.well()
+    assert [b["name"] for b in patient.vm.block()["inserted"]["dirty-bitmaps"]] == ["good"]
+
+
+def test_an_inconsistent_bitmap_below_the_active_layer_is_named_with_what_removes_it(patient):
+    leave_an_inconsistent_bitmap(patient)
+    patient.vm.stop()
+    patient.restart([images.add_overlay(patient.chain, patient.path("over.qcow2"))])
+    finding = patient.find("bitmap")
+    assert not finding["repairable"] and patient.find("bitmap", "--repair") == finding
+    patient.vm.stop()
+    run(*shlex.split(finding["cure"]["command"]))
+    patient.restart()
+    patient.well()
+
+
+# --- a repair ---
 
 @pytest.mark.parametrize("who", ["rechain", "both", "connection"])
 def test_a_repair_that_is_interrupted_is_finished(patient, who):
