@@ -321,6 +321,9 @@ end_job (World *world, const char *job, GPtrArray *asks)
   cancel->tolerant = TRUE; /* it may end by itself at this moment */
   cancel->job = job;
   cancel->wanted = JOB_CONCLUDED;
+  /* Before QEMU 6.2 a mirror or an active commit that is, or gets, ready takes it for "end without a pivot",
+   * and waits in PENDING like one that has succeeded. */
+  cancel->insists = TRUE;
   record_and_dismiss (job, asks);
 }
 

@@ -52,6 +52,7 @@ void
 lane_next (Lane *lane)
 {
   lane->at++;
+  lane->asked_again = FALSE;
   go_on (lane);
 }
 
@@ -85,6 +86,9 @@ job_failure (const char *job, JobStatus wanted, JobStatus status, const char *wo
 }
 
 static void
+send (Lane *lane);
+
+static void
 on_job (const char *job, JobStatus status, const char *words, gpointer data)
 {
   Lane *lane = data;
@@ -96,6 +100,11 @@ on_job (const char *job, JobStatus status, const char *words, gpointer data)
                 lane->disk ? lane->disk->name : NULL, runner_direction (lane->runner), "note",
                 detail);
   lane->waiting_for = NULL;
+  if (ask->insists && status == JOB_PENDING && !lane->asked_again) {
+    lane->asked_again = TRUE;
+    send (lane);
+    return;
+  }
   /* A job that concluded without error, or is gone where its end was waited for, proves nothing
    * yet: the step's verify looks at the graph. */
   gboolean ok = ask->tolerant || (job_status_reached (status, ask->wanted) && words == NULL) ||
@@ -110,8 +119,9 @@ static void
 wait_for_job (Lane *lane)
 {
   Ask *ask = lane_ask (lane);
+  gboolean again = ask->insists && !lane->asked_again;
   lane->waiting_for = ask->job;
-  job_watch_wait (lane->runner->watch, ask->job, ask->wanted, on_job, lane);
+  job_watch_wait (lane->runner->watch, ask->job, again ? JOB_PENDING : ask->wanted, on_job, lane);
 }
 
 /* ---- QMP ------------------------------------------------------------------------------------- */

@@ -26,7 +26,7 @@ typedef struct {
   GPtrArray *asks;
   guint at;
   gboolean running;
-  gboolean asked_again; /* a patient ask */
+  gboolean asked_again; /* a patient ask, or one that insists */
   const char *waiting_for; /* job id */
   GSource *calm;           /* the timer of a calm ask */
   guint calm_tries;

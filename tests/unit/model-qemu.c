@@ -473,7 +473,9 @@ do_cancel (Model *model, Json *a)
     return "Job not found";
   if (g_str_equal (job->status, "concluded"))
     return "Job cannot accept command verb 'cancel'";
-  set_status (model, job, "concluded");
+  gboolean soft = model->soft_cancels && g_str_equal (job->type, "commit") &&
+                  !g_str_equal (job->status, "pending");
+  set_status (model, job, soft ? "pending" : "concluded");
   return NULL;
 }
 

@@ -52,6 +52,7 @@ struct Model {
   guint cut_at;        /* this command finds the monitor cut ... */
   gboolean cut_after;  /* ... after it was performed */
   const char *fail_job; /* jobs of this type fail with ENOSPC */
+  gboolean soft_cancels; /* as before QEMU 6.2: a commit that is cancelled while it runs ends in PENDING */
   gboolean slow_jobs;  /* jobs stay at "running" */
   ModelHook hook;
   gpointer data;

@@ -205,6 +205,22 @@ a_fold_whose_job_meets_an_error_is_cancelled_and_tried_again (void **state)
 }
 
 static void
+a_job_that_takes_a_cancel_for_an_end_is_cancelled_again (void **state)
+{
+  Scene scene;
+  scene_begin (&scene, OP_MOVE, 2);
+  scene.model->soft_cancels = TRUE;
+  scene.model->refuse = "human-monitor-command";
+  scene.model->refuse_times = 1;
+  scene.model->fail_job = "commit";
+  scene.model->hook = the_space_is_back;
+  scene_run (&scene);
+  scene_check_is (&scene, OP_UNDONE);
+  assert_int_equal (model_asked (scene.model, "block-commit"), 4);
+  scene_end (&scene);
+}
+
+static void
 a_fold_that_is_refused_for_ever_is_stuck_with_the_guest_running (void **state)
 {
   Scene scene;
@@ -497,6 +513,7 @@ main (void)
       cmocka_unit_test (a_pivot_refused_for_one_disk_of_two_takes_both_back),
       cmocka_unit_test (a_fold_refused_after_the_commit_record_is_reverted_and_tried_again),
       cmocka_unit_test (a_fold_whose_job_meets_an_error_is_cancelled_and_tried_again),
+      cmocka_unit_test (a_job_that_takes_a_cancel_for_an_end_is_cancelled_again),
       cmocka_unit_test (a_fold_that_is_refused_for_ever_is_stuck_with_the_guest_running),
       cmocka_unit_test (an_undo_that_is_refused_for_ever_is_stuck_and_says_so),
       cmocka_unit_test (a_finish_step_that_is_refused_for_ever_is_stuck_and_then_finished),
