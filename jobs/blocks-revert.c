@@ -49,15 +49,6 @@ reopen_options (OpDisk *disk, ChainLayer *layer, const char *node, const char *f
                     layer->read_only ? json_flag (TRUE) : NULL, NULL);
 }
 
-static void
-reopen (Op *op, Json *options, GPtrArray *asks)
-{
-  if (op->old_reopen)
-    ask_qmp (asks, "x-blockdev-reopen", options);
-  else
-    ask_qmp (asks, "blockdev-reopen", json_make ("options", json_list (options, NULL), NULL));
-}
-
 /* The header again: a stream of nothing writes name and format; change-backing-file would write a
  * wrong format. */
 static void
@@ -76,7 +67,7 @@ static void
 put_under_new (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   const char *node = old_node (disk, world, asks);
-  reopen (op, layer_options (disk, json_str (disk->file_node), node), asks);
+  ask_reopen (op, layer_options (disk, json_str (disk->file_node), node), asks);
 }
 
 /* Streams and inner commits: the layer above the dropped ones gets them back. */
@@ -85,7 +76,8 @@ put_under_old (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ChainLayer *overlay = op_disk_layer (disk, disk->first - 1);
   const char *node = old_node (disk, world, asks);
-  reopen (op, reopen_options (disk, overlay, overlay->node, overlay->protocol_node, node), asks);
+  ask_reopen (op, reopen_options (disk, overlay, overlay->node, overlay->protocol_node, node),
+              asks);
   rewrite_header (disk, overlay->node, node, asks);
 }
 
@@ -119,9 +111,9 @@ put_on_top (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   g_autofree char *tree = g_strconcat (disk->old_node, "i", NULL);
   const char *file = kept ? active->protocol_node : own_file;
   if (lowest_kept && !is_top)
-    reopen (op, reopen_options (disk, lowest, lowest->node, lowest->protocol_node, NULL), asks);
+    ask_reopen (op, reopen_options (disk, lowest, lowest->node, lowest->protocol_node, NULL), asks);
   if (kept && !is_top)
-    reopen (op, reopen_options (disk, active, node, file, NULL), asks);
+    ask_reopen (op, reopen_options (disk, active, node, file, NULL), asks);
   else if (!world_has_node (world, node))
     open_active (disk, file, asks);
   if (!is_top)
@@ -130,12 +122,12 @@ put_on_top (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   if (!inner)
     return;
   if (lowest_kept)
-    reopen (op, reopen_options (disk, lowest, lowest->node, lowest->protocol_node, base->node),
-            asks);
+    ask_reopen (op, reopen_options (disk, lowest, lowest->node, lowest->protocol_node, base->node),
+                asks);
   else if (!world_has_node (world, tree))
     ask_qmp (asks, "blockdev-add", dropped_tree (disk, 1, tree));
   const char *below = lowest_kept ? op_disk_layer (disk, 1)->node : tree;
-  reopen (op, reopen_options (disk, active, node, file, below), asks);
+  ask_reopen (op, reopen_options (disk, active, node, file, below), asks);
 }
 
 /* Mirror: the same the other way round, of nothing, since both have the same contents while the

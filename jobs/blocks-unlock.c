@@ -29,7 +29,7 @@ op_unlocks (Op *op)
 
 /* Not a failure by itself where QEMU refuses it: whether it can write, the job tells. */
 static void
-reopen (OpDisk *disk, int i, gboolean read_only, GPtrArray *asks)
+reopen (Op *op, OpDisk *disk, int i, gboolean read_only, GPtrArray *asks)
 {
   struct stat st;
   ChainLayer *layer = op_disk_layer (disk, i);
@@ -40,8 +40,7 @@ reopen (OpDisk *disk, int i, gboolean read_only, GPtrArray *asks)
                  json_str (layer->protocol_node), "filename", json_str (layer->file),
                  read_only ? "read-only" : "auto-read-only", json_flag (TRUE), "discard",
                  json_str ("unmap"), "cache", cache ? json_dup (cache) : NULL, NULL);
-  ask_qmp (asks, "blockdev-reopen", json_make ("options", json_list (options, NULL), NULL))
-      ->tolerant = TRUE;
+  ask_reopen (op, options, asks)->tolerant = TRUE;
 }
 
 void
@@ -49,7 +48,7 @@ unlock_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   for (int i = 0; i < (int)disk->before->len; i++)
     if (is_locked (disk, i))
-      reopen (disk, i, FALSE, asks);
+      reopen (op, disk, i, FALSE, asks);
 }
 
 void
@@ -61,6 +60,6 @@ lock_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     if (is_locked (disk, i) && there &&
         !(world != NULL ? disk_is_on (op, disk, world, layer->node)
                         : disk->mode == MODE_COMMIT_ACTIVE && i == disk->base))
-      reopen (disk, i, TRUE, asks);
+      reopen (op, disk, i, TRUE, asks);
   }
 }

@@ -321,10 +321,19 @@ end_job (World *world, const char *job, GPtrArray *asks)
   cancel->tolerant = TRUE; /* it may end by itself at this moment */
   cancel->job = job;
   cancel->wanted = JOB_CONCLUDED;
-  /* Before QEMU 6.2 a mirror or an active commit that is, or gets, ready takes it for "end without a pivot",
-   * and waits in PENDING like one that has succeeded. */
+  /* Before QEMU 6.2 a mirror or an active commit that is, or gets, ready takes it for "end without
+   * a pivot", and waits in PENDING like one that has succeeded. */
   cancel->insists = TRUE;
   record_and_dismiss (job, asks);
+}
+
+Ask *
+ask_reopen (Op *op, Json *take_options, GPtrArray *asks)
+{
+  if (op->old_reopen)
+    return ask_qmp (asks, "x-blockdev-reopen", take_options);
+  return ask_qmp (asks, "blockdev-reopen",
+                  json_make ("options", json_list (take_options, NULL), NULL));
 }
 
 /* ---- dropped layers -------------------------------------------------------------------------- */

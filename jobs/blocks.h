@@ -48,6 +48,8 @@ Seen job_is_there (World *world, const char *job);
 void end_job (World *world, const char *job, GPtrArray *asks); /* cancel, wait, dismiss */
 void record_and_dismiss (const char *job, GPtrArray *asks);   /* a concluded one */
 
+/* Opens a node of QEMU again, with these options and no others; before 6.1 by the command's old name. */
+Ask *ask_reopen (Op *op, Json *take_options, GPtrArray *asks);
 /* Is @node the active layer of the disk, and is the chain under it readable? */
 gboolean disk_is_on (Op *op, OpDisk *disk, World *world, const char *node);
 /* The chain that QEMU shows equals @files (NULL-terminated); else FAILED, telling both. */

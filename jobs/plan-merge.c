@@ -263,19 +263,6 @@ plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, 
   return TRUE;
 }
 
-gboolean
-plan_unlock (const PlanContext *context, Op *op, OpDisk *disk, GError **error)
-{
-  op->unlocks = qmp_features_has (context->features, FEATURE_BLOCKDEV_REOPEN);
-  if (op->unlocks)
-    return TRUE;
-  fail (error, REFUSED,
-        "disk '%s': '%s' is to be written to, but this QEMU was started with a file "
-        "of its chain as read-only=on",
-        disk->name, disk->header ? disk->header : disk->receiver);
-  return hint (error, "QEMU 6.1 and later can open it again; or start it with auto-read-only=on");
-}
-
 /* ---- copy ------------------------------------------------------------------------------------ */
 
 gboolean

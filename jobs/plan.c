@@ -220,8 +220,8 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   if (disk->mode == MODE_STREAM && disk->to == NULL &&
       !plan_check_subclusters (&plan->context, disk, disk->receiver, error))
     return FALSE;
-  if (disk->to == NULL && writes_to_locked (disk) && !plan_unlock (&plan->context, op, disk, error))
-    return FALSE;
+  if (disk->to == NULL && writes_to_locked (disk))
+    op->unlocks = TRUE;
   return (disk->to == NULL || plan_check_target (op, disk, world, error)) &&
          finish_disk (op, disk, world, error);
 }

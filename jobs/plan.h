@@ -83,8 +83,6 @@ OpDisk *plan_look_offline (Op *op, const RequestDisk *wanted, const char *name, 
 gboolean plan_layer_has_bitmaps (OpDisk *disk, int i);
 gboolean plan_bitmaps_offline (Op *op, OpDisk *disk, Json *found, GError **error);
 /* @out: what qemu-storage-daemon --version says. */
-/* Of a disk with files that are read-only=on, and are written to. */
-gboolean plan_unlock (const PlanContext *context, Op *op, OpDisk *disk, GError **error);
 gboolean plan_check_engine (Op *op, OpDisk *disk, const char *out, GError **error);
 
 /* plan-region.c. Some QEMUs abort when they copy backing data into @file: REFUSED. */

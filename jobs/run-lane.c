@@ -158,8 +158,8 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
     fail (&said, FAILED, "%s", ask->command);
     because (&said, "%s", g_strstrip (words));
     lane_failed (lane, said);
-  } else if (error != NULL &&
-             (!ask->tolerant || runner->lost || g_error_matches (error, RECHAIN_ERROR, UNREACHABLE)))
+  } else if (error != NULL && (!ask->tolerant || runner->lost ||
+                               g_error_matches (error, RECHAIN_ERROR, UNREACHABLE)))
     lane_failed (lane, g_error_copy (error));
   else if (ask->job != NULL && error == NULL) /* what was refused will not happen */
     wait_for_job (lane);

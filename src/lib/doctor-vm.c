@@ -181,16 +181,17 @@ static void
 inconsistent_bitmap (Exam *exam, ExamVm *vm, ChainDisk *disk, const ChainLayer *layer,
                      const char *name)
 {
-  Json *finding =
-      exam_find (exam, FOUND_WARNING, "bitmap", vm, disk->name,
-                 "dirty bitmap '%s' of '%s' is inconsistent", name, layer->file ? layer->file : "?");
-  finding_shows (finding, "QEMU was not ended in order while it recorded in it; the next backup has to be "
-                          "a full one");
+  Json *finding = exam_find (exam, FOUND_WARNING, "bitmap", vm, disk->name,
+                             "dirty bitmap '%s' of '%s' is inconsistent", name,
+                             layer->file ? layer->file : "?");
+  finding_shows (finding,
+                 "QEMU was not ended in order while it recorded in it; the next backup has to be "
+                 "a full one");
   if (layer->read_only) {
-    g_autofree char *command = layer->file && layer->file[0] == '/'
-                                   ? shell_words ("qemu-img", "bitmap", "--remove", "-f", "qcow2",
-                                                  layer->file, name, NULL)
-                                   : NULL;
+    g_autofree char *command =
+        layer->file && layer->file[0] == '/'
+            ? shell_words ("qemu-img", "bitmap", "--remove", "-f", "qcow2", layer->file, name, NULL)
+            : NULL;
     finding_shows (finding, "node '%s' is read-only, so QEMU cannot remove it", layer->node);
     finding_cure (finding, command, "end the VM, then remove it");
     return;

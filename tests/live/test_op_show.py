@@ -75,8 +75,9 @@ def test_a_guest_that_was_left_stopped_is_told(leave):
     assert shown["standing"]["guest"] == "stopped" and "is stopped by this operation" in text
 
 
-def test_a_stuck_one_tells_the_step_and_qemus_words(leave):
+def test_a_stuck_one_tells_the_step_and_qemus_words(leave, version):
     refusals = []
+    step = "start" if version == "5.2" else "release"       # there the guest is held while the job is started, too
 
     def refuse_some(m):         # gives up after four; recovery gets through
         if m.kind == "command" and m.name == "cont" and len(refusals) < 5:
@@ -84,6 +85,6 @@ def test_a_stuck_one_tells_the_step_and_qemus_words(leave):
             return refuse("cont", "the words of QEMU")(m)
         return PASS
     _, _, shown, text = leave(COMMIT, None, policy=refuse_some)
-    assert (shown["state"], shown["standing"]["step"], shown["standing"]["outcome"]) == ("stuck", "release", "unknown")
+    assert (shown["state"], shown["standing"]["step"], shown["standing"]["outcome"]) == ("stuck", step, "unknown")
     assert shown["error"]["cause"] == "the words of QEMU"
-    assert "is stuck at step 'release'" in text and "because: the words of QEMU" in text
+    assert f"is stuck at step '{step}'" in text and "because: the words of QEMU" in text
