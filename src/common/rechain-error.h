@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The one error domain of rechain. Installed as <rechain/rechain-error.h>. */
-#pragma once
+/* The one error domain of rechain. Installed as <rechain/rechain-error.h>; the library sees both, and clang takes a
+ * header and its copy for two. */
+#ifndef RECHAIN_ERROR_H
+#define RECHAIN_ERROR_H
 
 #include <glib-object.h>
 
@@ -86,3 +88,5 @@ rechain_error_get_operation (const GError *error);
 __attribute__ ((visibility ("default"))) const char *rechain_error_code_name (RechainError code);
 
 G_END_DECLS
+
+#endif
