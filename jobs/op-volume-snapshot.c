@@ -4,6 +4,7 @@
 #include "jobs/op-volume.h"
 
 #include "jobs/image.h"
+#include "jobs/lend.h"
 #include "jobs/lv.h"
 #include "jobs/subvolume.h"
 #include "jobs/volume-id.h"
@@ -198,3 +199,24 @@ volume_drop_instant (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   else
     ask_local (asks, "remove the snapshot", remove_instant_file)->no_facts = TRUE;
 }
+
+/* ---- lent to another host -------------------------------------------------------------------- */
+
+/* Recovered, nobody waits for it any more. */
+static void
+lend (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  if (op->lends)
+    ask_work (asks, "wait until it was copied", lend_start);
+}
+
+/* No pivot: whatever becomes of it, the snapshot goes. */
+const Step volume_lend_steps[] = {
+    INSTANT_STEP,
+    {.name = "lend",
+     .says = "wait until the other host has copied it",
+     .kind = STEP_UNDOABLE,
+     .ask = lend},
+    DROP_INSTANT_STEP,
+    {0},
+};

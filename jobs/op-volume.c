@@ -361,6 +361,8 @@ volume_steps (Op *op)
     if (json_has (details, "subvolume"))
       return volume_subvolume_steps;
     return lv ? volume_make_lv_steps : volume_make_steps;
+  case OP_VOL_LEND:
+    return volume_lend_steps;
   case OP_VOL_RESIZE:
     return op->vm ? volume_resize_live_steps : lv ? volume_resize_lv_steps : volume_resize_steps;
   case OP_VOL_DELETE:

@@ -23,6 +23,7 @@
  *   internal  a snapshot "name" inside the image
  *   subvolume PATH: a snapshot of that subvolume of btrfs
  *   instant   {"vg","lv","origin","size"} or {"path","of"}: the snapshot that is copied, and of what
+ *   offer     of a volume that is lent: what is told of it to the other host (src/storage/offer.h)
  *   zero-from, in-place   from where on it must be made to read as zeroes, and whether it has its name then
  *   image     how QEMU opens the volume: options of blockdev-add
  *   stamp     of a file: it must not have been changed when the new filesystem goes into it
@@ -52,6 +53,7 @@ extern const Step volume_delete_lv_steps[];
 
 extern const Step volume_internal_steps[];  /* a snapshot inside a qcow2 image */
 extern const Step volume_subvolume_steps[]; /* of a btrfs subvolume */
+extern const Step volume_lend_steps[];      /* of what another host copies, for as long as that takes */
 
 /* A snapshot of the source, for the time that it is copied. */
 gboolean volume_has_instant (Op *op);

@@ -32,6 +32,7 @@ static const char *const kind_names[] = {
     [OP_VOL_DELETE] = "vol-delete",
     [OP_VOL_GROWFS] = "vol-growfs",
     [OP_VOL_SHRINKFS] = "vol-shrinkfs",
+    [OP_VOL_LEND] = "vol-lend",
     [OP_REPAIR] = "repair",
 };
 
@@ -303,6 +304,7 @@ op_disk_is_whole (Op *op, OpDisk *disk)
       [OP_VOL_DELETE] = is_volume,
       [OP_VOL_GROWFS] = is_filesystem,
       [OP_VOL_SHRINKFS] = is_filesystem,
+      [OP_VOL_LEND] = is_volume,
       [OP_REPAIR] = disk_is_cure,
   };
   return disk->name != NULL && checks[op->kind](disk);

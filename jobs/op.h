@@ -32,6 +32,7 @@ typedef enum {
   OP_VOL_DELETE,
   OP_VOL_GROWFS,
   OP_VOL_SHRINKFS,
+  OP_VOL_LEND, /* a snapshot of it stands while another host copies that */
   OP_REPAIR, /* what the doctor found; on a VM, or on what is left elsewhere */
   N_OP_KINDS,
 } OpKind;
@@ -186,6 +187,8 @@ typedef struct {
   gboolean stalled;     /* the copying does not catch up with the guest: it is held; not recorded */
   guint fed;            /* how often its data was asked for, of who wants it copied; not recorded */
   guint64 fed_from;     /* from this byte on */
+  gboolean lends;       /* somebody wants the snapshot of its volume (jobs/lend.h); not recorded */
+  struct _Work *lent;   /* it stands, until he gives it back; nullable, not recorded */
   guint attempt;        /* of the fold */
   gint64 started_us, ended_us;
   gint64 held_us;       /* monotonic; not recorded */

@@ -187,6 +187,8 @@ run_vol_copy (Cli *cli, GError **error);
 gboolean
 run_vol_offer (Cli *cli, GError **error);
 gboolean
+run_vol_lend (Cli *cli, GError **error);
+gboolean
 run_vol_send (Cli *cli, GError **error);
 gboolean
 run_vol_feed (Cli *cli, GError **error);

@@ -38,8 +38,8 @@ set_bandwidth (Cli *cli, RechainVolumeRequest *request, GError **error)
   return rechain_volume_request_set (request, "bandwidth", text, error);
 }
 
-static RechainOperation *
-make_plan (RechainStorage *storage, RechainVolumeRequest *request, GError **error)
+RechainOperation *
+vol_plan (RechainStorage *storage, RechainVolumeRequest *request, GError **error)
 {
   g_autoptr (Wait) wait = wait_new (&(WaitSpec){0});
   rechain_storage_plan_async (storage, request, wait_cancellable (wait), wait_done, wait);
@@ -74,7 +74,7 @@ vol_request (Cli *cli, RechainVolumeKind kind, const char *const *names, GError 
 gboolean
 vol_operate (Cli *cli, RechainStorage *storage, RechainVolumeRequest *request, GError **error)
 {
-  g_autoptr (RechainOperation) operation = make_plan (storage, request, error);
+  g_autoptr (RechainOperation) operation = vol_plan (storage, request, error);
   return operation != NULL && operate_planned (cli, operation, error);
 }
 

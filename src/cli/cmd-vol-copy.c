@@ -3,6 +3,7 @@
  *
  * The host of the source makes an offer, the host of the target does the operation, and whoever of the two is
  * not here is asked through ssh. Data goes from host to host through sessions of its own. */
+#include "src/cli/loan.h"
 #include "src/cli/operate.h"
 #include "src/cli/vol.h"
 #include "src/cli/wait.h"
@@ -59,14 +60,14 @@ find_spot (Cli *cli, const char *word, Spot *ret_spot, GError **error)
 /* ---- the offer ------------------------------------------------------------------------------- */
 
 /* What belongs to the source; the rest is of the target. */
-#define OF_SOURCE OPTION_BIT (OPT_SOURCE_FORMAT)
+#define OF_SOURCE (OPTION_BIT (OPT_SOURCE_FORMAT) | OPTION_BIT (OPT_SNAPSHOT))
 
 /* Full. */
 static RechainVolumeRequest *
-source_request (Cli *cli, const char *path, GError **error)
+source_request (Cli *cli, RechainVolumeKind kind, const char *path, GError **error)
 {
   static const OptionId of_source[] = {OPT_SOURCE_FORMAT, OPT_ARCHIVE};
-  g_autoptr (RechainVolumeRequest) request = rechain_volume_request_new (RECHAIN_VOLUME_COPY);
+  g_autoptr (RechainVolumeRequest) request = rechain_volume_request_new (kind);
   gboolean ok = rechain_volume_request_set (request, "source", path, error);
   for (gsize i = 0; ok && i < G_N_ELEMENTS (of_source); i++)
     if (args_has (&cli->args, of_source[i]))
@@ -79,7 +80,7 @@ source_request (Cli *cli, const char *path, GError **error)
 static char *
 offer_here (Cli *cli, RechainStorage *storage, const char *path, GError **error)
 {
-  g_autoptr (RechainVolumeRequest) request = source_request (cli, path, error);
+  g_autoptr (RechainVolumeRequest) request = source_request (cli, RECHAIN_VOLUME_COPY, path, error);
   if (request == NULL)
     return NULL;
   g_autoptr (Wait) wait = wait_new (&(WaitSpec){0});
@@ -90,23 +91,31 @@ offer_here (Cli *cli, RechainStorage *storage, const char *path, GError **error)
   return offer;
 }
 
+/* Full: what the source's host is asked for. */
+static char **
+words_for_source (Cli *cli, const char *command, const char *path)
+{
+  static const OptionId of_source[] = {OPT_SOURCE_FORMAT, OPT_ARCHIVE, OPT_DRY_RUN};
+  g_autoptr (GStrvBuilder) argv = g_strv_builder_new ();
+  g_strv_builder_add_many (argv, "vol", command, NULL);
+  for (gsize i = 0; i < G_N_ELEMENTS (of_source); i++) {
+    const char *value = args_value (&cli->args, of_source[i]);
+    g_autofree char *word =
+        g_strconcat ("--", options[of_source[i]].name, value ? "=" : NULL, value, NULL);
+    if (args_has (&cli->args, of_source[i]))
+      g_strv_builder_add (argv, word);
+  }
+  g_strv_builder_add_many (argv, "--", path, NULL);
+  return g_strv_builder_end (argv);
+}
+
 /* Full. */
 static char *
 offer_there (Cli *cli, const Spot *source, GError **error)
 {
-  const char *codec = args_value (&cli->args, OPT_ARCHIVE), *format = args_value (&cli->args, OPT_SOURCE_FORMAT);
-  g_autofree char *archive = codec ? g_strconcat ("--archive=", codec, NULL) : g_strdup ("--archive");
-  g_autofree char *as = g_strconcat ("--source-format=", format, NULL);
-  const char *argv[8] = {"vol", "offer"};
-  gsize n = 2;
-  if (args_has (&cli->args, OPT_ARCHIVE))
-    argv[n++] = archive;
-  if (format != NULL)
-    argv[n++] = as;
-  argv[n++] = "--";
-  argv[n++] = source->path;
+  g_auto (GStrv) argv = words_for_source (cli, "offer", source->path);
   g_autoptr (Wait) wait = wait_new (&(WaitSpec){0});
-  rechain_host_run_async (source->host, argv, wait_cancellable (wait), wait_done, wait);
+  rechain_host_run_async (source->host, (const char *const *)argv, wait_cancellable (wait), wait_done, wait);
   int code = rechain_host_run_finish (source->host, wait_run (wait), error);
   if (code == 0)
     return g_strdup (rechain_host_get_output (source->host));
@@ -114,6 +123,21 @@ offer_there (Cli *cli, const Spot *source, GError **error)
     fail (error, UNREACHABLE, "host '%s' offers nothing", rechain_host_get_name (source->host));
   wait_explain (wait, "vol copy", error);
   return NULL;
+}
+
+/* Full. Of a snapshot that stands as long as *ret_loan, which is nullable. */
+static char *
+offer_of (Cli *cli, RechainStorage *storage, const Spot *source, Loan **ret_loan, GError **error)
+{
+  char *offer = NULL;
+  if (!args_has (&cli->args, OPT_SNAPSHOT))
+    return source->host ? offer_there (cli, source, error) : offer_here (cli, storage, source->path, error);
+  g_auto (GStrv) argv = words_for_source (cli, "lend", source->path);
+  g_autoptr (RechainVolumeRequest) request = source_request (cli, RECHAIN_VOLUME_LEND, source->path, error);
+  if (request != NULL)
+    *ret_loan =
+        loan_take (cli, storage, source->host, request, (const char *const *)argv, &offer, error);
+  return offer;
 }
 
 /* Full: with what to call it. It was made by another program, and is only looked at where it is used. */
@@ -156,17 +180,21 @@ copy_to_there (Cli *cli, RechainStorage *storage, const char *offer, const Spot 
 static gboolean
 copy_between (Cli *cli, RechainStorage *storage, const Spot *from, const Spot *to, GError **error)
 {
-  if (args_has (&cli->args, OPT_SNAPSHOT)) {
-    fail (error, REFUSED, "--snapshot is not built for copies between hosts");
-    return hint (error, "rechain vol snapshot, on the source's host, then copy that");
-  }
-  g_autofree char *plain =
-      from->host ? offer_there (cli, from, error) : offer_here (cli, storage, from->path, error);
+  Loan *loan = NULL;
+  g_autofree char *plain = offer_of (cli, storage, from, &loan, error);
   if (plain == NULL)
     return FALSE;
   g_autofree char *offer = offer_named (plain, cli->words[0]);
-  return to->host ? copy_to_there (cli, storage, offer, from, to, error)
-                  : copy_to_here (cli, storage, offer, from->host, error);
+  gboolean ok = to->host ? copy_to_there (cli, storage, offer, from, to, error)
+                         : copy_to_here (cli, storage, offer, from->host, error);
+  g_autoptr (GError) left = NULL;
+  if (loan == NULL || loan_end (loan, &left))
+    return ok;
+  if (ok)
+    g_propagate_error (error, g_steal_pointer (&left));
+  else
+    note (cli, "%s", left->message);
+  return FALSE;
 }
 
 /* For another host: the source is what its side offers. */
@@ -204,6 +232,22 @@ run_vol_offer (Cli *cli, GError **error)
   g_autoptr (RechainStorage) storage = cli_storage (cli, error);
   g_autofree char *offer = storage ? offer_here (cli, storage, cli->words[0], error) : NULL;
   return offer != NULL && out_document (cli, offer, error);
+}
+
+gboolean
+run_vol_lend (Cli *cli, GError **error)
+{
+  g_autofree char *offer = NULL;
+  g_autoptr (RechainStorage) storage = cli_storage (cli, error);
+  g_autoptr (RechainVolumeRequest) request =
+      storage ? source_request (cli, RECHAIN_VOLUME_LEND, cli->words[0], error) : NULL;
+  Loan *loan = request ? loan_take (cli, storage, NULL, request, NULL, &offer, error) : NULL;
+  gboolean told = offer != NULL && out_document (cli, offer, error);
+  if (loan == NULL)
+    return told;
+  if (told)
+    loan_wait (loan);
+  return loan_end (loan, told ? error : NULL) && told;
 }
 
 /* Until this byte comes, the other side still reads messages. */

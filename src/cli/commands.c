@@ -372,7 +372,9 @@ const Command commands[] = {
 /* What one rechain asks of another, never a person. */
 static const Command session_commands[] = {
     {"vol offer", "SRC", "what another host must know of a volume to copy it", run_vol_offer, 1, 1,
-     BIT (SOURCE_FORMAT) | BIT (ARCHIVE)},
+     BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (DRY_RUN)},
+    {"vol lend", "SRC", "a snapshot of a volume, and what another host must know of it, until that is given back",
+     run_vol_lend, 1, 1, BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (DRY_RUN)},
     {"vol send", "", "the contents of what was offered", run_vol_send, 0, 0, BIT (OFFER) | BIT (FROM)},
     {"vol feed", "OP", "brings data to an operation", run_vol_feed, 1, 1, 0},
     {0},

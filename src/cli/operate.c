@@ -149,9 +149,10 @@ perform (Cli *cli, RechainOperation *operation, GError **error)
   return FALSE;
 }
 
-static void
-print_notes (Cli *cli, const char *plan)
+void
+operate_notes (Cli *cli, RechainOperation *operation)
 {
+  g_autofree char *plan = rechain_operation_plan_to_json (operation);
   g_autoptr (Json) json = json_parse (plan, -1);
   Json *notes = json_get (json, "notes");
   for (gsize i = 0; i < json_length (notes); i++)
@@ -161,10 +162,10 @@ print_notes (Cli *cli, const char *plan)
 gboolean
 operate_planned (Cli *cli, RechainOperation *operation, GError **error)
 {
-  g_autofree char *plan = rechain_operation_plan_to_json (operation);
-  print_notes (cli, plan);
+  operate_notes (cli, operation);
   if (!args_has (&cli->args, OPT_DRY_RUN))
     return perform (cli, operation, error);
+  g_autofree char *plan = rechain_operation_plan_to_json (operation);
   return out_either (cli, plan, show_plan, error);
 }
 

@@ -11,6 +11,9 @@ operate (Cli *cli, const char *vm, RechainRequest *request, GError **error);
 /* What the options say that every operation takes. (cmd-change.c) */
 gboolean
 set_how (Cli *cli, RechainRequest *request, GError **error);
+/* What the plan says beside its steps. */
+void
+operate_notes (Cli *cli, RechainOperation *operation);
 /* From a plan on: prints it, or runs it. */
 gboolean
 operate_planned (Cli *cli, RechainOperation *operation, GError **error);

@@ -26,7 +26,7 @@ struct _RechainHost {
 
 G_DEFINE_FINAL_TYPE (RechainHost, rechain_host, G_TYPE_OBJECT)
 
-enum { SIGNAL_NOTE, SIGNAL_SAY, SIGNAL_PROGRESS, N_SIGNALS };
+enum { SIGNAL_NOTE, SIGNAL_SAY, SIGNAL_PRINT, SIGNAL_PROGRESS, N_SIGNALS };
 static guint signals[N_SIGNALS];
 
 static void
@@ -65,6 +65,7 @@ rechain_host_class_init (RechainHostClass *class)
   G_OBJECT_CLASS (class)->finalize = rechain_host_finalize;
   signals[SIGNAL_NOTE] = text_signal ("note");
   signals[SIGNAL_SAY] = text_signal ("say");
+  signals[SIGNAL_PRINT] = text_signal ("print");
   signals[SIGNAL_PROGRESS] = text_signal ("progress");
 }
 
@@ -255,9 +256,10 @@ on_event (const char *event, Json *object, gpointer data)
     g_signal_emit (host, signals[SIGNAL_NOTE], 0, text);
   else if (strcmp (event, "say") == 0)
     g_signal_emit (host, signals[SIGNAL_SAY], 0, text);
-  else if (strcmp (event, "print") == 0 && host->output->len + strlen (text) <= REMOTE_MAX_TEXT)
+  else if (strcmp (event, "print") == 0 && host->output->len + strlen (text) <= REMOTE_MAX_TEXT) {
     g_string_append (host->output, text);
-  else if (strcmp (event, "print") == 0)
+    g_signal_emit (host, signals[SIGNAL_PRINT], 0, text);
+  } else if (strcmp (event, "print") == 0)
     abandon (host, "prints without end");
 }
 
@@ -407,4 +409,11 @@ rechain_host_ask_status (RechainHost *host)
 {
   if (host->session != NULL)
     session_tell (host->session, "status", NULL);
+}
+
+void
+rechain_host_give_back (RechainHost *host)
+{
+  if (host->session != NULL)
+    session_tell (host->session, "release", NULL);
 }

@@ -2,7 +2,9 @@
 #include "src/lib/lib-private.h"
 
 #include "jobs/journal.h"
+#include "jobs/lend.h"
 #include "qmp/address.h"
+#include "src/storage/offer.h"
 
 struct _RechainOperation {
   GObject parent;
@@ -16,6 +18,7 @@ struct _RechainOperation {
   RechainState seen_state;
   char *seen_step;
   guint seen_fed;
+  gboolean seen_lent;
   GSource *cancel_source;
 };
 
@@ -33,7 +36,7 @@ enum {
   N_PROPS
 };
 static GParamSpec *props[N_PROPS];
-static guint feed_wanted;
+static guint feed_wanted, lent;
 
 static Op *
 op_of (RechainOperation *operation)
@@ -132,6 +135,7 @@ rechain_operation_class_init (RechainOperationClass *class)
   g_object_class_install_properties (object, N_PROPS, props);
   feed_wanted = g_signal_new ("feed-wanted", RECHAIN_TYPE_OPERATION, G_SIGNAL_RUN_LAST, 0, NULL, NULL,
                               NULL, G_TYPE_NONE, 1, G_TYPE_UINT64);
+  lent = g_signal_new ("lent", RECHAIN_TYPE_OPERATION, G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL, G_TYPE_NONE, 0);
 }
 
 static void
@@ -321,6 +325,10 @@ on_changed (Runner *runner, gpointer data)
   if (fed != operation->seen_fed)
     g_signal_emit (operation, feed_wanted, 0, runner_op (runner)->fed_from);
   operation->seen_fed = fed;
+  gboolean lends = runner_op (runner)->lent != NULL;
+  if (lends && !operation->seen_lent)
+    g_signal_emit (operation, lent, 0);
+  operation->seen_lent = lends;
 }
 
 static void
@@ -515,6 +523,20 @@ rechain_operation_cancel (RechainOperation *operation)
 {
   if (operation->runner != NULL)
     runner_cancel (operation->runner, "cancelled by the user");
+}
+
+char *
+rechain_operation_get_offer (RechainOperation *operation, GError **error)
+{
+  g_autoptr (Json) offer = offer_lent (op_of (operation), error);
+  return offer ? print_document (json_dup (offer)) : NULL;
+}
+
+void
+rechain_operation_give_back (RechainOperation *operation)
+{
+  if (operation->runner != NULL)
+    lend_give_back (op_of (operation));
 }
 
 void

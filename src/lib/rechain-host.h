@@ -14,8 +14,8 @@ G_BEGIN_DECLS
  * with the first command. What the command line there would do is done there, with the configuration and the
  * journal of that host.
  *
- * Signals: "note" and "say" (a line for people), "progress" (an object as rechain_operation_progress_to_json()
- * makes it).
+ * Signals: "note" and "say" (a line for people), "print" (a piece of what rechain_host_get_output() has),
+ * "progress" (an object as rechain_operation_progress_to_json() makes it).
  */
 RECHAIN_API G_DECLARE_FINAL_TYPE (RechainHost, rechain_host, RECHAIN, HOST, GObject)
 
@@ -102,6 +102,14 @@ RECHAIN_API void rechain_host_interrupt (RechainHost *host);
  */
 RECHAIN_API void rechain_host_ask_status (RechainHost *host);
 
+/**
+ * rechain_host_give_back:
+ * @host: a host
+ *
+ * What the command "vol lend" lends is not needed any more: it ends.
+ */
+RECHAIN_API void rechain_host_give_back (RechainHost *host);
+
 #define RECHAIN_TYPE_SERVER (rechain_server_get_type ())
 /**
  * RechainServer:
@@ -109,7 +117,8 @@ RECHAIN_API void rechain_host_ask_status (RechainHost *host);
  * The other end of a #RechainHost: takes commands from a pair of descriptors and answers on it, one at a
  * time. The peer may be hostile: everything is bounded. It knows no commands itself.
  *
- * Signals: "interrupted" (the peer asks for the command to be cancelled, or is gone), "status-wanted".
+ * Signals: "interrupted" (the peer asks for the command to be cancelled, or is gone), "status-wanted", "released"
+ * (the peer does not need any more what the command lends).
  */
 RECHAIN_API G_DECLARE_FINAL_TYPE (RechainServer, rechain_server, RECHAIN, SERVER, GObject)
 

@@ -141,6 +141,23 @@ RECHAIN_API gboolean rechain_operation_run (RechainOperation *operation, GCancel
  */
 RECHAIN_API void rechain_operation_cancel (RechainOperation *operation);
 /**
+ * rechain_operation_get_offer:
+ * @operation: an operation of the kind %RECHAIN_VOLUME_LEND
+ * @error: return location: %RECHAIN_ERROR_FAILED where the snapshot cannot be read
+ *
+ * Returns: (transfer full) (nullable): the document rechain.offer/1 of the snapshot, after the signal "lent";
+ *   before, the one of the volume that is to be lent, which nothing can be read by
+ */
+RECHAIN_API char *rechain_operation_get_offer (RechainOperation *operation, GError **error);
+/**
+ * rechain_operation_give_back:
+ * @operation: an operation of the kind %RECHAIN_VOLUME_LEND
+ *
+ * What was lent is not needed any more: the snapshot goes, and the operation ends. It has no effect before the
+ * signal "lent".
+ */
+RECHAIN_API void rechain_operation_give_back (RechainOperation *operation);
+/**
  * rechain_operation_detach:
  * @operation: an operation
  *

@@ -161,6 +161,8 @@ RECHAIN_API char *rechain_storage_info (RechainStorage *storage, GCancellable *c
  * @RECHAIN_VOLUME_DELETE: it goes (libvirt: virStorageVolDelete)
  * @RECHAIN_VOLUME_GROWFS: the filesystem in it becomes larger (libguestfs: resize2fs, xfs_growfs, btrfs)
  * @RECHAIN_VOLUME_SHRINKFS: the filesystem in it becomes smaller
+ * @RECHAIN_VOLUME_LEND: a snapshot of it, for as long as another host copies that: see
+ *   rechain_operation_get_offer()
  *
  * The kinds of operations on volumes.
  */
@@ -176,6 +178,7 @@ typedef enum {
   RECHAIN_VOLUME_DELETE,
   RECHAIN_VOLUME_GROWFS,
   RECHAIN_VOLUME_SHRINKFS,
+  RECHAIN_VOLUME_LEND,
 } RechainVolumeKind;
 
 /**

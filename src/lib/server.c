@@ -29,7 +29,7 @@ struct _RechainServer {
 
 G_DEFINE_FINAL_TYPE (RechainServer, rechain_server, G_TYPE_OBJECT)
 
-enum { SIGNAL_INTERRUPTED, SIGNAL_STATUS_WANTED, N_SIGNALS };
+enum { SIGNAL_INTERRUPTED, SIGNAL_STATUS_WANTED, SIGNAL_RELEASED, N_SIGNALS };
 static guint signals[N_SIGNALS];
 
 static void
@@ -51,6 +51,8 @@ rechain_server_class_init (RechainServerClass *class)
                                               0, NULL, NULL, NULL, G_TYPE_NONE, 0);
   signals[SIGNAL_STATUS_WANTED] = g_signal_new ("status-wanted", RECHAIN_TYPE_SERVER,
                                                 G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL, G_TYPE_NONE, 0);
+  signals[SIGNAL_RELEASED] = g_signal_new ("released", RECHAIN_TYPE_SERVER, G_SIGNAL_RUN_LAST, 0, NULL, NULL,
+                                           NULL, G_TYPE_NONE, 0);
 }
 
 static void
@@ -164,6 +166,23 @@ run (RechainServer *server, Json *arguments, gint64 id)
     breaks_rules (server, "sends a command that is none");
 }
 
+/* FALSE: it is none of these. One that comes too late is nobody's fault. */
+static gboolean
+while_running (RechainServer *server, const char *command)
+{
+  static const struct {
+    const char *command;
+    guint signal;
+  } known[] = {{"interrupt", SIGNAL_INTERRUPTED}, {"status", SIGNAL_STATUS_WANTED}, {"release", SIGNAL_RELEASED}};
+  for (gsize i = 0; i < G_N_ELEMENTS (known); i++)
+    if (g_strcmp0 (command, known[i].command) == 0) {
+      if (server->running)
+        g_signal_emit (server, signals[known[i].signal], 0);
+      return TRUE;
+    }
+  return FALSE;
+}
+
 static void
 on_message (QmpStream *stream, Json *message, gpointer data)
 {
@@ -179,11 +198,7 @@ on_message (QmpStream *stream, Json *message, gpointer data)
     run (server, arguments, id);
   else if (g_strcmp0 (command, "document") == 0)
     document (server, arguments);
-  else if (g_strcmp0 (command, "interrupt") == 0 && server->running)
-    g_signal_emit (server, signals[SIGNAL_INTERRUPTED], 0);
-  else if (g_strcmp0 (command, "status") == 0 && server->running)
-    g_signal_emit (server, signals[SIGNAL_STATUS_WANTED], 0);
-  else if (g_strcmp0 (command, "interrupt") != 0 && g_strcmp0 (command, "status") != 0)
+  else if (!while_running (server, command))
     breaks_rules (server, "asks for what nobody here knows");
 }
 

@@ -226,12 +226,12 @@ rechain_chain_read_offline (const char *image, const char *format, GError **erro
 
 /* ---- volumes --------------------------------------------------------------------------------- */
 
-G_STATIC_ASSERT ((int)OP_VOL_CREATE + (int)RECHAIN_VOLUME_SHRINKFS == (int)OP_VOL_SHRINKFS);
+G_STATIC_ASSERT ((int)OP_VOL_CREATE + (int)RECHAIN_VOLUME_LEND == (int)OP_VOL_LEND);
 
 RechainVolumeRequest *
 rechain_volume_request_new (RechainVolumeKind kind)
 {
-  g_return_val_if_fail ((guint)kind <= RECHAIN_VOLUME_SHRINKFS, NULL);
+  g_return_val_if_fail ((guint)kind <= RECHAIN_VOLUME_LEND, NULL);
   return volume_request_new ((OpKind)(OP_VOL_CREATE + (int)kind));
 }
 

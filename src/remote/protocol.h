@@ -5,7 +5,8 @@
  *   client   {"execute":"hello","arguments":{"protocol":1},"id":1}
  *            {"execute":"document","arguments":{"option":"--xml","text":PIECE}}    before the "run"
  *            {"execute":"run","arguments":{"argv":["chain","web1"]},"id":2}
- *            {"execute":"interrupt"}  {"execute":"status"}              while a command runs; not answered
+ *            {"execute":"interrupt"}  {"execute":"status"}  {"execute":"release"}
+ *                                                                       while a command runs; not answered
  *   server   {"event":"print","data":{"text":TEXT}}                     a piece of standard output
  *            {"event":"note" or "say","data":{"text":LINE}}             for standard error
  *            {"event":"progress","data":{...}}                          as --progress json

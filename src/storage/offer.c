@@ -9,8 +9,8 @@
 
 #define MAX_TEXT 4096u
 
-static Json *
-document_of (const Volume *source, const Codec *packed)
+Json *
+offer_document (const Volume *source, const Codec *packed)
 {
   ChainLayer *own = source->chain ? source->chain->pdata[0] : NULL;
   gboolean file = source->type == VOLUME_FILE;
@@ -25,8 +25,9 @@ document_of (const Volume *source, const Codec *packed)
 }
 
 /* What is to be compressed, and is not, is compressed where it lies. */
-static gboolean
-find_packing (const VolumeRequest *request, const Volume *source, const Codec **ret_packed, GError **error)
+gboolean
+offer_find_packing (const VolumeRequest *request, const Volume *source, const Codec **ret_packed,
+                    GError **error)
 {
   const char *name = request->codec && *request->codec ? request->codec : "zstd";
   const Codec *want = request->archive ? codec_named (name) : NULL;
@@ -44,8 +45,8 @@ offer_make (const Allow *allow, const VolumeRequest *request, Json *layers, GErr
   VolumePlan plan = {.allow = allow, .request = request, .layers = layers, .files = open_files_scan ()};
   const Codec *packed = NULL;
   g_autoptr (Volume) source = plan_find (&plan, request->source, request->source_format, TRUE, error);
-  Json *document = source != NULL && find_packing (request, source, &packed, error)
-                       ? document_of (source, packed)
+  Json *document = source != NULL && offer_find_packing (request, source, &packed, error)
+                       ? offer_document (source, packed)
                        : NULL;
   open_files_free (plan.files);
   return document;
@@ -87,6 +88,7 @@ offer_parse (Json *document, GError **error)
   offer->mode = json_has (document, "mode") ? (int)(json_get_int (document, "mode") & 0777) : -1;
   gboolean ok = g_strcmp0 (json_get_str (document, "schema"), "rechain.offer/1") == 0 &&
                 take_text (document, "path", &offer->path, TRUE) &&
+                take_text (document, "reads", &offer->reads, FALSE) &&
                 take_text (document, "name", &offer->name, FALSE) &&
                 take_text (document, "backing", &offer->backing, FALSE) &&
                 take_text (document, "stamp", &offer->stamp, TRUE) &&
@@ -110,15 +112,22 @@ offer_free (Offer *offer)
     return;
   g_free (offer->name);
   g_free (offer->path);
+  g_free (offer->reads);
   g_free (offer->backing);
   g_free (offer->stamp);
   g_free (offer);
 }
 
+static const char *
+read_from (const Offer *offer)
+{
+  return offer->reads ? offer->reads : offer->path;
+}
+
 gboolean
 offer_holds (const Offer *offer, GError **error)
 {
-  g_autofree char *stamp = file_stamp (offer->path);
+  g_autofree char *stamp = file_stamp (read_from (offer));
   if (g_strcmp0 (stamp, offer->stamp) == 0)
     return TRUE;
   fail (error, REFUSED, "'%s' was changed while it was copied", offer->path);
@@ -129,7 +138,7 @@ int
 offer_open (const Allow *allow, const Offer *offer, GError **error)
 {
   g_auto (Place) place = {0};
-  if (!place_find (allow, offer->path, &place, error) || !offer_holds (offer, error))
+  if (!place_find (allow, read_from (offer), &place, error) || !offer_holds (offer, error))
     return -1;
   if (file_has_writer (place.path)) {
     fail (error, REFUSED, "'%s' was opened by a process that writes", place.path);

@@ -8,6 +8,7 @@
 typedef struct {
   char *name;          /* what to call it */
   char *path;          /* on its host */
+  char *reads;         /* the snapshot that is read in its place; nullable */
   guint64 size, data;  /* bytes, in all and not in holes */
   int mode;            /* of the file; -1: it is none */
   char *backing;       /* as its header has it; nullable */
@@ -19,6 +20,12 @@ typedef struct {
 /* What @request wants copied ("source", "source-format", "archive"): nobody may write it, and it must be
  * allowed. Full. */
 Json *offer_make (const Allow *allow, const VolumeRequest *request, Json *layers, GError **error);
+/* The parts of that: what is said of @source, and whether it is compressed on the way. */
+Json *offer_document (const Volume *source, const Codec *packed);
+gboolean offer_find_packing (const VolumeRequest *request, const Volume *source, const Codec **ret_packed,
+                             GError **error);
+/* plan-lend.c: the offer of what @op lends, once it does; before, what it will be of. Full. */
+Json *offer_lent (Op *op, GError **error);
 /* USAGE for what is none: it comes from another host. */
 Offer *offer_parse (Json *document, GError **error);
 void offer_free (Offer *offer);

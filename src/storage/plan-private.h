@@ -122,6 +122,8 @@ void plan_add_create (VolumePlan *plan, const char *format, const char *option, 
 /* plan-snapshot.c: the source of a copy of which a snapshot is taken first, and then that in its place */
 gboolean plan_find_instant (VolumePlan *plan, GError **error);
 gboolean plan_set_instant (VolumePlan *plan, GError **error);
+/* Where that will lie; full. */
+char *plan_instant_path (VolumePlan *plan);
 
 /* by kind */
 gboolean plan_create (VolumePlan *plan, GError **error);
@@ -137,3 +139,4 @@ gboolean plan_resize (VolumePlan *plan, GError **error);
 gboolean plan_delete (VolumePlan *plan, GError **error);
 gboolean plan_growfs (VolumePlan *plan, GError **error);
 gboolean plan_shrinkfs (VolumePlan *plan, GError **error);
+gboolean plan_lend (VolumePlan *plan, GError **error);

@@ -275,20 +275,25 @@ set_instant_file (VolumePlan *plan, const char *path, GError **error)
   return TRUE;
 }
 
+char *
+plan_instant_path (VolumePlan *plan)
+{
+  const Place *place = &plan->source->place;
+  g_autofree char *dir = g_path_get_dirname (place->path);
+  return g_strdup_printf ("%s/%src-%s-s", dir, place->lv ? "" : ".", plan->op->id);
+}
+
 /* From here on the plan reads the snapshot. */
 gboolean
 plan_set_instant (VolumePlan *plan, GError **error)
 {
   Volume *source = plan->source;
-  g_autofree char *name = g_strdup_printf ("rc-%s-s", plan->op->id);
-  g_autofree char *dir = g_path_get_dirname (source->place.path);
-  g_autofree char *file = g_strdup_printf ("%s/.%s", dir, name);
-  g_autofree char *device = g_strdup_printf ("%s/%s", dir, name);
-  gboolean lv = source->place.lv != NULL;
-  if (lv ? !set_instant_lv (plan, name, error) : !set_instant_file (plan, file, error))
+  g_autofree char *path = plan_instant_path (plan);
+  if (source->place.lv ? !set_instant_lv (plan, strrchr (path, '/') + 1, error)
+                       : !set_instant_file (plan, path, error))
     return FALSE;
   g_free (source->place.path);
-  source->place.path = g_strdup (lv ? device : file);
+  source->place.path = g_steal_pointer (&path);
   ChainLayer *own = source->chain ? source->chain->pdata[0] : NULL;
   if (own != NULL) {
     g_free (own->file);

@@ -345,7 +345,7 @@ fill (VolumePlan *plan, GError **error)
       [OP_VOL_COMPRESS] = plan_compress, [OP_VOL_DECOMPRESS] = plan_decompress,
       [OP_VOL_SNAPSHOT] = plan_snapshot, [OP_VOL_RESIZE] = plan_resize,
       [OP_VOL_DELETE] = plan_delete,     [OP_VOL_GROWFS] = plan_growfs,
-      [OP_VOL_SHRINKFS] = plan_shrinkfs,
+      [OP_VOL_SHRINKFS] = plan_shrinkfs, [OP_VOL_LEND] = plan_lend,
   };
   Op *op = plan->op;
   op->bandwidth = plan->request->bandwidth;

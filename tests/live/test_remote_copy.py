@@ -1,5 +1,6 @@
 """vol copy between hosts: bit for bit, holes as holes, whole or not at all, whoever dies on the way."""
 
+import contextlib
 import os
 import random
 import signal
@@ -7,6 +8,7 @@ import subprocess
 
 import pytest
 
+from harness import images
 from harness.images import MiB
 from harness.rechain import binary
 from harness.scene import wait_until
@@ -252,3 +254,83 @@ while True:
     result = net.a.rechain().run("vol", "copy", f"b:{path}", f"{out}/c.img", timeout=90)
     assert result.rc == 7, str(result)
     assert os.listdir(out) == []
+
+
+# ---- of a snapshot ----
+
+@contextlib.contextmanager
+def shared_btrfs(net, workdir):
+    """A filesystem that shares blocks, mounted on both hosts at the same place."""
+    with images.btrfs(300, workdir) as dir:
+        device = images.run("findmnt", "-no", "SOURCE", dir).strip()
+        net.b.enter("mount", device, dir)
+        try:
+            yield dir
+        finally:
+            net.b.enter("umount", dir)
+
+def operations_of(host):
+    return [(o["kind"], o["state"]) for o in host.rechain().run("op", "list", json=True).expect(0).json["operations"]]
+
+
+def source_host(net, way):
+    return net.a if way == "push" else net.b
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_copy_of_a_snapshot_is_of_one_instant_and_the_snapshot_goes(net, workdir, out, way):
+    """While it is copied, somebody writes to the source."""
+    source, target = WAYS[way]
+    with shared_btrfs(net, workdir) as dir:
+        path = image(f"{dir}/s.img", 16 * MiB + 5, 1, extents=100)
+        before = image(f"{workdir}/before.img", 16 * MiB + 5, 1, extents=100)
+        words = ["vol", "copy", source.format(path), target.format(f"{out}/c.img"), "--snapshot"]
+        net.a.rechain().run(*words, "--dry-run").expect(0)
+        assert os.listdir(dir) == ["s.img"] and os.listdir(out) == []
+        running = net.a.rechain().start(*words, "--bandwidth", "6M", "--progress", "json")
+        wait_until(lambda: '"step":"fill"' in running.err_so_far(), "data comes")
+        with open(path, "r+b") as file:
+            file.write(b"changed")
+        running.wait().expect(0)
+        subprocess.run(["cmp", before, f"{out}/c.img"], check=True)
+        net.a.rechain().run(*words[:3], target.format(f"{out}/c.img.zst"), "--snapshot", "--archive").expect(0)
+        assert os.listdir(dir) == ["s.img"]
+        assert operations_of(source_host(net, way)).count(("vol-lend", "done")) == 2
+        nothing_left(net, out, "c.img", "c.img.zst")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mishap", ["ctrl-c", "client", "source", "target"])
+def test_whoever_dies_the_snapshot_goes(net, workdir, out, way, mishap):
+    source, target = WAYS[way]
+    with shared_btrfs(net, workdir) as dir:
+        path = image(f"{dir}/s.img", 16 * MiB, 1, extents=100)
+        running = net.a.rechain().start("vol", "copy", source.format(path), target.format(f"{out}/c.img"), "--snapshot",
+                                        "--bandwidth", "4M", "--progress", "json")
+        wait_until(lambda: '"step":"fill"' in running.err_so_far(), "data comes")
+        assert len(os.listdir(dir)) == 2
+        if mishap == "ctrl-c":
+            running.sigint()
+            running.wait().expect(7)
+        elif mishap == "client":
+            running.kill()
+        else:
+            host = net.a if (mishap == "source") == (way == "push") else net.b
+            for pid in host.pids_of("rechain", "--stdio"):
+                os.kill(pid, signal.SIGKILL)
+            running.wait()
+        for host in (net.a, net.b):
+            wait_until(lambda: not host.pids_of("rechain"), "nobody works any more")
+            host.rechain().run("recover").expect(0)
+        assert os.listdir(dir) == ["s.img"]
+        assert [state for host in (net.a, net.b) for _, state in operations_of(host)
+                if state not in ("done", "undone")] == []
+
+
+def test_what_cannot_be_lent_is_refused_and_nothing_is_left(net, workdir, out):
+    path = image(f"{workdir}/s.img", MiB, 1)
+    for source, target in WAYS.values():
+        result = net.a.rechain().run("vol", "copy", source.format(path), target.format(f"{out}/c.img"), "--snapshot")
+        assert result.rc == 4 and "share blocks" in result.err
+        net.a.rechain().run("vol", "copy", source.format("/no/such"), target.format(f"{out}/c.img"), "--snapshot").expect(3)
+    nothing_left(net, out)
