@@ -9,12 +9,6 @@
 
 #include <unistd.h>
 
-static const char *
-detail (OpDisk *disk, const char *key)
-{
-  return json_get_str (disk->details, key);
-}
-
 /* ---- hold ------------------------------------------------------------------------------------ */
 
 /* The one that needs none: device-mapper takes the image of a volume at one instant, and of raw
@@ -77,9 +71,9 @@ static void
 make_lv (Op *op, OpDisk *disk, GPtrArray *asks)
 {
   g_autofree char *tag = lv_tag (op);
-  ask_lvm (asks,
-           lv_snapshot_args (detail (disk, "vg"), detail (disk, "origin"), detail (disk, "lv"),
-                             (guint64)json_get_int (disk->details, "size"), tag));
+  ask_lvm (asks, lv_snapshot_args (op_disk_detail (disk, "vg"), op_disk_detail (disk, "origin"),
+                                   op_disk_detail (disk, "lv"),
+                                   (guint64)json_get_int (disk->details, "size"), tag));
   lv_note_made (asks);
 }
 
@@ -145,7 +139,8 @@ static OpDisk *
 leader_of (Op *op, OpDisk *disk)
 {
   for (guint i = 0; i < disk->index; i++)
-    if (g_strcmp0 (detail (op_disk (op, i), "subvolume"), detail (disk, "subvolume")) == 0)
+    if (g_strcmp0 (op_disk_detail (op_disk (op, i), "subvolume"),
+                   op_disk_detail (disk, "subvolume")) == 0)
       return op_disk (op, i);
   return disk;
 }
@@ -160,9 +155,9 @@ is_uuid (const char *path, const char *uuid)
 static gboolean
 note_subvolume (Op *op, OpDisk *disk, GError **error)
 {
-  g_autofree char *uuid = subvolume_uuid (detail (disk, "part"));
+  g_autofree char *uuid = subvolume_uuid (op_disk_detail (disk, "part"));
   if (uuid == NULL)
-    return fail (error, FAILED, "'%s' is no subvolume", detail (disk, "part"));
+    return fail (error, FAILED, "'%s' is no subvolume", op_disk_detail (disk, "part"));
   json_object_put (disk->found);
   disk->found = json_make ("uuid", json_str (uuid), NULL);
   return TRUE;
@@ -171,7 +166,7 @@ note_subvolume (Op *op, OpDisk *disk, GError **error)
 static gboolean
 name_subvolume (Op *op, OpDisk *disk, GError **error)
 {
-  return file_rename_new (detail (disk, "part"), detail (disk, "subvolume"), error);
+  return file_rename_new (op_disk_detail (disk, "part"), op_disk_detail (disk, "subvolume"), error);
 }
 
 static void
@@ -179,8 +174,9 @@ make_subvolume (Op *op, OpDisk *disk, GPtrArray *asks)
 {
   if (leader_of (op, disk) != disk)
     return;
-  g_autofree char *name = g_strdup_printf ("name it %s", detail (disk, "subvolume"));
-  ask_run (asks, subvolume_snapshot_args (detail (disk, "source"), detail (disk, "part")));
+  g_autofree char *name = g_strdup_printf ("name it %s", op_disk_detail (disk, "subvolume"));
+  ask_run (asks, subvolume_snapshot_args (op_disk_detail (disk, "source"),
+                                          op_disk_detail (disk, "part")));
   ask_local (asks, "note its uuid", note_subvolume);
   ask_local (asks, name, name_subvolume)->no_facts = TRUE;
 }
@@ -191,10 +187,10 @@ static const char *
 subvolume_now (Op *op, OpDisk *disk)
 {
   OpDisk *leader = leader_of (op, disk);
-  if (access (detail (leader, "part"), F_OK) == 0)
-    return detail (leader, "part");
-  return is_uuid (detail (leader, "subvolume"), json_get_str (leader->found, "uuid"))
-             ? detail (leader, "subvolume")
+  if (access (op_disk_detail (leader, "part"), F_OK) == 0)
+    return op_disk_detail (leader, "part");
+  return is_uuid (op_disk_detail (leader, "subvolume"), json_get_str (leader->found, "uuid"))
+             ? op_disk_detail (leader, "subvolume")
              : NULL;
 }
 
@@ -215,7 +211,7 @@ subvolume_is_made (Op *op, OpDisk *disk)
 static gboolean
 sync_subvolume (Op *op, OpDisk *disk, GError **error)
 {
-  return file_sync_dir_of (detail (disk, "subvolume"), error);
+  return file_sync_dir_of (op_disk_detail (disk, "subvolume"), error);
 }
 
 static void
@@ -227,9 +223,9 @@ settle_subvolume (Op *op, OpDisk *disk, GPtrArray *asks)
 static void
 drop_subvolume (Op *op, OpDisk *disk, GPtrArray *asks)
 {
-  const char *path = detail (disk, "subvolume");
+  const char *path = op_disk_detail (disk, "subvolume");
   if (leader_of (op, disk) == disk &&
-      (op->state == OP_PLANNED || is_uuid (path, detail (disk, "uuid"))))
+      (op->state == OP_PLANNED || is_uuid (path, op_disk_detail (disk, "uuid"))))
     ask_run (asks, subvolume_delete_args (path));
 }
 

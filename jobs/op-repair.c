@@ -20,16 +20,10 @@ repair_add (Op *op, const char *name, const char *cure, Json *take_details)
   return disk;
 }
 
-static const char *
-detail (OpDisk *disk, const char *key)
-{
-  return json_get_str (disk->details, key);
-}
-
 static gboolean
 is (OpDisk *disk, const char *cure)
 {
-  return g_strcmp0 (detail (disk, "cure"), cure) == 0;
+  return g_strcmp0 (op_disk_detail (disk, "cure"), cure) == 0;
 }
 
 static gboolean
@@ -59,7 +53,7 @@ disk_is_cure (OpDisk *disk)
   for (gsize i = 0; i < G_N_ELEMENTS (cures); i++) {
     gboolean whole = is (disk, cures[i].cure);
     for (gsize k = 0; whole && k < G_N_ELEMENTS (cures[i].needs) && cures[i].needs[k]; k++)
-      whole = detail (disk, cures[i].needs[k]) != NULL;
+      whole = op_disk_detail (disk, cures[i].needs[k]) != NULL;
     if (whole)
       return TRUE;
   }
@@ -78,7 +72,7 @@ static gboolean
 header_names (OpDisk *disk, const char *wanted)
 {
   g_auto (ImageHeader) header = {0};
-  return image_header_read (detail (disk, "file"), &header, NULL) && header.is_qcow2 &&
+  return image_header_read (op_disk_detail (disk, "file"), &header, NULL) && header.is_qcow2 &&
          g_strcmp0 (header.backing, wanted) == 0 && (wanted == NULL || header.backing_format);
 }
 
@@ -86,47 +80,51 @@ static void
 point (OpDisk *disk, const char *to, GPtrArray *asks)
 {
   ask_qmp (asks, "change-backing-file",
-           json_make ("device", json_str (detail (disk, "device")), "image-node-name",
-                      json_str (detail (disk, "node")), "backing-file", json_str (to ? to : ""),
-                      NULL));
+           json_make ("device", json_str (op_disk_detail (disk, "device")), "image-node-name",
+                      json_str (op_disk_detail (disk, "node")), "backing-file",
+                      json_str (to ? to : ""), NULL));
 }
 
 static void
 point_to_graph (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (is (disk, "header"))
-    point (disk, detail (disk, "to"), asks);
+    point (disk, op_disk_detail (disk, "to"), asks);
 }
 
 static void
 point_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  if (is (disk, "header") && !header_names (disk, detail (disk, "was")))
-    point (disk, detail (disk, "was"), asks);
+  if (is (disk, "header") && !header_names (disk, op_disk_detail (disk, "was")))
+    point (disk, op_disk_detail (disk, "was"), asks);
 }
 
 static Seen
 is_pointed (Op *op, OpDisk *disk, World *world)
 {
-  return is (disk, "header") && header_names (disk, detail (disk, "to")) ? SEEN_YES : SEEN_NO;
+  return is (disk, "header") && header_names (disk, op_disk_detail (disk, "to")) ? SEEN_YES
+                                                                                 : SEEN_NO;
 }
 
 static gboolean
 points_to_graph (Op *op, OpDisk *disk, World *world, GError **error)
 {
-  return !is (disk, "header") || header_names (disk, detail (disk, "to")) ||
-         fail (error, FAILED, "the header of '%s' does not name '%s'", detail (disk, "file"),
-               detail (disk, "to") ? detail (disk, "to") : "");
+  return !is (disk, "header") || header_names (disk, op_disk_detail (disk, "to")) ||
+         fail (error, FAILED, "the header of '%s' does not name '%s'",
+               op_disk_detail (disk, "file"),
+               op_disk_detail (disk, "to") ? op_disk_detail (disk, "to") : "");
 }
 
 /* QEMU is gone, and whoever has the file open now knows better. */
 static void
 point_file (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  const char *file = detail (disk, "file");
-  if (!is (disk, "header") || header_names (disk, detail (disk, "to")) || file_is_locked (file))
+  const char *file = op_disk_detail (disk, "file");
+  if (!is (disk, "header") || header_names (disk, op_disk_detail (disk, "to")) ||
+      file_is_locked (file))
     return;
-  ask_run (asks, image_repoint_args (file, detail (disk, "to"), detail (disk, "format")))
+  ask_run (asks,
+           image_repoint_args (file, op_disk_detail (disk, "to"), op_disk_detail (disk, "format")))
       ->silent_program = TRUE;
 }
 
@@ -189,7 +187,7 @@ has_nodes (Op *op)
 static void
 remove_node (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  const char *node = detail (disk, "node");
+  const char *node = op_disk_detail (disk, "node");
   if (!is (disk, "node") ||
       (world && (!world_has_node (world, node) || world_node_parents (world, node) > 0)))
     return;
@@ -242,7 +240,7 @@ drop_records (Journal *journal, Op *op, GError **error)
 {
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
-    const char *vm = detail (disk, "vm"), *name = detail (disk, "name");
+    const char *vm = op_disk_detail (disk, "vm"), *name = op_disk_detail (disk, "name");
     g_autoptr (Record) record = is (disk, "record") ? records_load (journal, vm, name, NULL) : NULL;
     if (record != NULL && may_be_dropped (record) && !records_drop (journal, vm, name, error))
       return FALSE;
@@ -266,7 +264,7 @@ records_were_dropped (Op *op, OpDisk *disk, World *world)
 static gboolean
 remove_left_file (Op *op, OpDisk *disk, GError **error)
 {
-  const char *path = detail (disk, "path");
+  const char *path = op_disk_detail (disk, "path");
   Json *id = json_get (disk->details, "id");
   FileId now,
       ours = {.dev = (guint64)json_get_int (id, "dev"), .ino = (guint64)json_get_int (id, "ino")};
@@ -300,7 +298,7 @@ remove_left (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   if (!is (disk, "file"))
     return;
   says = g_strdup_printf ("remove %s, if it is still that file and nobody has it open",
-                          detail (disk, "path"));
+                          op_disk_detail (disk, "path"));
   ask_local (asks, says, remove_left_file)->no_facts = TRUE;
 }
 

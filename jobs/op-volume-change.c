@@ -34,29 +34,23 @@ is_still_it (OpDisk *disk, GError **error)
 
 /* ---- resize ---------------------------------------------------------------------------------- */
 
-static guint64
-size_of (OpDisk *disk, const char *key)
-{
-  return (guint64)json_get_int (disk->details, key);
-}
-
 static gboolean
 is_raw (OpDisk *disk)
 {
   return g_strcmp0 (json_get_str (disk->details, "format"), "raw") == 0;
 }
 
-static gboolean
-grows (Op *op)
+gboolean
+volume_grows (Op *op)
 {
   OpDisk *disk = op_disk (op, 0);
-  return size_of (disk, "new-size") >= size_of (disk, "size");
+  return op_disk_size (disk, "new-size") >= op_disk_size (disk, "size");
 }
 
-static gboolean
-shrinks (Op *op)
+gboolean
+volume_shrinks (Op *op)
 {
-  return !grows (op);
+  return !volume_grows (op);
 }
 
 static gboolean
@@ -74,13 +68,13 @@ set_raw_size (OpDisk *disk, guint64 size, GError **error)
 static gboolean
 set_new_raw_size (Op *op, OpDisk *disk, GError **error)
 {
-  return set_raw_size (disk, size_of (disk, "new-size"), error);
+  return set_raw_size (disk, op_disk_size (disk, "new-size"), error);
 }
 
 static gboolean
 set_old_raw_size (Op *op, OpDisk *disk, GError **error)
 {
-  return set_raw_size (disk, size_of (disk, "size"), error);
+  return set_raw_size (disk, op_disk_size (disk, "size"), error);
 }
 
 static gboolean
@@ -101,7 +95,7 @@ ask_resize (OpDisk *disk, guint64 size, gboolean shrink, GPtrArray *asks)
   g_autofree char *bytes = g_strdup_printf ("%" G_GUINT64_FORMAT, size);
   g_autofree char *says = g_strdup_printf ("set the size of %s to %s bytes", disk->to, bytes);
   if (is_raw (disk)) {
-    AskLocal local = size == size_of (disk, "size") ? set_old_raw_size : set_new_raw_size;
+    AskLocal local = size == op_disk_size (disk, "size") ? set_old_raw_size : set_new_raw_size;
     ask_local (asks, says, local)->no_facts = TRUE;
     return;
   }
@@ -119,7 +113,7 @@ ask_resize (OpDisk *disk, guint64 size, gboolean shrink, GPtrArray *asks)
 static void
 resize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_resize (disk, size_of (disk, "new-size"), shrinks (op), asks);
+  ask_resize (disk, op_disk_size (disk, "new-size"), volume_shrinks (op), asks);
 }
 
 static Seen
@@ -128,9 +122,9 @@ seen_resized (Op *op, OpDisk *disk, World *world)
   guint64 now = 0;
   if (!volume_guest_size (disk->to, json_get_str (disk->details, "format"), &now, NULL))
     return SEEN_HALF;
-  return now == size_of (disk, "new-size") ? SEEN_YES
-         : now == size_of (disk, "size")   ? SEEN_NO
-                                           : SEEN_HALF;
+  return now == op_disk_size (disk, "new-size") ? SEEN_YES
+         : now == op_disk_size (disk, "size")   ? SEEN_NO
+                                                : SEEN_HALF;
 }
 
 /* Nothing was written into the new space yet: nobody else may open it as long as we own it. */
@@ -138,7 +132,7 @@ static void
 unresize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (seen_resized (op, disk, world) != SEEN_NO)
-    ask_resize (disk, size_of (disk, "size"), TRUE, asks);
+    ask_resize (disk, op_disk_size (disk, "size"), TRUE, asks);
 }
 
 static gboolean
@@ -146,7 +140,7 @@ has_new_size (Op *op, OpDisk *disk, World *world, GError **error)
 {
   guint64 now = 0;
   return volume_guest_size (disk->to, json_get_str (disk->details, "format"), &now, error) &&
-         (now == size_of (disk, "new-size") ||
+         (now == op_disk_size (disk, "new-size") ||
           fail (error, FAILED,
                 "'%s' has %" G_GUINT64_FORMAT " bytes, which is not what was asked for", disk->to,
                 now));
@@ -160,14 +154,14 @@ const Step volume_resize_steps[] = {
      .probe = seen_resized,
      .undo = unresize,
      .undo_says = "give it its old size",
-     .applies = grows,
+     .applies = volume_grows,
      .verify = has_new_size},
     {.name = "shrink",
      .says = "cut its end off",
      .kind = STEP_PIVOT,
      .ask = resize,
      .probe = seen_resized,
-     .applies = shrinks,
+     .applies = volume_shrinks,
      .verify = has_new_size},
     {0},
 };
@@ -190,7 +184,7 @@ seen_node_resized (Op *op, OpDisk *disk, World *world)
     ChainDisk *one = disks->pdata[i];
     ChainLayer *active = one->layers->len ? one->layers->pdata[0] : NULL;
     if (active != NULL && g_strcmp0 (active->node, json_get_str (disk->details, "node")) == 0)
-      return active->virtual_size == size_of (disk, "new-size") ? SEEN_YES : SEEN_NO;
+      return active->virtual_size == op_disk_size (disk, "new-size") ? SEEN_YES : SEEN_NO;
   }
   return SEEN_NO;
 }
@@ -242,8 +236,8 @@ static void delete (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   ask_local (asks, says, remove_it)->no_facts = TRUE;
 }
 
-static Seen
-seen_deleted (Op *op, OpDisk *disk, World *world)
+Seen
+volume_seen_deleted (Op *op, OpDisk *disk, World *world)
 {
   return volume_id_is (disk->to, json_get (disk->details, "is")) ? SEEN_NO : SEEN_YES;
 }
@@ -253,6 +247,6 @@ const Step volume_delete_steps[] = {
      .says = "remove it",
      .kind = STEP_PIVOT,
      .ask = delete,
-     .probe = seen_deleted},
+     .probe = volume_seen_deleted},
     {0},
 };

@@ -29,20 +29,14 @@ filesystem_of (OpDisk *disk)
   return filesystem_named (json_get_str (disk->details, "filesystem"));
 }
 
-static guint64
-size_of (OpDisk *disk, const char *key)
-{
-  return (guint64)json_get_int (disk->details, key);
-}
-
 static FilesystemPlace
 place_of (OpDisk *disk)
 {
   const char *view = json_get_str (disk->details, "view");
   return (FilesystemPlace){.device = view ? view : json_get_str (disk->details, "device"),
                            .mount = json_get_str (disk->details, "mount"),
-                           .bytes = size_of (disk, "new-fs-size"),
-                           .block = size_of (disk, "fs-block")};
+                           .bytes = op_disk_size (disk, "new-fs-size"),
+                           .block = op_disk_size (disk, "fs-block")};
 }
 
 static void
@@ -68,7 +62,7 @@ ask_program (OpDisk *disk, const char *const *words, GPtrArray *asks)
 static gboolean
 write_overlay (Op *op, OpDisk *disk, GError **error)
 {
-  return overlay_write (disk->part, size_of (disk, "size") / 512 * 512, disk->to,
+  return overlay_write (disk->part, op_disk_size (disk, "size") / 512 * 512, disk->to,
                         json_get_str (disk->details, "format"), error);
 }
 
@@ -186,8 +180,9 @@ checks (Op *op)
 static gboolean
 hear_minimum (Op *op, OpDisk *disk, const char *out, GError **error)
 {
-  guint64 minimum, wanted = size_of (disk, "new-fs-size");
-  if (!filesystem_read_minimum (filesystem_of (disk), out, size_of (disk, "fs-block"), &minimum))
+  guint64 minimum, wanted = op_disk_size (disk, "new-fs-size");
+  if (!filesystem_read_minimum (filesystem_of (disk), out, op_disk_size (disk, "fs-block"),
+                                &minimum))
     return TRUE; /* then its program judges when it is asked to resize */
   note_size (disk, "minimum-size", minimum);
   if (wanted >= minimum)
@@ -203,7 +198,7 @@ static void
 ask_resize (OpDisk *disk, GPtrArray *asks)
 {
   const Filesystem *filesystem = filesystem_of (disk);
-  gboolean shrinks = size_of (disk, "new-fs-size") < size_of (disk, "fs-size");
+  gboolean shrinks = op_disk_size (disk, "new-fs-size") < op_disk_size (disk, "fs-size");
   Ask *ask = shrinks ? ask_program (disk, filesystem->minimum, asks) : NULL;
   if (ask != NULL)
     ask->told = hear_minimum;
@@ -241,7 +236,8 @@ unresize (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static gboolean
 hear_end (Op *op, OpDisk *disk, const char *out, GError **error)
 {
-  guint64 now, block, was = size_of (disk, "fs-size"), wanted = size_of (disk, "new-fs-size");
+  guint64 now, block, was = op_disk_size (disk, "fs-size"),
+                      wanted = op_disk_size (disk, "new-fs-size");
   if (!filesystem_read_end (filesystem_of (disk), out, &now, &block))
     return fail (error, FAILED, "where the filesystem in '%s' ends now is not known", disk->to);
   note_size (disk, "size", now);
@@ -293,12 +289,6 @@ is_committed (OpDisk *disk)
 }
 
 static gboolean
-check_still_it (Op *op, OpDisk *disk, GError **error)
-{
-  return volume_is_free (disk->to, json_get (disk->details, "is"), error);
-}
-
-static gboolean
 note_committed (Op *op, OpDisk *disk, GError **error)
 {
   if (!file_sync (disk->to, error))
@@ -310,7 +300,7 @@ note_committed (Op *op, OpDisk *disk, GError **error)
 static void
 commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_local (asks, "make sure that nobody opened it", check_still_it)->no_facts = TRUE;
+  volume_ask_free (asks);
   ask_run (asks, image_commit_args (disk->part, "qcow2"))->silent_program = TRUE;
   ask_local (asks, "sync the volume", note_committed);
 }
@@ -319,12 +309,6 @@ static Seen
 seen_committed (Op *op, OpDisk *disk, World *world)
 {
   return is_committed (disk) ? SEEN_YES : SEEN_NO;
-}
-
-static void
-clear (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
-{
-  ask_local (asks, "remove the overlay", volume_remove_part)->no_facts = TRUE;
 }
 
 const Step volume_fs_steps[] = {
@@ -371,7 +355,7 @@ const Step volume_fs_steps[] = {
      .kind = STEP_FINISH,
      .ask = commit,
      .probe = seen_committed},
-    {.name = "clear", .says = "remove the overlay", .kind = STEP_FINISH, .ask = clear},
+    {.name = "clear", .says = "remove the overlay", .kind = STEP_FINISH, .ask = unoverlay},
     {0},
 };
 
@@ -402,7 +386,7 @@ static Seen
 seen_mounted_resized (Op *op, OpDisk *disk, World *world)
 {
   guint64 now = blocks_of (json_get_str (disk->details, "mount"));
-  return now == 0 || now == size_of (disk, "fs-blocks") ? SEEN_NO : SEEN_YES;
+  return now == 0 || now == op_disk_size (disk, "fs-blocks") ? SEEN_NO : SEEN_YES;
 }
 
 const Step volume_fs_mounted_steps[] = {

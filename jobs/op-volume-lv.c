@@ -13,23 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *
-detail (OpDisk *disk, const char *key)
-{
-  return json_get_str (disk->details, key);
-}
-
-static guint64
-size_of (OpDisk *disk, const char *key)
-{
-  return (guint64)json_get_int (disk->details, key);
-}
-
 /* "VG/LV"; full. */
 static char *
 full_name (OpDisk *disk, const char *lv)
 {
-  return g_strdup_printf ("%s/%s", detail (disk, "vg"), lv);
+  return g_strdup_printf ("%s/%s", op_disk_detail (disk, "vg"), lv);
 }
 
 static char *
@@ -41,7 +29,7 @@ in_bytes (guint64 bytes)
 static char *
 path_of (OpDisk *disk, const char *lv)
 {
-  return g_strdup_printf ("/dev/%s/%s", detail (disk, "vg"), lv);
+  return g_strdup_printf ("/dev/%s/%s", op_disk_detail (disk, "vg"), lv);
 }
 
 /* Has it its name? What was made is known by its uuid. */
@@ -62,12 +50,12 @@ seen_by_name (Op *op, OpDisk *disk, World *world)
 static char **
 create_args (Op *op, OpDisk *disk)
 {
-  const char *pool = detail (disk, "pool"), *vg = detail (disk, "vg");
-  g_autofree char *bytes = in_bytes (size_of (disk, "lv-size")), *tag = lv_tag (op);
+  const char *pool = op_disk_detail (disk, "pool"), *vg = op_disk_detail (disk, "vg");
+  g_autofree char *bytes = in_bytes (op_disk_size (disk, "lv-size")), *tag = lv_tag (op);
   g_autofree char *from = pool ? full_name (disk, pool) : g_strdup (vg);
   g_autoptr (GStrvBuilder) argv = g_strv_builder_new ();
   g_strv_builder_add_many (argv, "lvm", "lvcreate", "-y", "-W", "y", "--addtag", tag, "-n",
-                           detail (disk, "lv"), pool ? "-V" : "-L", bytes, NULL);
+                           op_disk_detail (disk, "lv"), pool ? "-V" : "-L", bytes, NULL);
   if (pool != NULL)
     g_strv_builder_add_many (argv, "--thinpool", from, NULL);
   else
@@ -89,9 +77,10 @@ static void
 begin (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   g_autofree char *tag = lv_tag (op);
-  const char *origin = detail (disk, "origin");
-  ask_lvm (asks, origin ? lv_snapshot_args (detail (disk, "vg"), origin, detail (disk, "lv"),
-                                            size_of (disk, "lv-size"), tag)
+  const char *origin = op_disk_detail (disk, "origin");
+  ask_lvm (asks, origin ? lv_snapshot_args (op_disk_detail (disk, "vg"), origin,
+                                            op_disk_detail (disk, "lv"),
+                                            op_disk_size (disk, "lv-size"), tag)
                         : create_args (op, disk));
   lv_note_made (asks);
   ask_local (asks, "note which one it is", note_identity);
@@ -123,7 +112,7 @@ zero (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   g_autofree char *says =
       g_strdup_printf ("zero %s from byte %" G_GUINT64_FORMAT " on",
                        json_get_bool (disk->details, "in-place") ? disk->to : disk->part,
-                       size_of (disk, "zero-from"));
+                       op_disk_size (disk, "zero-from"));
   ask_work (asks, says, zero_device_start);
 }
 
@@ -141,16 +130,10 @@ settle (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* ---- publish --------------------------------------------------------------------------------- */
 
-static gboolean
-replaces (OpDisk *disk)
-{
-  return json_has (disk->details, "replaces");
-}
-
 static void
 rename_lv (OpDisk *disk, const char *from, const char *to, GPtrArray *asks)
 {
-  const char *argv[] = {"lvm", "lvrename", "-y", detail (disk, "vg"), from, to, NULL};
+  const char *argv[] = {"lvm", "lvrename", "-y", op_disk_detail (disk, "vg"), from, to, NULL};
   ask_lvm (asks, g_strdupv ((char **)argv));
 }
 
@@ -163,21 +146,22 @@ check_replaced (Op *op, OpDisk *disk, GError **error)
 static void
 publish (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  if (replaces (disk)) {
+  if (volume_replaces (disk)) {
     ask_local (asks, "make sure that nobody opened what it replaces", check_replaced)->no_facts =
         TRUE;
-    rename_lv (disk, detail (disk, "name"), detail (disk, "old"), asks);
+    rename_lv (disk, op_disk_detail (disk, "name"), op_disk_detail (disk, "old"), asks);
   }
-  rename_lv (disk, detail (disk, "lv"), detail (disk, "name"), asks);
+  rename_lv (disk, op_disk_detail (disk, "lv"), op_disk_detail (disk, "name"), asks);
 }
 
 /* Between the two the name is free. */
 static void
 unpublish (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  g_autofree char *old = replaces (disk) ? path_of (disk, detail (disk, "old")) : NULL;
+  g_autofree char *old =
+      volume_replaces (disk) ? path_of (disk, op_disk_detail (disk, "old")) : NULL;
   if (old != NULL && volume_id_is (old, json_get (disk->details, "replaces")))
-    rename_lv (disk, detail (disk, "old"), detail (disk, "name"), asks);
+    rename_lv (disk, op_disk_detail (disk, "old"), op_disk_detail (disk, "name"), asks);
 }
 
 static Seen
@@ -199,7 +183,8 @@ remove_args (OpDisk *disk, const char *lv)
 static gboolean
 is_old_there (OpDisk *disk)
 {
-  g_autofree char *old = replaces (disk) ? path_of (disk, detail (disk, "old")) : NULL;
+  g_autofree char *old =
+      volume_replaces (disk) ? path_of (disk, op_disk_detail (disk, "old")) : NULL;
   return old != NULL && volume_id_is (old, json_get (disk->details, "replaces"));
 }
 
@@ -207,10 +192,10 @@ is_old_there (OpDisk *disk)
 static void
 clear (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  g_autofree char *tag = lv_tag (op), *name = full_name (disk, detail (disk, "name"));
+  g_autofree char *tag = lv_tag (op), *name = full_name (disk, op_disk_detail (disk, "name"));
   const char *untag[] = {"lvm", "lvchange", "--deltag", tag, name, NULL};
-  if (replaces (disk) && (op->state == OP_PLANNED || is_old_there (disk)))
-    ask_lvm (asks, remove_args (disk, detail (disk, "old")));
+  if (volume_replaces (disk) && (op->state == OP_PLANNED || is_old_there (disk)))
+    ask_lvm (asks, remove_args (disk, op_disk_detail (disk, "old")));
   ask_lvm (asks, g_strdupv ((char **)untag));
 }
 
@@ -257,37 +242,18 @@ const Step volume_make_lv_steps[] = {
 /* ---- resize ---------------------------------------------------------------------------------- */
 
 static gboolean
-grows (Op *op)
-{
-  OpDisk *disk = op_disk (op, 0);
-  return size_of (disk, "new-size") >= size_of (disk, "size");
-}
-
-static gboolean
-shrinks (Op *op)
-{
-  return !grows (op);
-}
-
-static gboolean
 zeroes_new (Op *op)
 {
-  return grows (op) && zeroes (op);
-}
-
-static gboolean
-check_free (Op *op, OpDisk *disk, GError **error)
-{
-  return volume_is_free (disk->to, json_get (disk->details, "is"), error);
+  return volume_grows (op) && zeroes (op);
 }
 
 static void
 ask_size (OpDisk *disk, const char *program, guint64 size, GPtrArray *asks)
 {
-  g_autofree char *bytes = in_bytes (size), *name = full_name (disk, detail (disk, "lv"));
+  g_autofree char *bytes = in_bytes (size), *name = full_name (disk, op_disk_detail (disk, "lv"));
   gboolean less = g_str_equal (program, "lvreduce");
   const char *argv[] = {"lvm", program, "-y", "-L", bytes, name, less ? "-f" : NULL, NULL};
-  ask_local (asks, "make sure that nobody opened it", check_free)->no_facts = TRUE;
+  volume_ask_free (asks);
   ask_lvm (asks, g_strdupv ((char **)argv));
 }
 
@@ -304,36 +270,36 @@ size_now (OpDisk *disk)
 static void
 grow (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_size (disk, "lvextend", size_of (disk, "new-size"), asks);
+  ask_size (disk, "lvextend", op_disk_size (disk, "new-size"), asks);
 }
 
 static void
 shrink (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_size (disk, "lvreduce", size_of (disk, "new-size"), asks);
+  ask_size (disk, "lvreduce", op_disk_size (disk, "new-size"), asks);
 }
 
 static Seen
 seen_resized (Op *op, OpDisk *disk, World *world)
 {
   guint64 now = size_now (disk);
-  return now == size_of (disk, "new-size") ? SEEN_YES
-         : now == size_of (disk, "size")   ? SEEN_NO
-                                           : SEEN_HALF;
+  return now == op_disk_size (disk, "new-size") ? SEEN_YES
+         : now == op_disk_size (disk, "size")   ? SEEN_NO
+                                                : SEEN_HALF;
 }
 
 static void
 ungrow (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (seen_resized (op, disk, world) != SEEN_NO)
-    ask_size (disk, "lvreduce", size_of (disk, "size"), asks);
+    ask_size (disk, "lvreduce", op_disk_size (disk, "size"), asks);
 }
 
 static gboolean
 has_new_size (Op *op, OpDisk *disk, World *world, GError **error)
 {
   guint64 now = size_now (disk);
-  return now == size_of (disk, "new-size") ||
+  return now == op_disk_size (disk, "new-size") ||
          fail (error, FAILED,
                "'%s' has %" G_GUINT64_FORMAT " bytes, which is not what was asked for", disk->to,
                now);
@@ -347,7 +313,7 @@ const Step volume_resize_lv_steps[] = {
      .probe = seen_resized,
      .undo = ungrow,
      .undo_says = "give it its old size",
-     .applies = grows,
+     .applies = volume_grows,
      .verify = has_new_size},
     {.name = "zero",
      .says = "let no old data be seen in the new space",
@@ -359,7 +325,7 @@ const Step volume_resize_lv_steps[] = {
      .kind = STEP_PIVOT,
      .ask = shrink,
      .probe = seen_resized,
-     .applies = shrinks,
+     .applies = volume_shrinks,
      .verify = has_new_size},
     {0},
 };
@@ -380,13 +346,7 @@ static void delete (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ask_local (asks, "make sure that it is the same, and that nobody opened it", check_deleted)
       ->no_facts = TRUE;
-  ask_lvm (asks, remove_args (disk, detail (disk, "lv")));
-}
-
-static Seen
-seen_deleted (Op *op, OpDisk *disk, World *world)
-{
-  return volume_id_is (disk->to, json_get (disk->details, "is")) ? SEEN_NO : SEEN_YES;
+  ask_lvm (asks, remove_args (disk, op_disk_detail (disk, "lv")));
 }
 
 const Step volume_delete_lv_steps[] = {
@@ -394,6 +354,6 @@ const Step volume_delete_lv_steps[] = {
      .says = "remove it",
      .kind = STEP_PIVOT,
      .ask = delete,
-     .probe = seen_deleted},
+     .probe = volume_seen_deleted},
     {0},
 };

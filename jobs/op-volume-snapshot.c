@@ -7,26 +7,13 @@
 #include "jobs/lend.h"
 #include "jobs/lv.h"
 #include "jobs/subvolume.h"
-#include "jobs/volume-id.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
-static const char *
-detail (OpDisk *disk, const char *key)
-{
-  return json_get_str (disk->details, key);
-}
-
 /* ---- inside an image ------------------------------------------------------------------------- */
-
-static gboolean
-check_free (Op *op, OpDisk *disk, GError **error)
-{
-  return volume_is_free (disk->to, json_get (disk->details, "is"), error);
-}
 
 static gboolean
 note_internal (Op *op, OpDisk *disk, GError **error)
@@ -41,14 +28,15 @@ note_internal (Op *op, OpDisk *disk, GError **error)
 static char **
 internal_args (OpDisk *disk, const char *what)
 {
-  const char *argv[] = {"qemu-img", "snapshot", "-q", what, detail (disk, "name"), disk->to, NULL};
+  const char *argv[] = {"qemu-img", "snapshot", "-q", what, op_disk_detail (disk, "name"),
+                        disk->to,   NULL};
   return g_strdupv ((char **)argv);
 }
 
 static void
 make_internal (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_local (asks, "make sure that nobody opened it", check_free)->no_facts = TRUE;
+  volume_ask_free (asks);
   ask_run (asks, internal_args (disk, "-c"));
   ask_local (asks, "sync it", note_internal);
 }
@@ -57,7 +45,7 @@ make_internal (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static void
 remove_internal (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_local (asks, "make sure that nobody opened it", check_free)->no_facts = TRUE;
+  volume_ask_free (asks);
   ask_run (asks, internal_args (disk, "-d"))->tolerant = TRUE;
   ask_run (asks, image_repair_args (disk->to, "qcow2"))->tolerant = TRUE;
 }
@@ -102,7 +90,7 @@ has_name (OpDisk *disk)
 static void
 take (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  ask_run (asks, subvolume_snapshot_args (detail (disk, "subvolume"), disk->part));
+  ask_run (asks, subvolume_snapshot_args (op_disk_detail (disk, "subvolume"), disk->part));
   ask_local (asks, "note its uuid", note_subvolume);
 }
 

@@ -4,6 +4,7 @@
 #include "jobs/op-volume.h"
 
 #include "jobs/fetch.h"
+#include "jobs/volume-id.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,6 +39,18 @@ stands_there (const char *path, FileId wanted)
   FileId id;
   gboolean exists = FALSE;
   return file_identify (path, &id, &exists, NULL) && exists && file_id_equal (id, wanted);
+}
+
+static gboolean
+check_free (Op *op, OpDisk *disk, GError **error)
+{
+  return volume_is_free (disk->to, json_get (disk->details, "is"), error);
+}
+
+void
+volume_ask_free (GPtrArray *asks)
+{
+  ask_local (asks, "make sure that nobody opened it", check_free)->no_facts = TRUE;
 }
 
 static gboolean
@@ -137,7 +150,8 @@ volume_fill (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   Json *programs = json_get (disk->details, "fill"), *stream = json_get (disk->details, "stream");
   const char *source = json_get_str (disk->details, "reflink");
   if (stream != NULL) {
-    g_autofree char *says = g_strdup_printf ("receive %s through ssh", json_get_str (stream, "name"));
+    g_autofree char *says =
+        g_strdup_printf ("receive %s through ssh", json_get_str (stream, "name"));
     ask_work (asks, says, fetch_start);
   }
   if (source != NULL) {
@@ -214,8 +228,8 @@ settle (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* ---- publish --------------------------------------------------------------------------------- */
 
-static gboolean
-replaces (OpDisk *disk)
+gboolean
+volume_replaces (const OpDisk *disk)
 {
   return json_has (disk->details, "replaces");
 }
@@ -240,16 +254,16 @@ name_it (Op *op, OpDisk *disk, GError **error)
     return fail (error, REFUSED, "'%s' is not the file that was just made: somebody replaced it",
                  disk->part);
   gboolean ok = path_is_still_plain (disk->to, error) &&
-                (replaces (disk) ? exchange (disk, error)
-                                 : file_rename_new (disk->part, disk->to, error));
+                (volume_replaces (disk) ? exchange (disk, error)
+                                        : file_rename_new (disk->part, disk->to, error));
   return ok && file_sync_dir_of (disk->to, error);
 }
 
 static void
 publish (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  g_autofree char *says = replaces (disk) ? g_strdup_printf ("exchange it with %s", disk->to)
-                                          : g_strdup_printf ("name it %s", disk->to);
+  g_autofree char *says = volume_replaces (disk) ? g_strdup_printf ("exchange it with %s", disk->to)
+                                                 : g_strdup_printf ("name it %s", disk->to);
   ask_local (asks, says, name_it)->no_facts = TRUE;
 }
 
@@ -276,7 +290,7 @@ clear (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 static gboolean
 clears (Op *op)
 {
-  return replaces (op_disk (op, 0));
+  return volume_replaces (op_disk (op, 0));
 }
 
 /* ---- drop: where its contents came from ------------------------------------------------------ */

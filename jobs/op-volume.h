@@ -85,5 +85,11 @@ FileId file_id_from_json (Json *json);
 /* Under the name of the unfinished file: an empty one of our own; and it goes, which may be said twice. */
 gboolean volume_create_part (Op *op, OpDisk *disk, GError **error);
 gboolean volume_remove_part (Op *op, OpDisk *disk, GError **error);
+/* Appends: the volume is still what it was ("is"), and nobody has it open. */
+void volume_ask_free (GPtrArray *asks);
+gboolean volume_replaces (const OpDisk *disk);
+gboolean volume_grows (Op *op);
+gboolean volume_shrinks (Op *op);
+Seen volume_seen_deleted (Op *op, OpDisk *disk, World *world);
 /* Bytes that a guest sees of the raw or qcow2 volume at @path. */
 gboolean volume_guest_size (const char *path, const char *format, guint64 *ret_size, GError **error);

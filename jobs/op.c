@@ -371,6 +371,18 @@ op_find_disk (Op *op, OpDisk *disk, World *world)
   return NULL;
 }
 
+const char *
+op_disk_detail (const OpDisk *disk, const char *key)
+{
+  return json_get_str (disk->details, key);
+}
+
+guint64
+op_disk_size (const OpDisk *disk, const char *key)
+{
+  return (guint64)json_get_int (disk->details, key);
+}
+
 ChainLayer *
 op_disk_layer (OpDisk *disk, int i)
 {

@@ -241,6 +241,9 @@ gboolean op_has_overlays (Op *op); /* a disk of which the snapshot is a new acti
 const char *op_mode_name (OpMode mode);
 /* Layer of the chain before, active first; borrowed, NULL beyond its ends. */
 ChainLayer *op_disk_layer (OpDisk *disk, int i);
+/* What only its kind knows of: a word of its details (nullable), and a number of bytes. */
+const char *op_disk_detail (const OpDisk *disk, const char *key);
+guint64 op_disk_size (const OpDisk *disk, const char *key);
 gboolean op_deletes (Op *op); /* --delete */
 /* Chain that the disk is to have in the end, full. */
 char **op_disk_planned_chain (OpDisk *disk);
