@@ -9,11 +9,13 @@
  * GLib may have reaped. The price would be the loss of posix_spawn; but GLib only uses that where
  * it need not close our other descriptors in the child, and we want them closed. */
 #include "jobs/image.h"
+#include "jobs/image-pipe.h"
 
 #include "src/common/error.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gio/gunixinputstream.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHUNK         65536u
 #define MAX_STDERR    8192u /* bytes kept, the last ones */
 #define KILL_AFTER_MS 2000u
 /* A child of the child may keep the pipes open; its words do not matter. */
@@ -40,7 +41,7 @@ struct _ImageRun {
   ImageDone callback;
   gpointer data;
   GSubprocess *process;
-  GCancellable *reads;
+  ImagePipe *out_pipe, *err_pipe; /* NULL when they have ended */
   GString *out, *err;
   guint pending;
   gboolean cancelled, overflow, dead;
@@ -51,14 +52,6 @@ struct _ImageRun {
   void (*on_progress) (guint share, gpointer data);
   GError *error; /* of the start, or of reading */
 };
-
-typedef struct {
-  ImageRun *run;
-  GInputStream *stream;
-  GString *text;
-  gboolean tail; /* keep the last bytes, not all */
-  char chunk[CHUNK];
-} Pipe;
 
 static void
 image_run_free (ImageRun *run)
@@ -73,7 +66,6 @@ image_run_free (ImageRun *run)
   if (run->from >= 0)
     close (run->from);
   g_clear_object (&run->process);
-  g_clear_object (&run->reads);
   g_string_free (run->out, TRUE);
   g_string_free (run->err, TRUE);
   g_clear_error (&run->error);
@@ -200,7 +192,10 @@ on_not_started (gpointer data)
 static gboolean
 on_drained_long_enough (gpointer data)
 {
-  g_cancellable_cancel (((ImageRun *)data)->reads);
+  ImageRun *run = data;
+  g_clear_pointer (&run->out_pipe, image_pipe_stop);
+  g_clear_pointer (&run->err_pipe, image_pipe_stop);
+  finish (run);
   return G_SOURCE_REMOVE;
 }
 
@@ -243,77 +238,69 @@ image_cancel (ImageRun *run)
 /* -- the pipes --------------------------------------------------------------------------------- */
 
 /* "    (12.34/100%)\r", as often as it likes; nothing of it is kept. */
-static gboolean
-read_progress (ImageRun *run, Pipe *pipe, gsize n)
+static void
+read_progress (ImageRun *run, const char *text, gsize length)
 {
-  if (run->on_progress == NULL || pipe->tail || run->from >= 0)
-    return FALSE;
-  g_string_append_len (pipe->text, pipe->chunk, (gssize)n);
-  const char *last = g_strrstr (pipe->text->str, "/100%");
-  const char *open = last ? g_strrstr_len (pipe->text->str, last - pipe->text->str, "(") : NULL;
+  g_string_append_len (run->out, text, (gssize)length);
+  const char *last = g_strrstr (run->out->str, "/100%");
+  const char *open = last ? g_strrstr_len (run->out->str, last - run->out->str, "(") : NULL;
   if (open != NULL) {
     double percent = g_ascii_strtod (open + 1, NULL);
     run->on_progress ((guint)(CLAMP (percent, 0, 100) * 100), run->data);
   }
-  if (pipe->text->len > MAX_STDERR || last != NULL)
-    g_string_truncate (pipe->text, 0);
-  return TRUE;
+  if (run->out->len > MAX_STDERR || last != NULL)
+    g_string_truncate (run->out, 0);
 }
 
 static void
-keep (Pipe *pipe, gsize n)
+on_out (const char *text, gsize length, gpointer data)
 {
-  ImageRun *run = pipe->run;
-  if (!pipe->tail && run->text != NULL) {
-    if (!run->cancelled && !run->text (pipe->chunk, n, run->data))
+  ImageRun *run = data;
+  if (run->text != NULL) {
+    if (!run->cancelled && !run->text (text, length, run->data))
       image_cancel (run);
-    return;
-  }
-  if (read_progress (run, pipe, n))
-    return;
-  if (!pipe->tail && pipe->text->len + n > IMAGE_MAX_OUTPUT) {
+  } else if (run->on_progress != NULL && run->from < 0)
+    read_progress (run, text, length);
+  else if (run->out->len + length <= IMAGE_MAX_OUTPUT)
+    g_string_append_len (run->out, text, (gssize)length);
+  else {
     if (!run->overflow)
       stop (run);
     run->overflow = TRUE;
-    return;
   }
-  g_string_append_len (pipe->text, pipe->chunk, (gssize)n);
-  if (pipe->tail && pipe->text->len > MAX_STDERR)
-    g_string_erase (pipe->text, 0, (gssize)(pipe->text->len - MAX_STDERR));
-}
-
-/* A source that stays: a request for each read would cost more than the reading. */
-static gboolean
-on_readable (GObject *stream, gpointer data)
-{
-  Pipe *pipe = data;
-  ImageRun *run = pipe->run;
-  g_autoptr (GError) error = NULL;
-  gssize n = g_pollable_input_stream_read_nonblocking (
-      G_POLLABLE_INPUT_STREAM (stream), pipe->chunk, sizeof pipe->chunk, run->reads, &error);
-  if (n > 0)
-    keep (pipe, (gsize)n);
-  if (n > 0 || g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-    return G_SOURCE_CONTINUE;
-  g_object_unref (pipe->stream);
-  g_free (pipe);
-  one_ended (run);
-  return G_SOURCE_REMOVE;
 }
 
 static void
-open_pipe (ImageRun *run, GInputStream *stream, GString *text, gboolean tail)
+on_err (const char *text, gsize length, gpointer data)
 {
-  Pipe *pipe = g_new0 (Pipe, 1);
-  pipe->run = run;
-  pipe->stream = g_object_ref (stream);
-  pipe->text = text;
-  pipe->tail = tail;
+  ImageRun *run = data;
+  g_string_append_len (run->err, text, (gssize)length);
+  if (run->err->len > MAX_STDERR)
+    g_string_erase (run->err, 0, (gssize)(run->err->len - MAX_STDERR));
+}
+
+static void
+on_out_end (gpointer data)
+{
+  ImageRun *run = data;
+  run->out_pipe = NULL;
+  one_ended (run);
+}
+
+static void
+on_err_end (gpointer data)
+{
+  ImageRun *run = data;
+  run->err_pipe = NULL;
+  one_ended (run);
+}
+
+static ImagePipe *
+open_pipe (ImageRun *run, GInputStream *stream, ImagePipeText text, ImagePipeEnd end)
+{
   run->pending++;
-  g_autoptr (GSource) source =
-      g_pollable_input_stream_create_source (G_POLLABLE_INPUT_STREAM (stream), run->reads);
-  g_source_set_callback (source, G_SOURCE_FUNC (on_readable), pipe, NULL);
-  g_source_attach (source, g_main_context_get_thread_default ());
+  return image_pipe_read (g_unix_input_stream_get_fd (G_UNIX_INPUT_STREAM (stream)), text, end,
+                          run);
 }
 
 /* -- the start --------------------------------------------------------------------------------- */
@@ -444,7 +431,6 @@ image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more
   run->callback = callback;
   run->data = data;
   run->on_progress = more ? more->on_progress : NULL;
-  run->reads = g_cancellable_new ();
   run->out = g_string_new (NULL);
   run->err = g_string_new (NULL);
   run->process = spawn (run, argv, more, &run->error);
@@ -455,8 +441,9 @@ image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more
   run->pending++;
   g_subprocess_wait_async (run->process, NULL, on_dead, run);
   if (g_subprocess_get_stdout_pipe (run->process) != NULL)
-    open_pipe (run, g_subprocess_get_stdout_pipe (run->process), run->out, FALSE);
-  open_pipe (run, g_subprocess_get_stderr_pipe (run->process), run->err, TRUE);
+    run->out_pipe =
+        open_pipe (run, g_subprocess_get_stdout_pipe (run->process), on_out, on_out_end);
+  run->err_pipe = open_pipe (run, g_subprocess_get_stderr_pipe (run->process), on_err, on_err_end);
   return run;
 }
 
