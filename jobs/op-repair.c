@@ -214,7 +214,7 @@ bitmap_is_inconsistent (World *world, const char *node, const char *name)
 static void
 remove_bitmap (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  const char *node = detail (disk, "node"), *name = detail (disk, "name");
+  const char *node = op_disk_detail (disk, "node"), *name = op_disk_detail (disk, "name");
   if (!is (disk, "bitmap") || (world && !bitmap_is_inconsistent (world, node, name)))
     return;
   ask_qmp (asks, "block-dirty-bitmap-remove",
