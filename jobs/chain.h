@@ -105,6 +105,8 @@ guint world_node_parents (World *world, const char *node);
 Json *world_node_cache (World *world, const char *node);
 /* Dirty bitmaps of @node as QEMU tells them (QMP: BlockDirtyInfo); borrowed, nullable. */
 Json *world_node_bitmaps (World *world, const char *node);
+/* From which byte on QEMU tells of a write to @node (QMP: block-set-write-threshold); 0: it does not. */
+guint64 world_node_write_threshold (World *world, const char *node);
 /* Node names that begin with @prefix: char*, full array of owned strings. */
 GPtrArray *world_nodes_with_prefix (World *world, const char *prefix);
 /* For each node from the active layer of @disk down, filters included, the index of the layer that it

@@ -110,6 +110,18 @@ count_bytes (const Count *count)
   return clusters * cluster;
 }
 
+guint64
+receiver_whole (const Receiver *image)
+{
+  Receiver whole = *image;
+  whole.fresh = TRUE;
+  Count count = {.receiver = &whole};
+  count_stretch (&count, 0, whole.virtual_size);
+  /* A table of refcounts that was moved leaves its old place behind. */
+  guint64 blocks = divide_up (count_bytes (&count) / whole.cluster * REFCOUNT_BYTES, whole.cluster);
+  return count_bytes (&count) + 2 * divide_up (blocks * 8, whole.cluster) * whole.cluster;
+}
+
 /* ---- which stretches ------------------------------------------------------------------------- */
 
 static gboolean

@@ -38,5 +38,8 @@ typedef struct {
 /* What QEMU looks up at once in the tables of such an image, bytes of the disk. */
 guint64 receiver_slice (const Receiver *image);
 
+/* Bytes of a qcow2 image whose clusters are all allocated. */
+guint64 receiver_whole (const Receiver *image);
+
 /* Bytes. */
 guint64 forecast (const Writing *writing, const Receiver *receiver);

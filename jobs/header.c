@@ -9,13 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define QCOW2_MAGIC      0x514649fbu /* "QFI\xfb" */
-#define V2_LENGTH        72u
-#define V3_LENGTH        104u
-#define MIN_CLUSTER_BITS 9u
-#define MAX_CLUSTER_BITS 21u
-#define MAX_BACKING      1023u
-#define MAX_FORMAT       15u
+#define QCOW2_MAGIC        0x514649fbu /* "QFI\xfb" */
+#define V2_LENGTH          72u
+#define V3_LENGTH          104u
+#define MIN_CLUSTER_BITS   9u
+#define MAX_CLUSTER_BITS   21u
+#define MAX_BACKING        1023u
+#define MAX_FORMAT         15u
+#define MAX_REFCOUNT_TABLE (8u << 20) /* bytes; QEMU: QCOW_MAX_REFTABLE_SIZE */
 
 /* Incompatible features; an unknown one may change what everything else means. */
 #define FEATURE_DIRTY       (1u << 0)
@@ -74,13 +75,13 @@ text_at (Cluster *cluster, guint64 offset, gsize n)
 }
 
 static gboolean
-read_bytes (int fd, const char *path, gsize wanted, Cluster *cluster, GError **error)
+read_bytes (int fd, const char *path, guint64 from, gsize wanted, Cluster *cluster, GError **error)
 {
   g_free (cluster->bytes);
   *cluster = (Cluster){.bytes = g_malloc (wanted)};
   while (cluster->length < wanted) {
     ssize_t n = pread (fd, cluster->bytes + cluster->length, wanted - cluster->length,
-                       (off_t)cluster->length);
+                       (off_t)(from + cluster->length));
     if (n < 0 && errno == EINTR)
       continue;
     if (n < 0)
@@ -182,6 +183,7 @@ read_header (Cluster *cluster, const char *path, ImageHeader *header, GError **e
   if (crypt_method > 2)
     return lies (error, path, "the encryption method is not known");
   header->encrypted = crypt_method != 0;
+  header->snapshots = u32_at (cluster, 60);
   if (!read_features (cluster, path, header, error) ||
       !read_backing (cluster, path, header_length, header, &backing_end, error))
     return FALSE;
@@ -201,7 +203,7 @@ image_header_read_fd (int fd, const char *path, ImageHeader *ret_header, GError 
   Cluster cluster = {0};
   g_auto (ImageHeader) header = {0};
   *ret_header = (ImageHeader){0};
-  gboolean ok = read_bytes (fd, path, V3_LENGTH, &cluster, error);
+  gboolean ok = read_bytes (fd, path, 0, V3_LENGTH, &cluster, error);
   header.is_qcow2 = ok && u32_at (&cluster, 0) == QCOW2_MAGIC && !cluster.short_read;
   if (ok && header.is_qcow2) {
     guint32 bits = u32_at (&cluster, 20);
@@ -215,7 +217,7 @@ image_header_read_fd (int fd, const char *path, ImageHeader *ret_header, GError 
       ok = lies (error, path, "the cluster size is impossible");
     else
       header.cluster_size = 1u << bits;
-    ok = ok && read_bytes (fd, path, header.cluster_size, &cluster, error) &&
+    ok = ok && read_bytes (fd, path, 0, header.cluster_size, &cluster, error) &&
          read_header (&cluster, path, &header, error);
   }
   g_free (cluster.bytes);
@@ -241,6 +243,61 @@ image_header_read (const char *path, ImageHeader *ret_header, GError **error)
   else
     fail (error, REFUSED, "'%s' is neither a file nor a block device", path);
   close (fd);
+  return ok;
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+/* Behind the last byte that is not zero. */
+static gsize
+end_of_data (const Cluster *cluster)
+{
+  gsize end = cluster->length;
+  while (end > 0 && cluster->bytes[end - 1] == 0)
+    end--;
+  return end;
+}
+
+/* The last refcount of the last block of them. */
+static gboolean
+read_end (int fd, const char *path, const ImageHeader *header, Cluster *cluster, guint64 *ret_end,
+          GError **error)
+{
+  if (!read_bytes (fd, path, 0, V3_LENGTH, cluster, error))
+    return FALSE;
+  guint64 table = u64_at (cluster, 48),
+          table_size = (guint64)u32_at (cluster, 56) * header->cluster_size;
+  guint order = header->version >= 3 ? u32_at (cluster, 96) : 4;
+  if (order > 6 || table_size > MAX_REFCOUNT_TABLE ||
+      table > (guint64)G_MAXINT64 - MAX_REFCOUNT_TABLE)
+    return lies (error, path, "its table of refcounts is impossible");
+  if (!read_bytes (fd, path, table, (gsize)table_size, cluster, error))
+    return FALSE;
+  guint64 last = (end_of_data (cluster) + 7) / 8;
+  guint64 block = last > 0 ? u64_at (cluster, (last - 1) * 8) & ~511ull : 0;
+  if (block == 0 || block > (guint64)G_MAXINT64 - header->cluster_size)
+    return lies (error, path, "it has no refcounts");
+  if (!read_bytes (fd, path, block, header->cluster_size, cluster, error))
+    return FALSE;
+  guint64 in_block = ((guint64)end_of_data (cluster) * 8 + (1u << order) - 1) >> order;
+  guint64 per_block = ((guint64)header->cluster_size * 8) >> order;
+  *ret_end = ((last - 1) * per_block + in_block) * header->cluster_size;
+  return TRUE;
+}
+
+gboolean
+image_end_read (const char *path, guint64 *ret_end, GError **error)
+{
+  g_auto (ImageHeader) header = {0};
+  Cluster cluster = {0};
+  if (!image_header_read (path, &header, error))
+    return FALSE;
+  int fd = header.is_qcow2 ? open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+  gboolean ok = fd >= 0 ? read_end (fd, path, &header, &cluster, ret_end, error)
+                        : fail (error, FAILED, "'%s' is no qcow2 image", path);
+  if (fd >= 0)
+    close (fd);
+  g_free (cluster.bytes);
   return ok;
 }
 

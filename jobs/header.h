@@ -17,6 +17,7 @@ typedef struct {
   gboolean dirty, corrupt;
   gboolean has_bitmaps; /* persistent dirty bitmaps */
   gboolean extended_l2;
+  guint snapshots;      /* internal ones */
   guint64 header_room;  /* bytes left in the header cluster: a new backing name may be longer than the
                            present one by so much (a first one also needs 16 for its format) */
 } ImageHeader;
@@ -25,5 +26,8 @@ typedef struct {
 gboolean image_header_read (const char *path, ImageHeader *ret_header, GError **error);
 /* The same from an open file; @path is for messages. */
 gboolean image_header_read_fd (int fd, const char *path, ImageHeader *ret_header, GError **error);
+/* How many bytes of the file @path (qcow2) are in use, by its refcounts; what a running QEMU has not written of
+ * them is not seen. */
+gboolean image_end_read (const char *path, guint64 *ret_end, GError **error);
 void image_header_clear (ImageHeader *header);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (ImageHeader, image_header_clear)

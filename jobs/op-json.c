@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* An operation to and from the journal: what was fixed when it was planned, and its facts. */
+#include "jobs/grow.h"
 #include "jobs/journal.h"
 #include "jobs/step.h"
 
@@ -27,8 +28,8 @@ static const Field disk_strings[] = {F (OpDisk, name),      F (OpDisk, qdev),
                                      F (OpDisk, to_format), F (OpDisk, backing_old)};
 static const Field op_strings[] = {F (Op, id), F (Op, name), F (Op, description),
                                    F (Op, vm), F (Op, qemu), F (Op, agent)};
-static const Field op_numbers[] = {F (Op, qemu_start), F (Op, bandwidth), F (Op, timeout_ms),
-                                   F (Op, max_pause_ms), F (Op, max_freeze_ms)};
+static const Field op_numbers[] = {F (Op, qemu_start),   F (Op, bandwidth),     F (Op, timeout_ms),
+                                   F (Op, max_pause_ms), F (Op, max_freeze_ms), F (Op, grow_step)};
 
 #define FIELD(type, object, field) (*(type *)(void *)((char *)(object) + (field).offset))
 
@@ -95,7 +96,8 @@ disk_to_json (OpDisk *disk)
                           json_flag (disk->has_needed), "free", json_int ((gint64)disk->free),
                           "cache", disk->cache ? json_dup (disk->cache) : NULL, "bitmaps",
                           disk->bitmaps ? json_dup (disk->bitmaps) : NULL, "details",
-                          disk->details ? json_dup (disk->details) : NULL, NULL);
+                          disk->details ? json_dup (disk->details) : NULL, "grows",
+                          grow_images_to_json (disk->grows), NULL);
   put_strings (json, disk, disk_strings, G_N_ELEMENTS (disk_strings));
   json_set (json, "on_delete", json_str (merge_direction_name (disk->on_delete)));
   Json *before = json_array ();
@@ -194,7 +196,8 @@ op_facts_to_json (Op *op)
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
     json_append (disks, json_make ("made", json_flag (disk->made), "id", id_to_json (disk->id),
-                                   "found", disk->found ? json_dup (disk->found) : NULL, NULL));
+                                   "found", disk->found ? json_dup (disk->found) : NULL, "grown",
+                                   grow_facts_to_json (disk->grows), NULL));
   }
   return json_make ("was_running", json_flag (op->was_running), "held", json_flag (op->held),
                     "switched", json_flag (op->switched), "dead", json_flag (op->dead), "frozen",
@@ -253,6 +256,8 @@ disk_from_json (Op *op, Json *json, Json *facts)
   disk->cache = json_has (json, "cache") ? json_dup (json_get (json, "cache")) : NULL;
   disk->details = json_has (json, "details") ? json_dup (json_get (json, "details")) : NULL;
   disk->found = json_has (facts, "found") ? json_dup (json_get (facts, "found")) : NULL;
+  gboolean grows = grow_images_from_json (json_get (json, "grows"), &disk->grows);
+  grow_facts_from_json (json_get (facts, "grown"), disk->grows);
   Json *before = json_get (json, "before");
   for (gsize i = 0; i < json_length (before); i++) {
     ChainLayer *layer = g_new0 (ChainLayer, 1);
@@ -272,7 +277,7 @@ disk_from_json (Op *op, Json *json, Json *facts)
   disk->id = id_from_json (json_get (facts, "id"));
   if (op->rebooted)
     forget_devices_of (disk);
-  return op_disk_is_whole (op, disk);
+  return grows && op_disk_is_whole (op, disk);
 }
 
 Op *

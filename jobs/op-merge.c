@@ -11,6 +11,7 @@
 #include "jobs/blocks-hold.h"
 #include "jobs/blocks-job.h"
 #include "jobs/blocks-unlock.h"
+#include "jobs/grow.h"
 
 static void
 start_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
@@ -252,25 +253,30 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 const Step merge_steps[] = {
   UNLOCK_STEP,
+  WATCH_STEP,
   JOB_STEPS,
   PIVOT_STEPS,
   END_STEPS,
   LOCK_STEP,
+  UNWATCH_STEP,
   {0},
 };
 
 const Step copy_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
+  WATCH_STEP,
   JOB_STEPS,
   PIVOT_STEPS,
   END_STEPS,
+  UNWATCH_STEP,
   {0},
 };
 
 const Step leave_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
+  WATCH_STEP,
   JOB_STEPS,
   {.name = "leave",
    .says = "end the mirror with a copy of this moment",
@@ -292,6 +298,7 @@ const Step leave_steps[] = {
    .kind = STEP_FINISH,
    .looks = TRUE,
    .ask = detach_layer},
+  UNWATCH_STEP,
   {0},
 };
 /* clang-format on */

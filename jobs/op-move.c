@@ -7,6 +7,7 @@
 #include "jobs/bitmaps.h"
 #include "jobs/blocks-job.h"
 #include "jobs/freeze.h"
+#include "jobs/grow.h"
 
 static void
 stream (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
@@ -19,6 +20,7 @@ stream (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 const Step move_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
+  WATCH_STEP,
   QUIESCE_STEP,
   {SNAPSHOT_STEP, .kind = STEP_UNDOABLE},
   {THAW_STEP, .kind = STEP_UNDOABLE, .aside = TRUE},
@@ -52,6 +54,7 @@ const Step move_steps[] = {
   FOLLOW_STEP,
   DETACH_STEP,
   REMOVE_STEP,
+  UNWATCH_STEP,
   {0},
 };
 /* clang-format on */

@@ -5,6 +5,7 @@
 #include "jobs/beside.h"
 #include "jobs/blocks.h"
 #include "jobs/freeze.h"
+#include "jobs/grow.h"
 
 #include "jobs/records.h"
 
@@ -27,6 +28,7 @@ record (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 const Step snapshot_steps[] = {
   MAKE_STEP,
   ATTACH_STEP,
+  WATCH_STEP,
   QUIESCE_STEP,
   HOLD_BESIDE_STEPS,
   BESIDE_STEP,
@@ -35,6 +37,7 @@ const Step snapshot_steps[] = {
   {THAW_STEP, .kind = STEP_FINISH, .verify = shows_planned_chain},
   SETTLE_BESIDE_STEP,
   RECORD_STEP,
+  UNWATCH_STEP,
   {0},
 };
 

@@ -260,11 +260,8 @@ ask_size (OpDisk *disk, const char *program, guint64 size, GPtrArray *asks)
 static guint64
 size_now (OpDisk *disk)
 {
-  int fd = open (disk->to, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  off_t end = fd >= 0 ? lseek (fd, 0, SEEK_END) : 0;
-  if (fd >= 0)
-    close (fd);
-  return end > 0 ? (guint64)end : 0;
+  guint64 size;
+  return file_length (disk->to, &size, NULL) ? size : 0;
 }
 
 static void

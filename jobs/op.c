@@ -178,6 +178,7 @@ op_disk_free (OpDisk *disk)
   g_clear_pointer (&disk->old_ids, g_ptr_array_unref);
   g_clear_pointer (&disk->regions, g_array_unref);
   g_clear_pointer (&disk->depths, g_array_unref);
+  g_clear_pointer (&disk->grows, g_ptr_array_unref);
   g_clear_pointer (&disk->map, map_unref);
   json_object_put (disk->cache);
   json_object_put (disk->bitmaps);
@@ -451,6 +452,18 @@ op_disk_planned_chain (OpDisk *disk)
       g_ptr_array_add (files, g_strdup (((ChainLayer *)disk->before->pdata[i])->file));
   g_ptr_array_add (files, NULL);
   return (char **)g_ptr_array_free (g_steal_pointer (&files), FALSE);
+}
+
+char *
+op_disk_active_file (Op *op, OpDisk *disk)
+{
+  if (disk->before->len == 0)
+    return NULL;
+  gboolean on_new = op_state_is_end (op->state) ? op->state == OP_DONE && op_changes_chain (op)
+                    : op_disk_switches (disk)   ? op->decided == DECIDED_NEW
+                                                : op->switched && op->decided != DECIDED_OLD;
+  g_auto (GStrv) planned = op_disk_planned_chain (disk);
+  return g_strdup (on_new ? planned[0] : op_disk_layer (disk, 0)->file);
 }
 
 static const char *

@@ -136,6 +136,7 @@ typedef struct {
   char *export, *socket; /* of its NBD export, where there is to be one; nullable */
   GPtrArray *old_ids;    /* FileId*: the layers of before that fall out, recorded at planning time */
   Json *details;         /* what only its kind knows of; nullable */
+  GPtrArray *grows;      /* GrowImage*: logical volumes that are extended while they fill; nullable */
   MergeDirection on_delete; /* of the snapshot that is recorded */
   /* -- facts -- */
   gboolean made;         /* the file was made by us, and is: */
@@ -167,6 +168,7 @@ typedef struct {
   OpFlags flags;
   guint64 bandwidth;    /* bytes/s over all disks, 0 = unlimited */
   guint64 timeout_ms, max_pause_ms;
+  guint64 grow_step;     /* by which logical volumes are extended, bytes; 0: they are not */
   guint64 max_freeze_ms; /* from asking for the freeze to asking for the thaw */
   GPtrArray *disks;     /* OpDisk* */
   GPtrArray *notes;     /* char*: what the user should know before it runs; not recorded */
@@ -247,6 +249,11 @@ guint64 op_disk_size (const OpDisk *disk, const char *key);
 gboolean op_deletes (Op *op); /* --delete */
 /* Chain that the disk is to have in the end, full. */
 char **op_disk_planned_chain (OpDisk *disk);
+/* Which file is its active layer. Settled, that of the chain it ended with. Until then, also of images that no
+ * QEMU has: before the snapshot the old layer, after it the new one, which is backed by it until the pivot;
+ * after the commit record of a fold the old one again (design, "Journal and recovery"). Full; NULL: it has no
+ * chain that changes. */
+char *op_disk_active_file (Op *op, OpDisk *disk);
 /* Which layers of the old chain are no more in the end, and which layer has their data then. */
 typedef struct {
   guint first, count;       /* into before */

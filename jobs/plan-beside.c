@@ -95,16 +95,6 @@ choose_lv (Op *op, OpDisk *disk, const RequestDisk *wanted, const char *origin_v
 }
 
 static gboolean
-check_vg_allowed (const Request *request, OpDisk *disk, const char *vg, GError **error)
-{
-  if (request->allow_vgs == NULL || g_strv_contains ((const char *const *)request->allow_vgs, vg))
-    return TRUE;
-  fail (error, PERMISSION, "disk '%s': volume group '%s' is not one that rechain may work on",
-        disk->name, vg);
-  return hint (error, "[storage] allow-vg in the configuration names those");
-}
-
-static gboolean
 plan_lv (Op *op, OpDisk *disk, const RequestDisk *wanted, const Request *request, GError **error)
 {
   g_autofree char *vg = NULL, *origin = NULL;
@@ -114,7 +104,7 @@ plan_lv (Op *op, OpDisk *disk, const RequestDisk *wanted, const Request *request
     return hint (error, "method 'qemu' (an overlay) works on every storage");
   }
   return choose_lv (op, disk, wanted, vg, origin, error) &&
-         check_vg_allowed (request, disk, vg, error) && lvm_is_usable (error);
+         plan_check_group (request, disk->name, vg, error) && lvm_is_usable (error);
 }
 
 /* ---- btrfs ----------------------------------------------------------------------------------- */

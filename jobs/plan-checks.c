@@ -99,6 +99,16 @@ plan_add_notes (Op *op)
                   "the guest wrote in that instant can be lost"));
 }
 
+gboolean
+plan_check_group (const Request *request, const char *disk, const char *vg, GError **error)
+{
+  if (request->allow_vgs == NULL || g_strv_contains ((const char *const *)request->allow_vgs, vg))
+    return TRUE;
+  fail (error, PERMISSION, "disk '%s': volume group '%s' is not one that rechain may work on", disk,
+        vg);
+  return hint (error, "[storage] allow-vg in the configuration names those");
+}
+
 /* ---- a disk ---------------------------------------------------------------------------------- */
 
 gboolean
@@ -221,18 +231,6 @@ hint_reusable (OpDisk *disk, GError **error)
 }
 
 static gboolean
-size_of_raw (const char *file, guint64 *ret_size, GError **error)
-{
-  int fd = open (file, O_RDONLY | O_CLOEXEC);
-  off_t end = fd < 0 ? -1 : lseek (fd, 0, SEEK_END);
-  int errnum = errno;
-  if (fd >= 0)
-    close (fd);
-  *ret_size = (guint64)MAX (end, 0);
-  return end >= 0 || fail_errno (error, errnum, "look at '%s'", file);
-}
-
-static gboolean
 differs (const char *file, const char *wanted)
 {
   return file == NULL || wanted == NULL ? file != wanted : !path_same_file (file, wanted);
@@ -246,7 +244,7 @@ check_reuse (OpDisk *disk, GError **error)
   g_auto (ImageHeader) header = {0};
   ChainLayer *active = disk->before->pdata[0], *wanted = first_backing (disk);
   gboolean raw = g_strcmp0 (disk->to_format, "raw") == 0;
-  if (raw ? !size_of_raw (disk->to, &header.virtual_size, error)
+  if (raw ? !file_length (disk->to, &header.virtual_size, error)
           : !image_header_read (disk->to, &header, error))
     return prefix (error, "reuse '%s'", disk->to);
   g_autofree char *dir = g_path_get_dirname (disk->to);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Planning: what only snapshots have. */
 #include "jobs/plan.h"
+#include "jobs/lv.h"
 #include "jobs/records.h"
 
 #include "src/common/fs.h"
@@ -59,6 +60,9 @@ plan_name_snapshot (Op *op, const Request *request, GPtrArray *records, GError *
 char *
 plan_path (const Request *request, const RequestDisk *wanted, const char *path, GError **error)
 {
+  g_autofree char *vg = NULL, *lv = NULL;
+  if (lv_of_file (path, &vg, &lv))
+    return plan_check_group (request, wanted->disk, vg, error) ? path_absolute (path) : NULL;
   if (request->allow == NULL)
     return path_absolute (path);
   char *resolved = path_resolve_within (path, (const char *const *)request->allow, error);

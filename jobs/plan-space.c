@@ -9,6 +9,7 @@
 
 #include "jobs/fill.h"
 #include "jobs/forecast.h"
+#include "jobs/grow.h"
 #include "jobs/map-image.h"
 #include "src/common/fs.h"
 #include "src/common/size.h"
@@ -49,7 +50,8 @@ is_device (const char *file)
 static gboolean
 writes_something (OpDisk *disk, OpKind kind)
 {
-  return disk->receiver != NULL && !is_device (disk->receiver) &&
+  return disk->receiver != NULL &&
+         (!is_device (disk->receiver) || grow_image_of (disk, disk->receiver)) &&
          (disk->first < disk->base || kind == OP_ALLOCATE);
 }
 
@@ -235,7 +237,8 @@ plan_check_space (Op *op, GError **error)
 {
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
-    if (disk->receiver == NULL) /* nothing is written */
+    if (disk->receiver == NULL ||
+        is_device (disk->receiver)) /* nothing is written into a filesystem */
       continue;
     g_autofree char *dir = g_path_get_dirname (disk->receiver);
     struct stat st, other;
@@ -245,8 +248,8 @@ plan_check_space (Op *op, GError **error)
     for (guint k = 0; k < op->disks->len; k++) {
       const char *receiver = op_disk (op, k)->receiver;
       g_autofree char *other_dir = receiver ? g_path_get_dirname (receiver) : NULL;
-      if (other_dir != NULL && op_disk (op, k)->has_needed && stat (other_dir, &other) == 0 &&
-          other.st_dev == st.st_dev)
+      if (other_dir != NULL && op_disk (op, k)->has_needed && !is_device (receiver) &&
+          stat (other_dir, &other) == 0 && other.st_dev == st.st_dev)
         needed += op_disk (op, k)->needed;
     }
     if (needed <= disk->free)

@@ -223,7 +223,8 @@ add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   if (disk->to == NULL && writes_to_locked (disk))
     op->unlocks = TRUE;
   return (disk->to == NULL || plan_check_target (op, disk, world, error)) &&
-         finish_disk (op, disk, world, error);
+         finish_disk (op, disk, world, error) &&
+         plan_grow_disk (op, disk, plan->request, world, error);
 }
 
 /* ---- all disks ------------------------------------------------------------------------------- */
@@ -405,14 +406,17 @@ fill (Plan *plan, const Request *request, GError **error)
   op->bandwidth = request->bandwidth;
   op->timeout_ms = request->timeout_ms;
   op->max_pause_ms = request->max_pause_ms;
+  op->grow_step = request->grow_step;
   GError *unreadable = NULL;
   plan->journal = journal_open_to_read (plan->context.state_dir, &unreadable);
   if (unreadable != NULL) {
     g_propagate_error (error, unreadable);
     return FALSE;
   }
+  if (plan->context.client == NULL && op->grow_step > 0)
+    return fail (error, USAGE, "--grow-lv goes with a running VM only");
   if (plan->context.client != NULL)
-    return fill_from_vm (plan, request, error);
+    return fill_from_vm (plan, request, error) && plan_check_grows (op, error);
   return fill_offline (plan, request, error);
 }
 
@@ -426,6 +430,8 @@ tell (gpointer data)
   Plan *plan = data;
   if (plan->error == NULL)
     plan_check_space (plan->op, &plan->error);
+  if (plan->error == NULL)
+    plan_check_groups (plan->op, &plan->error);
   gboolean merges = op_is_offline (plan->op) && plan->op->kind != OP_ALLOCATE;
   for (guint i = 0; merges && plan->error == NULL && i < plan->op->disks->len; i++)
     if (!op_disk_is_beside (op_disk (plan->op, i)))
@@ -599,12 +605,14 @@ ask_agent_of (Plan *plan)
     plan->error = without_freeze (op, error);
 }
 
+typedef gboolean (*AskLvm) (Op *op, OpDisk *disk, PlanAnswer answer, gpointer data);
+
 static void
-ask_lvm_of (Plan *plan, OpDisk *disk)
+ask_lvm_of (Plan *plan, OpDisk *disk, AskLvm ask_it)
 {
   Question *question = g_new0 (Question, 1);
   *question = (Question){.plan = plan, .disk = disk};
-  if (plan_ask_lvm (plan->op, disk, on_answer, question))
+  if (ask_it (plan->op, disk, on_answer, question))
     plan->asking++;
   else
     g_free (question);
@@ -618,7 +626,8 @@ ask_around (Plan *plan)
   plan->op->locks = plan->op->vm != NULL && op_layers_are_open (plan->op);
   for (guint i = 0; i < plan->op->disks->len; i++) {
     OpDisk *disk = op_disk (plan->op, i);
-    ask_lvm_of (plan, disk);
+    ask_lvm_of (plan, disk, plan_ask_lvm);
+    ask_lvm_of (plan, disk, plan_ask_grow);
     if (op_is_offline (plan->op))
       ask_offline (plan, disk);
     ask_space (plan, disk);

@@ -97,6 +97,8 @@ gboolean plan_check_not_taken (Journal *journal, const char *vm, const char *dis
 gboolean plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **error);
 /* No operation at all is open on @vm. */
 gboolean plan_check_none_open (Journal *journal, const char *vm, GError **error);
+/* PERMISSION where the request is bound to other volume groups. */
+gboolean plan_check_group (const Request *request, const char *disk, const char *vg, GError **error);
 gboolean plan_check_target (Op *op, OpDisk *disk, World *world, GError **error);
 gboolean plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error);
 /* No other disk of this VM, other process, or image in the same directory uses @layer. */
@@ -108,6 +110,13 @@ gboolean plan_check_not_shared (OpDisk *disk, ChainLayer *layer, pid_t qemu, Wor
 gboolean plan_ask_space (const PlanContext *context, Op *op, OpDisk *disk, PlanAnswer answer,
                          gpointer data, GError **error);
 gboolean plan_check_space (Op *op, GError **error);
+
+/* plan-grow.c: which images of @disk are extended (--grow-lv); then LVM is asked about them, as above; then
+ * whether their groups have the space that is forecast. */
+gboolean plan_grow_disk (Op *op, OpDisk *disk, const Request *request, World *world, GError **error);
+gboolean plan_check_grows (Op *op, GError **error);
+gboolean plan_ask_grow (Op *op, OpDisk *disk, PlanAnswer answer, gpointer data);
+gboolean plan_check_groups (Op *op, GError **error);
 
 /* plan-agent.c: USAGE where a freeze is wanted and the table has none. */
 gboolean plan_check_freezable (Op *op, GError **error);

@@ -74,6 +74,7 @@ request_copy (const Request *request)
   copy->timeout_ms = request->timeout_ms;
   copy->max_pause_ms = request->max_pause_ms;
   copy->max_freeze_ms = request->max_freeze_ms;
+  copy->grow_step = request->grow_step;
   copy->flags = request->flags;
   for (guint i = 0; i < request->disks->len; i++) {
     RequestDisk *from = request->disks->pdata[i];

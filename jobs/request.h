@@ -34,6 +34,7 @@ struct _RechainRequest {
   guint64 timeout_ms;     /* 0 = never */
   guint64 max_pause_ms;
   guint64 max_freeze_ms;
+  guint64 grow_step;      /* bytes by which logical volumes are extended that fill up; 0: they are not */
   OpFlags flags;
   GPtrArray *disks;       /* RequestDisk* */
 };

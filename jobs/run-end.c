@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How operations end: done, undone, stuck, or with a journal that cannot be written. */
 #include "jobs/blocks.h"
+#include "jobs/grow.h"
 #include "jobs/on-disk.h"
 #include "jobs/run-private.h"
 
@@ -125,11 +126,19 @@ finish_soon (Runner *runner)
     finish_now (runner);
 }
 
+static void
+finish_after_growth (Runner *runner)
+{
+  runner_finish (runner, runner->last);
+}
+
 /* A quiesce that is done leaves the guest frozen. */
 void
 runner_finish (Runner *runner, OpState state)
 {
   runner->last = state;
+  if (growth_end_first (runner, finish_after_growth))
+    return;
   if (state == OP_DONE)
     finish_now (runner);
   else
@@ -192,9 +201,10 @@ runner_take_stock (Runner *runner, gboolean moved)
     strv_add (op->after, chain_now (runner, disk, moved));
     strv_add (op->left, g_strv_builder_end (left));
     strv_add (op->removed, g_strv_builder_end (removed));
-    if (moved && disk->to == NULL)
+    gboolean file = moved && disk->to != NULL && stat (disk->to, &st) == 0;
+    if (moved && (disk->to == NULL || (file && S_ISBLK (st.st_mode))))
       op->bytes += bytes_copied (disk);
-    else if (moved && stat (disk->to, &st) == 0)
+    else if (file)
       op->bytes += (guint64)st.st_blocks * 512;
   }
 }
@@ -289,7 +299,10 @@ runner_is_undone (Runner *runner, World *world)
     fail (&op->error, UNDONE, "operation %s was interrupted", op->id);
   recode (&op->error, UNDONE);
   if (rechain_error_get_hint (op->error) == NULL)
-    hint (&op->error, "everything is as it was before%s; rechain op show %s tells what happened",
-          op->dead ? ", but for the guest, whose QEMU is gone" : "", op->id);
+    hint (&op->error, "everything is as it was before%s%s; rechain op show %s tells what happened",
+          op->dead ? ", but for the guest, whose QEMU is gone" : "",
+          op_has_grown (op) ? ", but for logical volumes, which stay as large as they were made"
+                            : "",
+          op->id);
   runner_finish (runner, OP_UNDONE);
 }

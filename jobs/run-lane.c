@@ -390,8 +390,8 @@ remaining_bytes (Runner *runner, Json *jobs, gboolean *ret_ready)
   return sum;
 }
 
-/* The words for a job of ours that stands for an I/O error; NULL. */
-static const char *
+/* The words for a job of ours that stands for an I/O error; full, NULL. */
+static char *
 io_error_of (Runner *runner, Json *jobs)
 {
   Op *op = runner->op;
@@ -400,8 +400,10 @@ io_error_of (Runner *runner, Json *jobs)
     const char *id = json_get_str (job, "device"), *status = json_get_str (job, "io-status");
     gboolean told = id && runner->erring && g_hash_table_contains (runner->erring, id);
     for (guint d = 0; status && d < op->disks->len; d++)
-      if (g_strcmp0 (id, op_disk (op, d)->job) == 0 && (told || !g_str_equal (status, "ok")))
-        return g_strerror (g_str_equal (status, "nospace") ? ENOSPC : EIO);
+      if (g_strcmp0 (id, op_disk (op, d)->job) == 0 && (told || !g_str_equal (status, "ok")) &&
+          (g_str_equal (status, "failed") || !growth_takes_job (runner, id)))
+        return g_str_equal (status, "nospace") ? growth_why (runner, id)
+                                               : g_strdup (g_strerror (EIO));
   }
   return NULL;
 }
@@ -478,11 +480,12 @@ on_block_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
   g_autoptr (Runner) runner = lane->runner;
   if (is_stale (lane))
     return;
+  g_autofree char *stopped = error || lane->error ? NULL : io_error_of (runner, ret);
   if (error != NULL)
     lane_failed (lane, g_error_copy (error));
-  else if (lane->error == NULL && io_error_of (runner, ret)) {
+  else if (stopped != NULL) {
     fail (&lane->error, FAILED, "the job stopped");
-    because (&lane->error, "%s", io_error_of (runner, ret));
+    because (&lane->error, "%s", stopped);
     lane_ended (lane);
   } else if (lane->error != NULL)
     lane_ended (lane);

@@ -53,6 +53,8 @@ on_io_error (QmpClient *client, const char *name, Json *event, gpointer data)
   Runner *runner = data;
   Op *op = runner->op;
   Json *d = json_get (event, "data");
+  if (growth_takes_guest (runner, d))
+    return;
   gboolean ours = op->switched || steps_of (op)->undo_table == NULL;
   if (!ours || op->decided != DECIDED_NOTHING ||
       g_strcmp0 (json_get_str (d, "operation"), "write") != 0)
@@ -127,8 +129,13 @@ on_io_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
     if (!is_at_work (runner, job))
       continue;
     gboolean told = runner->erring != NULL && g_hash_table_contains (runner->erring, job);
-    if (g_strcmp0 (status, "nospace") == 0)
-      lanes_fail_job (runner, job, g_strerror (ENOSPC));
+    gboolean full = g_strcmp0 (status, "nospace") == 0;
+    gboolean unsaid = told && g_strcmp0 (status, "failed") != 0;
+    if ((full || unsaid) && growth_takes_job (runner, job))
+      continue;
+    g_autofree char *why = full ? growth_why (runner, job) : NULL;
+    if (full)
+      lanes_fail_job (runner, job, why);
     else if (told || g_strcmp0 (status, "failed") == 0)
       lanes_fail_job (runner, job, g_strerror (EIO));
   }
@@ -143,8 +150,8 @@ look_at_pause (Runner *runner, const char *job)
                         runner_ref (runner));
 }
 
-/* Remembered, since whoever continues the guest, we ourselves or another, has QEMU forget the io-status
- * of all jobs, but leaves them paused. */
+/* Remembered, since whoever continues the guest, we ourselves or another, has QEMU forget the
+ * io-status of all jobs, but leaves them paused. */
 static void
 on_job_error (QmpClient *client, const char *name, Json *event, gpointer data)
 {
@@ -156,6 +163,8 @@ on_job_error (QmpClient *client, const char *name, Json *event, gpointer data)
   if (runner->erring == NULL)
     runner->erring = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   g_hash_table_add (runner->erring, g_strdup (job));
+  if (runner->growth != NULL)
+    look_at_pause (runner, job);
 }
 
 static void
@@ -185,6 +194,8 @@ link_attach (Runner *runner, QmpClient *client)
   runner->listeners[0] = qmp_client_watch_state (client, on_state, runner);
   runner->listeners[1] = qmp_client_listen (client, "BLOCK_IO_ERROR", on_io_error, runner);
   runner->listeners[2] = qmp_client_listen (client, "BLOCK_JOB_ERROR", on_job_error, runner);
+  runner->listeners[3] =
+      qmp_client_listen (client, "BLOCK_WRITE_THRESHOLD", growth_on_threshold, runner);
   job_watch_set_progress (runner->watch, 500, on_progress, runner);
 }
 
@@ -195,6 +206,7 @@ link_drop (Runner *runner)
     return;
   for (guint i = 0; i < G_N_ELEMENTS (runner->listeners); i++)
     qmp_client_unlisten (runner->client, runner->listeners[i]);
+  growth_forget_link (runner);
   if (runner->relay != NULL)
     qmp_relay_set_client (runner->relay, NULL);
   g_clear_pointer (&runner->watch, job_watch_free);

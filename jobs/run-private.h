@@ -54,6 +54,8 @@ typedef struct {
 
 #define N_SAMPLES 8
 
+typedef struct _Growth Growth; /* run-grow.c */
+
 typedef void (*Looked) (Runner *runner, World *world);
 typedef void (*Thawed) (Runner *runner);
 typedef void (*Released) (Runner *runner);
@@ -69,7 +71,7 @@ struct _Runner {
   QmpRelay *relay;
   QmpAgent *agent;    /* NULL until it is needed */
   Engine *engine;     /* what client leads to, offline; NULL: none runs */
-  guint listeners[3]; /* on the client: state, I/O errors of the guest and of jobs */
+  guint listeners[4]; /* on the client: state, I/O errors of the guest and of jobs, write thresholds */
   GHashTable *erring; /* jobs that QEMU told to stand for an error; nullable */
 
   Cursor main, fold;
@@ -78,6 +80,7 @@ struct _Runner {
   guint patience;     /* how often a patient step was taken back */
   gint64 patient_since_us; /* the first of them; 0: none */
   Pace *paces;        /* per disk */
+  Growth *growth;     /* logical volumes that are watched; NULL: none yet */
   guint64 drain_from; /* bytes that were left when the guest was held; 0 before the first look */
   double drain_rate;  /* bytes/s while it was held; 0: not known */
   gboolean resumed;   /* steps may have happened already: probe before doing */
@@ -176,6 +179,19 @@ guint64 pace_budget (Runner *runner);  /* bytes that a held guest has time for *
 void pace_drained (Runner *runner, guint64 remaining, gint64 held_us);
 gboolean pace_has_patience (Runner *runner);
 char *pace_figures (Runner *runner);
+
+/* run-grow.c */
+void growth_watch (Runner *runner); /* at every step */
+void growth_free (Growth *growth);
+void growth_forget_link (Runner *runner);
+void growth_on_threshold (QmpClient *client, const char *name, Json *event, gpointer data);
+/* @job stands for want of space: it goes on when there is some. FALSE: there is none to be had. */
+gboolean growth_takes_job (Runner *runner, const char *job);
+char *growth_why (Runner *runner, const char *job); /* full: why it has no space */
+/* The same of the guest; @error: data of the event BLOCK_IO_ERROR. */
+gboolean growth_takes_guest (Runner *runner, Json *error);
+/* Waits for lvextend, then calls @then. FALSE: none runs, and @then does not come. */
+gboolean growth_end_first (Runner *runner, Thawed then);
 
 /* run-thaw.c */
 /* Borrowed; NULL with USAGE where its address is none. */

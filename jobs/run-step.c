@@ -208,6 +208,7 @@ runner_begin_step (Runner *runner)
   const Step *step = runner_step (runner);
   runner_watch_freeze (runner);
   runner_watch_hold (runner);
+  growth_watch (runner);
   if (step->applies != NULL && !step->applies (runner->op)) {
     cursor->at += cursor->back ? -1 : 1;
     runner_begin_step (runner);

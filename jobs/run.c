@@ -125,6 +125,7 @@ runner_unref (Runner *runner)
   link_drop (runner);
   runner_drop_agent (runner);
   g_clear_pointer (&runner->relay, qmp_relay_free);
+  g_clear_pointer (&runner->growth, growth_free);
   g_clear_pointer (&runner->erring, g_hash_table_unref);
   g_clear_pointer (&runner->lanes, g_ptr_array_unref);
   g_clear_pointer (&runner->world, world_free);

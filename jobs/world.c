@@ -243,6 +243,13 @@ world_node_bitmaps (World *world, const char *name)
   return node ? json_get (node->info, "dirty-bitmaps") : NULL;
 }
 
+guint64
+world_node_write_threshold (World *world, const char *name)
+{
+  Node *node = world_find_node (world, name);
+  return node ? (guint64)MAX (json_get_int (node->info, "write_threshold"), 0) : 0;
+}
+
 GPtrArray *
 world_nodes_with_prefix (World *world, const char *prefix)
 {

@@ -148,6 +148,23 @@ set_bandwidth (Cli *cli, RechainRequest *request, GError **error)
   return TRUE;
 }
 
+/* Groups bind whatever touches them. */
+static gboolean
+set_growth (Cli *cli, RechainRequest *request, GError **error)
+{
+  const char *text = args_value (&cli->args, OPT_GROW_LV);
+  Config *config = cli_config (cli, error);
+  guint64 bytes = RECHAIN_GROW_STEP;
+  if (config == NULL)
+    return FALSE;
+  rechain_request_set_allowed_groups (request, (const char *const *)config->allow_vg);
+  if (!args_has (&cli->args, OPT_GROW_LV))
+    return TRUE;
+  return ((text == NULL || parse_size (text, &bytes, error)) &&
+          rechain_request_set_grow_step (request, bytes, error)) ||
+         of_option (OPT_GROW_LV, error);
+}
+
 static gboolean
 set_duration (Cli *cli, RechainRequest *request, OptionId id,
               void (*set) (RechainRequest *request, guint64 ms), GError **error)
@@ -176,6 +193,7 @@ gboolean
 set_how (Cli *cli, RechainRequest *request, GError **error)
 {
   return set_flags (cli, request, error) && set_bandwidth (cli, request, error) &&
+         set_growth (cli, request, error) &&
          set_duration (cli, request, OPT_TIMEOUT, rechain_request_set_timeout, error) &&
          set_duration (cli, request, OPT_MAX_PAUSE, rechain_request_set_max_pause, error) &&
          set_duration (cli, request, OPT_MAX_FREEZE, rechain_request_set_max_freeze, error) &&

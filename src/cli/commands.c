@@ -10,7 +10,7 @@
 /* What every operation takes. */
 #define OPERATION                                                                                  \
   (BIT (DRY_RUN) | BIT (BANDWIDTH) | BIT (TIMEOUT) | BIT (MAX_PAUSE) | BIT (PIVOT) |               \
-   BIT (DELETE) | BIT (NO_UNDO) | BIT (REUSE) | BIT (RELATIVE) | BIT (YES))
+   BIT (DELETE) | BIT (NO_UNDO) | BIT (REUSE) | BIT (RELATIVE) | BIT (GROW_LV) | BIT (YES))
 /* What those take that begin with a snapshot. */
 #define FREEZE          (BIT (QUIESCE) | BIT (QUIESCE_BEST_EFFORT) | BIT (MAX_FREEZE) | BIT (AGENT))
 #define OPERATION_EXITS "0 1 2 3 4 5 6 7 8 130"

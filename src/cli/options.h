@@ -83,6 +83,8 @@ typedef enum {
   X (NO_UNDO, 0, "no-undo", NULL, 0, "on failure leave everything as it is, for inspection")       \
   X (REUSE, 0, "reuse", NULL, 0, "the target file exists already")                                 \
   X (RELATIVE, 0, "relative", NULL, 0, "write relative backing names")                             \
+  X (GROW_LV, 0, "grow-lv", "SIZE", OPTION_OPTIONAL,                                              \
+     "extend the logical volumes of qcow2 images by so much (default 1G) when they fill up")       \
   X (QUIESCE, 0, "quiesce", NULL, 0,                                                               \
      "freeze the guest's filesystems around the snapshot; refused where its agent cannot")         \
   X (QUIESCE_BEST_EFFORT, 0, "quiesce-best-effort", NULL, 0,                                       \

@@ -62,6 +62,19 @@ filesystem_line (GString *out, Json *filesystem)
   text_line (out, "    %-8s %s -> %s", or_empty (json_get_str (filesystem, "type")), before, now);
 }
 
+/* Logical volumes that were extended. */
+static void
+grown_lines (GString *out, Json *grown)
+{
+  for (gsize i = 0; i < json_length (grown); i++) {
+    Json *volume = json_at (grown, i);
+    g_autofree char *before = format_size ((guint64)json_get_int (volume, "size-before"));
+    g_autofree char *now = format_size ((guint64)json_get_int (volume, "size"));
+    text_line (out, "    %-8s %s: %s -> %s", "extended", or_empty (json_get_str (volume, "path")),
+               before, now);
+  }
+}
+
 static void
 disk_lines (GString *out, Json *disk)
 {
@@ -78,6 +91,7 @@ disk_lines (GString *out, Json *disk)
                or_empty (json_object_get_string (json_at (removed, i))));
   left_lines (out, json_get (disk, "left"));
   filesystem_line (out, json_get (disk, "filesystem"));
+  grown_lines (out, json_get (disk, "grown"));
 }
 
 /* With QEMU dead: which file the guest must be started from. */

@@ -66,6 +66,18 @@ file_create_new (const char *path, const char *like, FileId *ret_id, GError **er
   return TRUE;
 }
 
+gboolean
+file_length (const char *path, guint64 *ret_length, GError **error)
+{
+  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  off_t end = fd < 0 ? -1 : lseek (fd, 0, SEEK_END);
+  int errnum = errno;
+  if (fd >= 0)
+    close (fd);
+  *ret_length = (guint64)MAX (end, 0);
+  return end >= 0 || fail_errno (error, errnum, "look at '%s'", path);
+}
+
 char *
 file_stamp (const char *path)
 {

@@ -21,6 +21,8 @@ gboolean file_id_equal (FileId a, FileId b);
 gboolean file_create_new (const char *path, const char *like, FileId *ret_id, GError **error);
 /* Sets the length of @path; what is new reads as zeros and takes no space. */
 gboolean file_resize (const char *path, guint64 size, GError **error);
+/* Bytes of a file or a block device. */
+gboolean file_length (const char *path, guint64 *ret_length, GError **error);
 /* Full, nullable: a text that differs once the contents may have been changed. */
 char *file_stamp (const char *path);
 /* Renames without ever replacing: REFUSED where @to exists. The caller syncs the directory. */

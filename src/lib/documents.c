@@ -2,6 +2,7 @@
 /* The JSON documents of the interface contract. */
 #include "src/lib/lib-private.h"
 
+#include "jobs/grow.h"
 #include "jobs/journal.h"
 #include "src/common/size.h"
 
@@ -192,23 +193,6 @@ is_offline_merge (Op *op)
          op->kind == OP_SNAPSHOT_DELETE;
 }
 
-/* Which file is the active layer of @disk. Settled, that of the chain it ended with. Until then,
- * also of images that no QEMU has: before the snapshot the old layer, after it the new one, which
- * is backed by it until the pivot; after the commit record of a fold the old one again (design,
- * "Journal and recovery"). Full; NULL: it has no chain that changes. */
-static char *
-active_file (Op *op, OpDisk *disk)
-{
-  if (disk->before->len == 0)
-    return NULL;
-  gboolean on_new = op_state_is_end (op->state) ? op->state == OP_DONE && op_changes_chain (op)
-                    : disk->mode == MODE_COMMIT_ACTIVE || disk->mode == MODE_MIRROR
-                        ? op->decided == DECIDED_NEW
-                        : op->switched && op->decided != DECIDED_OLD;
-  g_auto (GStrv) planned = op_disk_planned_chain (disk);
-  return g_strdup (on_new ? planned[0] : ((ChainLayer *)disk->before->pdata[0])->file);
-}
-
 Json *
 authoritative_files (Op *op)
 {
@@ -218,7 +202,7 @@ authoritative_files (Op *op)
     return NULL;
   Json *files = json_object_new_object ();
   for (guint i = 0; i < op->disks->len; i++) {
-    g_autofree char *file = active_file (op, op_disk (op, i));
+    g_autofree char *file = op_disk_active_file (op, op_disk (op, i));
     if (file != NULL)
       json_set (files, op_disk (op, i)->name, json_str (file));
   }
@@ -239,7 +223,7 @@ file_to_read (Op *op, guint i, const char *authoritative)
   gboolean shown = i < op->after->len && *(char **)op->after->pdata[i] != NULL;
   if (authoritative != NULL || op->state == OP_PLANNED || op_state_is_end (op->state) || shown)
     return g_strdup (authoritative);
-  return active_file (op, op_disk (op, i));
+  return op_disk_active_file (op, op_disk (op, i));
 }
 
 /* Full, nullable. */
@@ -267,6 +251,22 @@ filesystem_json (OpDisk *disk)
                     json_dup (json_get (disk->found, "minimum-size")), NULL);
 }
 
+/* Logical volumes that were extended; NULL. */
+static Json *
+grown_json (OpDisk *disk)
+{
+  Json *rows = NULL;
+  for (guint i = 0; disk->grows != NULL && i < disk->grows->len; i++) {
+    const GrowImage *image = disk->grows->pdata[i];
+    if (image->grown == 0)
+      continue;
+    rows = rows ? rows : json_array ();
+    json_append (rows, json_make ("path", json_str (image->file), "size-before",
+                                  number (image->size), "size", number (image->grown), NULL));
+  }
+  return rows;
+}
+
 static Json *
 disk_result (Op *op, guint i, const char *authoritative)
 {
@@ -278,13 +278,14 @@ disk_result (Op *op, guint i, const char *authoritative)
   gboolean taken = op->kind == OP_SNAPSHOT && op->state == OP_DONE;
   gboolean beside = op_disk_is_beside (disk);
   const char *old = before[0];
-  return json_make (
-      "disk", json_str (disk->name), "chain", strings (after && *after ? after : before),
-      "chain-before", strings (before), "removed", strings (strv_at (op->removed, i)), "left",
-      strings (strv_at (op->left, i)), "target", json_str (disk->to), "active-source",
-      taken ? json_str (beside ? old : disk->to) : NULL, "read-only-source",
-      taken ? json_str (beside ? disk->to : old) : NULL, "method",
-      taken ? json_str (op_method_name (disk)) : NULL, "filesystem", filesystem_json (disk), NULL);
+  return json_make ("disk", json_str (disk->name), "chain",
+                    strings (after && *after ? after : before), "chain-before", strings (before),
+                    "removed", strings (strv_at (op->removed, i)), "left",
+                    strings (strv_at (op->left, i)), "target", json_str (disk->to), "active-source",
+                    taken ? json_str (beside ? old : disk->to) : NULL, "read-only-source",
+                    taken ? json_str (beside ? disk->to : old) : NULL, "method",
+                    taken ? json_str (op_method_name (disk)) : NULL, "filesystem",
+                    filesystem_json (disk), "grown", grown_json (disk), NULL);
 }
 
 static Json *
@@ -319,6 +320,21 @@ document_operation (Op *op)
                     "ended", json_str (ended), "error", error_json (op->error), NULL);
 }
 
+/* How far is not said where internal snapshots set no bound. */
+static Json *
+grows_json (Op *op, OpDisk *disk)
+{
+  Json *rows = disk->grows ? json_array () : NULL;
+  for (guint i = 0; disk->grows != NULL && i < disk->grows->len; i++) {
+    const GrowImage *image = disk->grows->pdata[i];
+    json_append (rows, json_make ("path", json_str (image->file), "size", number (image->size),
+                                  "step", number (op->grow_step), "most",
+                                  image->most < G_MAXINT64 ? number (image->most) : NULL, "free",
+                                  number (image->free), NULL));
+  }
+  return rows;
+}
+
 Json *
 document_plan (Op *op)
 {
@@ -330,7 +346,8 @@ document_plan (Op *op)
     json_append (disks,
                  json_make ("disk", json_str (disk->name), "chain-before", strings (before),
                             "chain-after", strings (after), "backing", json_str (disk->backing),
-                            "backing-format", json_str (disk->backing_format), NULL));
+                            "backing-format", json_str (disk->backing_format), "grows",
+                            grows_json (op, disk), NULL));
     if (disk->receiver != NULL && disk->has_needed)
       json_append (space, json_make ("path", json_str (disk->receiver), "needed",
                                      number (disk->needed), "free", number (disk->free), NULL));

@@ -135,6 +135,26 @@ RECHAIN_API void rechain_request_set_allowed (RechainRequest *request, const cha
 RECHAIN_API void rechain_request_set_allowed_groups (RechainRequest *request,
                                                      const char *const *volume_groups);
 /**
+ * RECHAIN_GROW_STEP:
+ *
+ * What a logical volume is extended by where nothing else is said, bytes.
+ */
+#define RECHAIN_GROW_STEP (G_GUINT64_CONSTANT (1) << 30)
+/**
+ * rechain_request_set_grow_step:
+ * @request: a request to change a chain of a running VM
+ * @bytes: how much a qcow2 image's logical volume is extended by when it fills up while the operation writes into
+ *   it, 1 MiB at least; 0: it is not (default)
+ * @error: return location
+ *
+ * Images in logical volumes that are smaller than they may need to be, as VDSM makes them (QMP:
+ * block-set-write-threshold). What was extended stays so.
+ *
+ * Returns: %FALSE with %RECHAIN_ERROR_USAGE for less than 1 MiB
+ */
+RECHAIN_API gboolean rechain_request_set_grow_step (RechainRequest *request, guint64 bytes,
+                                                    GError **error);
+/**
  * rechain_request_set_bandwidth:
  * @request: a request
  * @bytes_per_second: limit over all disks of the operation, 0 = unlimited (QMP: block-stream speed)

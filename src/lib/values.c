@@ -2,6 +2,7 @@
 /* Boxed values and the small functions of the public header. */
 #include "src/lib/lib-private.h"
 
+#include "jobs/grow.h"
 #include "src/storage/request.h"
 
 /* GLib's macro passes functions through a union, which ISO C does not know. */
@@ -166,6 +167,15 @@ rechain_request_set_allowed_groups (RechainRequest *request, const char *const *
 {
   g_strfreev (request->allow_vgs);
   request->allow_vgs = g_strdupv ((char **)volume_groups);
+}
+
+gboolean
+rechain_request_set_grow_step (RechainRequest *request, guint64 bytes, GError **error)
+{
+  request->grow_step = bytes;
+  return bytes == 0 || bytes >= GROW_STEP_MIN ||
+         fail (error, USAGE,
+               "a step of %" G_GUINT64_FORMAT " bytes is too small: 1 MiB is the least", bytes);
 }
 
 void

@@ -52,6 +52,7 @@ static const struct {
      TRUE},
     {"unlock", "opening a file again as it is opened already changes nothing", FALSE, TRUE},
     {"fold-commit", "it starts jobs one by one; fold-copy sees them", FALSE, TRUE},
+    {"watch", "QEMU forgets a threshold once it has told of it, and to set it again is harmless", FALSE, TRUE},
     {"complete", "its outcome is the same job's next status, which the pivot sees", FALSE, TRUE},
 };
 

@@ -38,11 +38,12 @@ def _libraries(program):
             yield word
 
 
-def _assemble_writer(dir, disks):
+def _assemble_writer(dir, disks, stride):
     """A boot sector that writes in turn to so many disks, and the firmware that starts it."""
     source = os.path.join(os.path.dirname(__file__), "writer.S")
     object, sector = (os.path.join(dir, "lvm", "share", name) for name in ("writer.o", "writer"))
-    subprocess.run(["gcc", "-m32", "-c", f"-Wa,--defsym,DISKS={disks}", source, "-o", object], check=True)
+    subprocess.run(["gcc", "-m32", "-c", f"-Wa,--defsym,DISKS={disks}",
+                    f"-Wa,--defsym,STRIDE={stride}", source, "-o", object], check=True)
     subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", object, "-o", sector],
                    check=True)
     shutil.copy(_FIRMWARE, os.path.join(dir, "lvm", "share"))
@@ -50,11 +51,11 @@ def _assemble_writer(dir, disks):
     shutil.copy(_TCG, dir + _TCG)
 
 
-def _tree(dir, script, programs, more_modules, files, writes):
+def _tree(dir, script, programs, more_modules, files, writes, stride):
     for folder in ("bin", "lib", "modules", "share"):
         os.makedirs(os.path.join(dir, "lvm", folder))
     if writes:
-        _assemble_writer(dir, writes)
+        _assemble_writer(dir, writes, stride)
     shutil.copy(os.path.join(_SOURCE, "init"), os.path.join(dir, "init"))
     os.chmod(os.path.join(dir, "init"), 0o755)
     with open(os.path.join(_SOURCE, "modules")) as file:
@@ -79,15 +80,15 @@ def _tree(dir, script, programs, more_modules, files, writes):
 
 
 def run(script, dir, disk_mib=256, timeout=180, programs=(), modules=(), files=None, memory_mib=512,
-        writes=0):
+        writes=0, stride=1):
     """Boots, runs the script and returns what it printed; the error has all that was said. `programs`, `modules`:
     what it needs besides LVM, modules in the order of loading; `files`: {name in /lvm: path here}. `writes`:
-    also /lvm/share/writer, for so many disks of a QEMU within the guest."""
+    also /lvm/share/writer, for so many disks of a QEMU within the guest; it writes to every `stride`th sector."""
     disk, out, initrd = (os.path.join(dir, name) for name in ("lvm-disk.img", "lvm-out", "lvm-initrd"))
     with open(disk, "wb") as file:
         file.truncate(disk_mib << 20)
     with tempfile.TemporaryDirectory(dir=dir) as tree:
-        _tree(tree, script, programs, modules, files or {}, writes)
+        _tree(tree, script, programs, modules, files or {}, writes, stride)
         cpio = subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=tree, check=True,
                               capture_output=True).stdout
     with open(initrd, "wb") as file, open(os.path.join(CACHE, "guest", "initrd"), "rb") as base:

@@ -1,6 +1,10 @@
 # A guest of one sector: it writes 1, 2, 3 ... in turn to its DISKS disks, each number to a sector of its own, and
-# never begins a write before the last one is done. So of any instant, the sectors hold 1 to N without a gap.
+# never begins a write before the last one is done. So of any instant, the sectors hold 1 to N without a gap. The
+# sectors of a disk lie STRIDE apart.
 # It waits for a tick of the clock (18 a second) after each. (BIOS: int 13h, extended write)
+.ifndef STRIDE
+.set STRIDE, 1
+.endif
 .code16
 .globl _start
 _start:
@@ -23,8 +27,12 @@ next:
   xorl %edx, %edx
   movl $DISKS, %ecx
   divl %ecx
+  movb %dl, %bl
+  movl $STRIDE, %ecx
+  mull %ecx
   incl %eax
   movl %eax, sector
+  movb %bl, %dl
   addb $0x80, %dl
   movb $0x43, %ah
   xorb %al, %al

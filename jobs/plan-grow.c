@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* --grow-lv: which layers of a disk are written to and lie in logical volumes that are smaller than
+ * they may need to be, and whether their groups have space for what is forecast. */
+#include "jobs/plan.h"
+
+#include "jobs/forecast.h"
+#include "jobs/grow.h"
+#include "jobs/header.h"
+#include "jobs/lv.h"
+#include "jobs/lvm.h"
+#include "src/common/fs.h"
+#include "src/common/size.h"
+
+#define NO_BOUND G_MAXINT64 /* internal snapshots keep any number of versions */
+
+/* ---- which ----------------------------------------------------------------------------------- */
+
+static gboolean
+find_most (GrowImage *image, guint64 virtual_size, GError **error)
+{
+  g_auto (ImageHeader) header = {0};
+  Receiver receiver;
+  if (!image_header_read (image->file, &header, error) ||
+      !receiver_read (image->file, "qcow2", MAX (virtual_size, header.virtual_size), &receiver,
+                      error))
+    return FALSE;
+  image->most = header.snapshots > 0 ? NO_BOUND : receiver_whole (&receiver);
+  return TRUE;
+}
+
+/* @node: its protocol node. What is no volume, or no qcow2 image, has the size that it needs. */
+static gboolean
+add_image (OpDisk *disk, const char *file, const char *format, const char *node,
+           const Request *request, World *world, GError **error)
+{
+  g_autofree char *vg = NULL, *lv = NULL;
+  gboolean qcow2 = g_strcmp0 (format ? format : "qcow2", "qcow2") == 0;
+  if (!qcow2 || node == NULL || grow_image_of (disk, file) || !lv_of_file (file, &vg, &lv))
+    return TRUE;
+  if (!plan_check_group (request, disk->name, vg, error))
+    return FALSE;
+  GrowImage *image = g_new0 (GrowImage, 1);
+  *image = (GrowImage){.file = g_strdup (file),
+                       .vg = g_steal_pointer (&vg),
+                       .lv = g_steal_pointer (&lv),
+                       .node = g_strdup (node),
+                       .theirs = world_node_write_threshold (world, node)};
+  if (disk->grows == NULL)
+    disk->grows = grow_images_new ();
+  g_ptr_array_add (disk->grows, image);
+  return file_length (file, &image->size, error) &&
+         find_most (image, op_disk_layer (disk, 0)->virtual_size, error);
+}
+
+/* What receives the data, and what the guest writes to: an undo brings it back there, too. */
+gboolean
+plan_grow_disk (Op *op, OpDisk *disk, const Request *request, World *world, GError **error)
+{
+  if (op->grow_step == 0)
+    return TRUE;
+  if (disk->to != NULL &&
+      !add_image (disk, disk->to, disk->to_format, disk->file_node, request, world, error))
+    return FALSE;
+  for (guint i = 0; i < disk->before->len; i++) {
+    const ChainLayer *layer = op_disk_layer (disk, (int)i);
+    gboolean written = i == 0 || g_strcmp0 (layer->file, disk->receiver) == 0;
+    if (written &&
+        !add_image (disk, layer->file, layer->format, layer->protocol_node, request, world, error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+gboolean
+plan_check_grows (Op *op, GError **error)
+{
+  if (op->grow_step == 0)
+    return TRUE;
+  if (op_grows (op))
+    return lvm_is_usable (error);
+  fail (error, REFUSED,
+        "nothing can be extended: no layer that is written to is a qcow2 image in a "
+        "logical volume");
+  return hint (error, "leave --grow-lv out");
+}
+
+/* ---- what LVM knows -------------------------------------------------------------------------- */
+
+typedef struct {
+  Op *op;
+  OpDisk *disk;
+  guint at; /* into disk->grows */
+  PlanAnswer answer;
+  gpointer data;
+} Question;
+
+static void
+ask_about (Question *question);
+
+static GrowImage *
+image_of (Question *question)
+{
+  return question->disk->grows->pdata[question->at];
+}
+
+static void
+answer (Question *question, GError *take_error)
+{
+  PlanAnswer callback = question->answer;
+  gpointer data = question->data;
+  prefix (&take_error, "disk '%s'", question->disk->name);
+  g_free (question);
+  callback (take_error, data);
+}
+
+static void
+tell (Op *op, const GrowImage *image)
+{
+  g_autofree char *step = format_size (op->grow_step), *size = format_size (image->size);
+  g_autofree char *free = format_size (image->free);
+  g_autofree char *most = image->most < NO_BOUND ? format_size (image->most) : NULL;
+  g_ptr_array_add (
+      op->notes, g_strdup_printf (
+                     "'%s' has %s and is extended by %s whenever it fills%s%s (%s of %s are free); "
+                     "it stays so when the operation is undone",
+                     image->file, size, step, most ? ", up to " : "", most ? most : "", free,
+                     image->thin ? "its pool" : image->vg));
+}
+
+static void
+next (Question *question, guint64 free)
+{
+  OpDisk *disk = question->disk;
+  GrowImage *image = image_of (question);
+  guint64 end = 0;
+  image->free = free;
+  tell (question->op, image);
+  if (g_strcmp0 (disk->receiver, image->file) == 0 &&
+      (disk->to != NULL || image_end_read (image->file, &end, NULL)))
+    disk->free = image->size - MIN (end, image->size) + free;
+  if (++question->at < question->disk->grows->len)
+    ask_about (question);
+  else
+    answer (question, NULL);
+}
+
+static guint64
+bytes_of (Json *row, const char *key)
+{
+  const char *text = lvm_word (row, key);
+  return text ? g_ascii_strtoull (text, NULL, 10) : 0;
+}
+
+static void
+on_vgs (Json *rows, const GError *error, gpointer data)
+{
+  Question *question = data;
+  if (error != NULL)
+    answer (question, g_error_copy (error));
+  else
+    next (question, bytes_of (json_at (rows, 0), "vg_free"));
+}
+
+/* LVM extends no volume that has thick snapshots while it is active, and none of a kind that it
+ * does not know how to. */
+static GError *
+check_volume (GrowImage *image, Json *row)
+{
+  GError *bad = NULL;
+  const char *attr = lvm_word (row, "lv_attr");
+  if (row == NULL)
+    fail (&bad, REFUSED, "LVM knows no volume '%s/%s'", image->vg, image->lv);
+  else if (attr != NULL && (attr[0] == 'o' || attr[0] == 'O' || attr[0] == 's')) {
+    fail (&bad, REFUSED, "'%s' %s, and LVM extends none such while it is in use", image->file,
+          attr[0] == 's' ? "is a snapshot" : "has snapshots");
+    hint (&bad, "remove the snapshot first, or leave --grow-lv out");
+  }
+  return bad;
+}
+
+static guint64
+free_in_pool (Json *pool)
+{
+  const char *used = lvm_word (pool, "data_percent");
+  double share = used ? CLAMP (g_ascii_strtod (used, NULL), 0, 100) : 0;
+  return (guint64)((double)bytes_of (pool, "lv_size") * (100 - share) / 100);
+}
+
+static void
+on_lvs (Json *rows, const GError *error, gpointer data)
+{
+  Question *question = data;
+  GrowImage *image = image_of (question);
+  Json *row = lvm_row (rows, image->lv);
+  GError *bad = error ? g_error_copy (error) : check_volume (image, row);
+  image->thin = g_strcmp0 (lvm_word (row, "segtype"), "thin") == 0;
+  if (bad != NULL)
+    answer (question, bad);
+  else if (image->thin)
+    next (question, free_in_pool (lvm_row (rows, lvm_word (row, "pool_lv"))));
+  else
+    lvm_vgs (image->vg, on_vgs, question);
+}
+
+static void
+ask_about (Question *question)
+{
+  lvm_lvs (image_of (question)->vg, NULL, on_lvs, question);
+}
+
+gboolean
+plan_ask_grow (Op *op, OpDisk *disk, PlanAnswer callback, gpointer data)
+{
+  if (disk->grows == NULL)
+    return FALSE;
+  Question *question = g_new0 (Question, 1);
+  *question = (Question){.op = op, .disk = disk, .answer = callback, .data = data};
+  ask_about (question);
+  return TRUE;
+}
+
+/* ---- space ----------------------------------------------------------------------------------- */
+
+/* Beyond the volume's end. What a new image needs counts from its beginning. */
+static guint64
+missing (const OpDisk *disk, const GrowImage *image)
+{
+  guint64 end = 0;
+  if (!disk->has_needed || g_strcmp0 (disk->receiver, image->file) != 0 ||
+      (disk->to == NULL && !image_end_read (image->file, &end, NULL)))
+    return 0;
+  end = MIN (end + disk->needed, image->most);
+  return end > image->size ? end - image->size : 0;
+}
+
+/* Volumes of one group share what is free there. */
+static guint64
+missing_with (Op *op, const GrowImage *other)
+{
+  guint64 sum = 0;
+  for (guint i = 0; i < op->disks->len; i++) {
+    const OpDisk *disk = op_disk (op, i);
+    for (guint k = 0; disk->grows != NULL && k < disk->grows->len; k++) {
+      const GrowImage *image = disk->grows->pdata[k];
+      if (g_str_equal (image->vg, other->vg) && image->thin == other->thin)
+        sum += missing (disk, image);
+    }
+  }
+  return sum;
+}
+
+gboolean
+plan_check_groups (Op *op, GError **error)
+{
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    for (guint k = 0; disk->grows != NULL && k < disk->grows->len; k++) {
+      const GrowImage *image = disk->grows->pdata[k];
+      guint64 needed = missing (disk, image) > 0 ? missing_with (op, image) : 0;
+      if (needed <= image->free)
+        continue;
+      g_autofree char *want = format_size (needed), *have = format_size (image->free);
+      fail (error, REFUSED,
+            "not enough space in volume group '%s': '%s' would have to get %s more, %s "
+            "are free",
+            image->vg, image->file, want, have);
+      return hint (error,
+                   "this is what the map of its layers tells; free %" G_GUINT64_FORMAT
+                   " bytes more in the %s",
+                   needed - image->free, image->thin ? "thin pool" : "group");
+    }
+  }
+  return TRUE;
+}

@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Logical volumes that are extended while something is written into them (jobs/grow.h): what
+ * happens besides the steps.
+ *
+ * QEMU tells when a volume is written beyond its threshold, or that the guest or a job stands for
+ * want of space. Whatever the reason, we look how far each volume is written and how large it is,
+ * and extend, arm the threshold anew, and let go on who stands. Looking again after arming closes
+ * the gap: what was written before it is seen then.
+ *
+ * lvextend is never killed (jobs/lv.h); an operation does not end before it has. */
+#include "jobs/run-private.h"
+
+#include "jobs/grow.h"
+#include "jobs/lvm.h"
+#include "src/common/fs.h"
+
+#include <errno.h>
+
+/* One volume. */
+typedef struct {
+  OpDisk *disk;
+  GrowImage *image;
+  guint64 wanted;     /* the size that it is being given; 0: nothing runs */
+  gboolean rest;      /* it is being given the rest of its group */
+  gboolean job_waits; /* the job of this disk stands until there is space here */
+  gboolean guest_waits;
+  gboolean letting;   /* the job is just being let go on */
+  gboolean gave_up;   /* there is none, and who waits is to be told */
+  guint64 went_on_at; /* size at which who stood was let go on; 0: nobody was */
+  char *why;          /* what lvm said last; nullable */
+} Grower;
+
+struct _Growth {
+  GPtrArray *growers;
+  gboolean looking, again;
+  Thawed after; /* once nothing runs any more; nullable */
+};
+
+/* What is on its way for one volume; holds the runner. */
+typedef struct {
+  Runner *runner;
+  Grower *grower;
+  guint64 threshold;
+} Errand;
+
+static void
+look (Runner *runner);
+static gboolean
+extend (Runner *runner, Grower *grower, guint64 highest);
+
+static Errand *
+errand_new (Runner *runner, Grower *grower)
+{
+  Errand *errand = g_new0 (Errand, 1);
+  *errand = (Errand){.runner = runner_ref (runner), .grower = grower};
+  return errand;
+}
+
+static void
+errand_free (Errand *errand)
+{
+  runner_unref (errand->runner);
+  g_free (errand);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Errand, errand_free)
+
+static void
+grower_free (gpointer data)
+{
+  Grower *grower = data;
+  g_free (grower->why);
+  g_free (grower);
+}
+
+void
+growth_free (Growth *growth)
+{
+  g_ptr_array_unref (growth->growers);
+  g_free (growth);
+}
+
+static gboolean
+is_over (Runner *runner)
+{
+  return runner->ended || runner->detached || runner->lost || runner->client == NULL ||
+         op_is_offline (runner->op);
+}
+
+static void
+note (Runner *runner, Grower *grower, const char *phase, const char *detail)
+{
+  journal_note (runner->journal, runner->op, "grow", grower->disk->name, runner_direction (runner),
+                phase, detail);
+}
+
+static gboolean
+runs_one (const Growth *growth)
+{
+  for (guint i = 0; i < growth->growers->len; i++)
+    if (((Grower *)growth->growers->pdata[i])->wanted > 0)
+      return TRUE;
+  return FALSE;
+}
+
+static char *
+words_of (const GrowImage *image, const char *why)
+{
+  return g_strdup_printf ("%s; %s/%s %s%s", g_strerror (ENOSPC), image->vg, image->lv,
+                          why           ? "could not be extended: "
+                          : image->thin ? "lies in a pool that is full, or "
+                                        : "",
+                          why ? why : "has all that its image can need");
+}
+
+/* ---- who stands ------------------------------------------------------------------------------ */
+
+static const char *
+job_of (Runner *runner, OpDisk *disk)
+{
+  return runner->in_fold ? disk->fold_job : disk->job;
+}
+
+/* Does the guest write to it? */
+static gboolean
+is_active (Runner *runner, Grower *grower)
+{
+  g_autofree char *file = op_disk_active_file (runner->op, grower->disk);
+  return g_strcmp0 (grower->image->file, file) == 0;
+}
+
+/* A fold brings everything back into the old active layer. */
+static Grower *
+receiver_of (Runner *runner, const char *job)
+{
+  for (guint i = 0; runner->growth != NULL && i < runner->growth->growers->len; i++) {
+    Grower *grower = runner->growth->growers->pdata[i];
+    OpDisk *disk = grower->disk;
+    const char *into = runner->in_fold ? op_disk_layer (disk, 0)->file : disk->receiver;
+    if (g_strcmp0 (job, job_of (runner, disk)) == 0 && g_strcmp0 (grower->image->file, into) == 0)
+      return grower;
+  }
+  return NULL;
+}
+
+static void
+go_on_job (Runner *runner, Grower *grower)
+{
+  const char *job = job_of (runner, grower->disk);
+  grower->job_waits = FALSE;
+  if (runner->erring != NULL)
+    g_hash_table_remove (runner->erring, job);
+  note (runner, grower, "note", "let the job go on (job-resume)");
+  qmp_client_execute (runner->client, "job-resume", json_make ("id", json_str (job), NULL), 0, NULL,
+                      NULL);
+}
+
+static gboolean
+stands_for_space (Runner *runner, Grower *grower, Json *job)
+{
+  const char *id = json_get_str (job, "device"), *status = json_get_str (job, "io-status");
+  gboolean told = id && runner->erring && g_hash_table_contains (runner->erring, id);
+  return receiver_of (runner, id) == grower && json_get_bool (job, "paused") &&
+         (told || g_strcmp0 (status, "nospace") == 0);
+}
+
+static void
+on_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  g_autoptr (Errand) errand = data;
+  errand->grower->letting = FALSE;
+  for (gsize i = 0; !is_over (errand->runner) && i < json_length (ret); i++)
+    if (stands_for_space (errand->runner, errand->grower, json_at (ret, i)))
+      go_on_job (errand->runner, errand->grower);
+}
+
+/* One that we hold, or that somebody else stopped, is not stopped for an error. */
+static void
+on_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  g_autoptr (Errand) errand = data;
+  Runner *runner = errand->runner;
+  gboolean stands = g_strcmp0 (json_get_str (ret, "status"), "io-error") == 0;
+  if (is_over (runner) || !stands || runner->op->held || !runner->op->was_running)
+    return;
+  note (runner, errand->grower, "note", "continue the guest, which stood for want of space (cont)");
+  qmp_client_execute (client, "cont", NULL, 0, NULL, NULL);
+}
+
+/* The jobs first: "cont" makes QEMU forget why they stand. */
+static void
+let_go_on (Runner *runner, Grower *grower, guint64 size)
+{
+  grower->went_on_at = size;
+  if (grower->job_waits) {
+    grower->letting = TRUE;
+    qmp_client_execute (runner->client, "query-block-jobs", NULL, 0, on_jobs,
+                        errand_new (runner, grower));
+  }
+  if (grower->guest_waits)
+    qmp_client_execute (runner->client, "query-status", NULL, 0, on_status,
+                        errand_new (runner, grower));
+  grower->job_waits = grower->guest_waits = FALSE;
+}
+
+/* The job's failure is found where it is waited for; a guest that stands has nobody else. */
+static void
+give_up (Runner *runner, Grower *grower)
+{
+  if (!grower->job_waits && !grower->guest_waits)
+    return;
+  grower->gave_up = TRUE;
+  if (!grower->guest_waits)
+    return;
+  grower->guest_waits = FALSE;
+  g_autofree char *words = words_of (grower->image, grower->why);
+  g_autofree char *why =
+      g_strdup_printf ("the guest's write to '%s' failed: %s", grower->image->file, words);
+  if (runner->main.back)
+    runner_set_bandwidth (runner, 0, NULL);
+  else
+    runner_cancel (runner, why);
+}
+
+/* ---- extending ------------------------------------------------------------------------------- */
+
+static void
+went_wrong (Runner *runner, Grower *grower, const char *words)
+{
+  g_free (grower->why);
+  grower->why = g_strdup (words);
+  note (runner, grower, "failed", words);
+  give_up (runner, grower);
+}
+
+static void
+ended (Runner *runner, Grower *grower)
+{
+  Growth *growth = runner->growth;
+  grower->wanted = 0;
+  grower->rest = FALSE;
+  Thawed after = growth->after;
+  if (after == NULL || runs_one (growth) || runner->ended)
+    return;
+  growth->after = NULL;
+  after (runner);
+}
+
+static void
+run_lvextend (Runner *runner, Grower *grower, guint64 size);
+
+/* A group that has not got a whole step may have a part of it. */
+static void
+on_group (Json *rows, const GError *error, gpointer data)
+{
+  g_autoptr (Errand) errand = data;
+  Runner *runner = errand->runner;
+  Grower *grower = errand->grower;
+  g_autoptr (Json) free = lvm_number (json_at (rows, 0), "vg_free");
+  guint64 rest = free ? (guint64)json_object_get_int64 (free) : 0, size = 0;
+  gboolean can = !is_over (runner) && rest > 0 && file_length (grower->image->file, &size, NULL) &&
+                 size + rest < grower->wanted;
+  if (can) {
+    grower->rest = TRUE;
+    run_lvextend (runner, grower, size + rest);
+    return;
+  }
+  give_up (runner, grower);
+  ended (runner, grower);
+}
+
+static void
+on_extended (const char *out, const GError *error, gpointer data)
+{
+  g_autoptr (Errand) errand = data;
+  Runner *runner = errand->runner;
+  Grower *grower = errand->grower;
+  GrowImage *image = grower->image;
+  guint64 size = 0;
+  if (runner->ended || runner->detached)
+    return;
+  if (error == NULL && file_length (image->file, &size, NULL)) {
+    g_autofree char *words =
+        g_strdup_printf ("'%s' has %" G_GUINT64_FORMAT " bytes", image->file, size);
+    image->grown = size;
+    g_clear_pointer (&grower->why, g_free);
+    note (runner, grower, "done", words);
+    /* That it did not get on record is found by the next step that must be. */
+    journal_write (runner->journal, runner->op, NULL);
+    if (!is_over (runner))
+      let_go_on (runner, grower, size);
+  } else {
+    const char *cause = error ? rechain_error_get_cause (error) : NULL;
+    g_free (grower->why);
+    grower->why = g_strdup (cause ? cause : error ? error->message : "its size cannot be read");
+    note (runner, grower, "failed", grower->why);
+    if (!grower->rest && !is_over (runner)) {
+      lvm_vgs (image->vg, on_group, errand_new (runner, grower));
+      return;
+    }
+    give_up (runner, grower);
+  }
+  ended (runner, grower);
+  look (runner);
+}
+
+static void
+run_lvextend (Runner *runner, Grower *grower, guint64 size)
+{
+  g_autoptr (GError) error = NULL;
+  g_auto (GStrv) argv = grow_args (grower->image, size);
+  g_autofree char *line = g_strjoinv (" ", argv);
+  g_autofree char *busy = journal_run_path (runner->state_dir, runner->op->id, ".busy");
+  note (runner, grower, "intent", line);
+  if (!journal_write (runner->journal, runner->op, &error)) {
+    went_wrong (runner, grower, error->message);
+    ended (runner, grower);
+    return;
+  }
+  image_run_more ((const char *const *)argv, IMAGE_LIVES_ON, &(ImageMore){.busy = busy},
+                  on_extended, errand_new (runner, grower));
+}
+
+/* FALSE: it has all that its image can need. */
+static gboolean
+extend (Runner *runner, Grower *grower, guint64 highest)
+{
+  guint64 size;
+  if (grower->wanted > 0)
+    return TRUE;
+  if (!file_length (grower->image->file, &size, NULL))
+    return FALSE;
+  guint64 next = grow_next (runner->op, grower->image, size, highest);
+  if (next <= size)
+    return FALSE;
+  grower->wanted = next;
+  run_lvextend (runner, grower, next);
+  return TRUE;
+}
+
+/* ---- looking --------------------------------------------------------------------------------- */
+
+static void
+on_armed (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  g_autoptr (Errand) errand = data;
+  if (is_over (errand->runner))
+    return;
+  if (error == NULL)
+    errand->grower->image->armed = errand->threshold;
+  look (errand->runner); /* what was written before it was armed is seen now */
+}
+
+static void
+arm (Runner *runner, Grower *grower, guint64 threshold)
+{
+  g_autoptr (GPtrArray) asks = g_ptr_array_new_with_free_func ((GDestroyNotify)ask_free);
+  Ask *ask = ask_threshold (asks, grower->image, threshold);
+  Errand *errand = errand_new (runner, grower);
+  errand->threshold = threshold;
+  qmp_client_execute (runner->client, ask->command, json_dup (ask->arguments), 0, on_armed, errand);
+}
+
+/* @highest: the byte behind the last one that was ever written, since QEMU opened it. */
+static void
+judge (Runner *runner, Grower *grower, guint64 highest)
+{
+  GrowImage *image = grower->image;
+  gboolean waits = grower->job_waits || grower->guest_waits;
+  guint64 size;
+  if (grower->wanted > 0 || !file_length (image->file, &size, NULL))
+    return;
+  guint64 threshold = grow_threshold (runner->op, image, size);
+  /* Once more for want of space at the same size: more of it helps, unless it is the pool's. */
+  gboolean again = waits && grower->went_on_at == size;
+  if ((threshold > 0 && highest > threshold) || (again && !image->thin)) {
+    if (!extend (runner, grower, highest))
+      give_up (runner, grower);
+  } else if (again)
+    give_up (runner, grower);
+  else if (waits)
+    let_go_on (runner, grower, size);
+  if (grower->wanted == 0 && threshold > 0 && highest <= threshold && image->armed != threshold)
+    arm (runner, grower, threshold);
+}
+
+static gboolean
+find_highest (Json *rows, const char *node, guint64 *ret_highest)
+{
+  for (gsize i = 0; i < json_length (rows); i++)
+    if (g_strcmp0 (json_get_str (json_at (rows, i), "node-name"), node) == 0) {
+      Json *stats = json_get (json_at (rows, i), "stats");
+      *ret_highest = (guint64)MAX (json_get_int (stats, "wr_highest_offset"), 0);
+      return TRUE;
+    }
+  return FALSE;
+}
+
+static void
+on_stats (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  g_autoptr (Runner) runner = data;
+  Growth *growth = runner->growth;
+  guint64 highest;
+  growth->looking = FALSE;
+  if (is_over (runner) || error != NULL)
+    return;
+  for (guint i = 0; i < growth->growers->len; i++) {
+    Grower *grower = growth->growers->pdata[i];
+    if (find_highest (ret, grower->image->node, &highest))
+      judge (runner, grower, highest);
+    else
+      grower->image->armed = 0; /* not open yet, or not any more */
+  }
+  if (growth->again)
+    look (runner);
+}
+
+static void
+look (Runner *runner)
+{
+  Growth *growth = runner->growth;
+  growth->again = growth->looking;
+  if (growth->looking || is_over (runner))
+    return;
+  growth->looking = TRUE;
+  qmp_client_execute (runner->client, "query-blockstats",
+                      json_make ("query-nodes", json_flag (TRUE), NULL), 0, on_stats,
+                      runner_ref (runner));
+}
+
+/* ---- from outside ---------------------------------------------------------------------------- */
+
+static void
+begin (Runner *runner)
+{
+  Op *op = runner->op;
+  runner->growth = g_new0 (Growth, 1);
+  runner->growth->growers = g_ptr_array_new_with_free_func (grower_free);
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    for (guint k = 0; disk->grows != NULL && k < disk->grows->len; k++) {
+      Grower *grower = g_new0 (Grower, 1);
+      *grower = (Grower){.disk = disk, .image = disk->grows->pdata[k]};
+      g_ptr_array_add (runner->growth->growers, grower);
+    }
+  }
+}
+
+/* Of an operation that was interrupted the guest may stand since before. */
+static void
+on_first_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  g_autoptr (Runner) runner = data;
+  gboolean stands = g_strcmp0 (json_get_str (ret, "status"), "io-error") == 0;
+  for (guint i = 0; stands && !is_over (runner) && i < runner->growth->growers->len; i++) {
+    Grower *grower = runner->growth->growers->pdata[i];
+    grower->guest_waits |= is_active (runner, grower);
+  }
+  look (runner);
+}
+
+/* Whoever was watched over is watched over until the row that ends it, in either direction. */
+static gboolean
+is_watched (Runner *runner)
+{
+  const Step *step = runner->main.steps;
+  gboolean past = FALSE;
+  for (int i = 0; i < runner->main.at && !past; i++)
+    past = step[i].ask == watch_volumes;
+  const Step *now = step + MAX (runner->main.at, 0);
+  return past && now->name != NULL && now->ask != unwatch_volumes;
+}
+
+void
+growth_watch (Runner *runner)
+{
+  if (!op_grows (runner->op) || is_over (runner) || !is_watched (runner))
+    return;
+  gboolean first = runner->growth == NULL;
+  if (first)
+    begin (runner);
+  if (first && runner->resumed)
+    qmp_client_execute (runner->client, "query-status", NULL, 0, on_first_status,
+                        runner_ref (runner));
+  else
+    look (runner);
+}
+
+void
+growth_forget_link (Runner *runner)
+{
+  for (guint i = 0; runner->growth != NULL && i < runner->growth->growers->len; i++)
+    ((Grower *)runner->growth->growers->pdata[i])->image->armed = 0;
+  if (runner->growth != NULL)
+    runner->growth->looking = FALSE;
+}
+
+void
+growth_on_threshold (QmpClient *client, const char *name, Json *event, gpointer data)
+{
+  Runner *runner = data;
+  const char *node = json_get_str (json_get (event, "data"), "node-name");
+  for (guint i = 0; runner->growth != NULL && i < runner->growth->growers->len; i++) {
+    Grower *grower = runner->growth->growers->pdata[i];
+    if (g_strcmp0 (node, grower->image->node) != 0)
+      continue;
+    grower->image->armed = 0; /* it tells once */
+    look (runner);
+  }
+}
+
+gboolean
+growth_takes_job (Runner *runner, const char *job)
+{
+  Grower *grower = receiver_of (runner, job);
+  if (grower == NULL)
+    return FALSE;
+  if (grower->gave_up) {
+    grower->gave_up = grower->job_waits = FALSE;
+    return FALSE;
+  }
+  if (!grower->letting) {
+    grower->job_waits = TRUE;
+    look (runner);
+  }
+  return TRUE;
+}
+
+char *
+growth_why (Runner *runner, const char *job)
+{
+  Grower *grower = receiver_of (runner, job);
+  return grower ? words_of (grower->image, grower->why) : g_strdup (g_strerror (ENOSPC));
+}
+
+/* The event names the node, or the drive, that the guest's device is on. */
+static gboolean
+is_disk_of (OpDisk *disk, Json *error)
+{
+  const char *node = json_get_str (error, "node-name"), *drive = json_get_str (error, "device");
+  const char *nodes[] = {op_disk_layer (disk, 0)->node, disk->node, disk->attach_to};
+  for (guint i = 0; node != NULL && i < G_N_ELEMENTS (nodes); i++)
+    if (g_strcmp0 (node, nodes[i]) == 0)
+      return TRUE;
+  return disk->drive != NULL && g_strcmp0 (drive, disk->drive) == 0;
+}
+
+gboolean
+growth_takes_guest (Runner *runner, Json *error)
+{
+  gboolean stops = g_strcmp0 (json_get_str (error, "action"), "stop") == 0;
+  if (!stops || !json_get_bool (error, "nospace"))
+    return FALSE;
+  for (guint i = 0; runner->growth != NULL && i < runner->growth->growers->len; i++) {
+    Grower *grower = runner->growth->growers->pdata[i];
+    if (!is_disk_of (grower->disk, error) || !is_active (runner, grower))
+      continue;
+    grower->guest_waits = TRUE;
+    look (runner);
+    return TRUE;
+  }
+  return FALSE;
+}
+
+gboolean
+growth_end_first (Runner *runner, Thawed then)
+{
+  if (runner->growth == NULL || !runs_one (runner->growth))
+    return FALSE;
+  runner->growth->after = then;
+  return TRUE;
+}
