@@ -87,7 +87,8 @@ class Process:
     It is forked by a small shell and not by this Python: a process inherits the peak memory of the
     one that forked it, and Python's is larger than what is to be measured. The shell ends at once,
     and the orphan comes to us as the subreaper. That costs about 1 ms of the wall time, which
-    counts against rechain."""
+    counts against rechain. We are one no longer than that: libvirtd waits for the end of daemons
+    that it has left to init, and we do not reap them."""
 
     def __init__(self, argv, dir, env=None, stderr=None):
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -100,6 +101,7 @@ class Process:
                                  preexec_fn=lambda: (os.dup2(out.fileno(), 3),
                                                      os.dup2(err.fileno() if stderr is None else stderr, 4)),
                                  pass_fds=(3, 4)).stdout
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
         self.pid = int(pid)
         self.own_rss = None
 
