@@ -20,23 +20,40 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 #define SYNC_MS    3
 
 typedef struct {
-  GSocket *socket;
+  GSocketConnection *connection; /* the last one */
+  GSource *readable;
   GString *heard;
   const char *said, *end;
 } Peer;
+
+static GSocket *
+socket_of (Peer *peer)
+{
+  return g_socket_connection_get_socket (peer->connection);
+}
+
+/* Nothing of a connection outlives it: a target that runs out of descriptors tests nothing more. */
+static void
+hang_up (Peer *peer)
+{
+  if (peer->readable != NULL)
+    g_source_destroy (peer->readable);
+  g_clear_pointer (&peer->readable, g_source_unref);
+  g_clear_object (&peer->connection);
+}
 
 static void
 send_bytes (Peer *peer, const char *bytes, gsize length)
 {
   /* Small inputs fit into the socket's buffer; what does not is as if it had not been said. */
-  g_socket_send (peer->socket, bytes, length, NULL, NULL);
+  g_socket_send (socket_of (peer), bytes, length, NULL, NULL);
 }
 
 static void
 say_piece (Peer *peer)
 {
   if (peer->said == peer->end) { /* silence would only cost time */
-    g_socket_shutdown (peer->socket, TRUE, TRUE, NULL);
+    g_socket_shutdown (socket_of (peer), TRUE, TRUE, NULL);
     return;
   }
   const char *stop = memchr (peer->said, PIECE_ENDS, (gsize)(peer->end - peer->said));
@@ -74,15 +91,14 @@ static gboolean
 on_incoming (GSocketService *service, GSocketConnection *connection, GObject *source, gpointer data)
 {
   Peer *peer = data;
-  g_clear_object (&peer->socket);
-  peer->socket = g_object_ref (g_socket_connection_get_socket (connection));
-  g_socket_set_blocking (peer->socket, FALSE);
+  hang_up (peer);
+  peer->connection = g_object_ref (connection);
+  GSocket *socket = socket_of (peer);
+  g_socket_set_blocking (socket, FALSE);
   g_string_truncate (peer->heard, 0);
-  g_autoptr (GSource) readable = g_socket_create_source (peer->socket, G_IO_IN, NULL);
-  g_source_set_callback (readable, G_SOURCE_FUNC (on_readable), peer, NULL);
-  g_source_attach (readable, NULL);
-  g_object_set_data_full (G_OBJECT (peer->socket), "connection", g_object_ref (connection),
-                          g_object_unref);
+  peer->readable = g_socket_create_source (socket, G_IO_IN, NULL);
+  g_source_set_callback (peer->readable, G_SOURCE_FUNC (on_readable), peer, NULL);
+  g_source_attach (peer->readable, NULL);
   say_piece (peer);
   return TRUE;
 }
