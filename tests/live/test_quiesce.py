@@ -146,7 +146,7 @@ def scene(make_chain, rechain):
 
 HUGE = b'{"return": "' + b"x" * 100000 + b'"}\n'
 DEEP = b'{"return": ' + b"[" * 3000 + b"]" * 3000 + b"}\n"
-ENDLESS = b"x" * (4 << 20)
+ENDLESS = b"x" * (10 << 20)
 
 
 @pytest.mark.parametrize("answers, code, words", [
