@@ -263,6 +263,9 @@ gboolean
 disk_shows (Op *op, OpDisk *disk, World *world, char **files, GError **error)
 {
   ChainDisk *now = op_find_disk (op, disk, world);
+  /* What is removed lies beside its chain, and the disk itself may have left the VM. */
+  if (op->kind == OP_SNAPSHOT_DELETE && op_disk_is_beside (disk))
+    return TRUE;
   if (now == NULL)
     return fail (error, FAILED, "disk '%s' is not in this QEMU any more", disk->name);
   g_auto (GStrv) shown = chain_files (now->layers);

@@ -88,7 +88,21 @@ lv_uuid (const char *path)
 char *
 lv_tag (const Op *op)
 {
-  return g_strdup_printf ("rechain-%s", op->id);
+  return lv_tag_of (op->id);
+}
+
+char *
+lv_tag_of (const char *id)
+{
+  return g_strdup_printf ("rechain-%s", id);
+}
+
+gboolean
+lv_has_tag (Json *row, const char *tag)
+{
+  const char *tags = lvm_word (row, "lv_tags");
+  g_auto (GStrv) all = g_strsplit (tags ? tags : "", ",", -1);
+  return g_strv_contains ((const char *const *)all, tag);
 }
 
 /* ---- programs -------------------------------------------------------------------------------- */
@@ -126,7 +140,7 @@ typedef struct {
   Work work;
   WorkHost host;
   OpDisk *disk;
-  Json *what;      /* its "vg", "lv", "origin", "uuid": of the details */
+  Json *what; /* its "vg", "lv", "origin", "uuid": of the details */
   char *tag, *busy;
   guint tries;
   gboolean refreshed;
@@ -176,9 +190,8 @@ same_uuid (const char *known, const char *shown)
 static gboolean
 is_ours (Removal *removal, Json *row)
 {
-  const char *tags = lvm_word (row, "lv_tags"), *uuid = lvm_word (row, "lv_uuid");
-  g_auto (GStrv) all = g_strsplit (tags ? tags : "", ",", -1);
-  return g_strv_contains ((const char *const *)all, removal->tag) ||
+  const char *uuid = lvm_word (row, "lv_uuid");
+  return lv_has_tag (row, removal->tag) ||
          (uuid && same_uuid (json_get_str (removal->what, "uuid"), uuid));
 }
 
@@ -194,8 +207,7 @@ on_changed (const char *out, const GError *error, gpointer data)
 static void
 change (Removal *removal, const char *verb, const char *how, const char *lv)
 {
-  g_autofree char *name =
-      g_strdup_printf ("%s/%s", json_get_str (removal->what, "vg"), lv);
+  g_autofree char *name = g_strdup_printf ("%s/%s", json_get_str (removal->what, "vg"), lv);
   const char *argv[] = {"lvm", verb, how, "-y", name, NULL};
   image_run_more (argv, IMAGE_LIVES_ON, &(ImageMore){.busy = removal->busy}, on_changed, removal);
 }

@@ -25,6 +25,10 @@ gboolean lv_path_split (const char *path, char **ret_vg, char **ret_lv, GError *
 char *lv_uuid (const char *path);
 /* The tag of what @op makes; full. */
 char *lv_tag (const Op *op);
+/* The same, by the id of the operation (and of the record of its snapshot). */
+char *lv_tag_of (const char *id);
+/* @row: of lvm_lvs(). */
+gboolean lv_has_tag (Json *row, const char *tag);
 
 /* ---- programs ------------------------------------------------------------------------------------ */
 

@@ -228,9 +228,9 @@ plan_check_beside (Op *op, OpDisk *disk, GError **error)
 }
 
 gboolean
-plan_beside_deletion (OpDisk *disk, const RecordDisk *from, GError **error)
+plan_beside_deletion (OpDisk *disk, const Record *record, const RecordDisk *from, GError **error)
 {
-  g_autofree char *vg = NULL, *lv = NULL;
+  g_autofree char *vg = NULL, *lv = NULL, *own_vg = NULL, *own_lv = NULL;
   FileId id;
   gboolean exists;
   disk->apart = TRUE;
@@ -239,8 +239,10 @@ plan_beside_deletion (OpDisk *disk, const RecordDisk *from, GError **error)
     disk->mode = MODE_LV;
     if (!lv_path_split (disk->to, &vg, &lv, error))
       return FALSE;
+    lv_of_file (from->new_file, &own_vg, &own_lv);
     disk->details =
-        json_make ("vg", json_str (vg), "lv", json_str (lv), "uuid", json_str (from->uuid), NULL);
+        json_make ("vg", json_str (vg), "lv", json_str (lv), "uuid", json_str (from->uuid), "of",
+                   json_str (own_lv), "record", json_str (record->id), NULL);
     return lvm_is_usable (error);
   }
   if (from->subvolume != NULL) {
@@ -330,11 +332,26 @@ check_new_lv (Question *question, Json *rows)
   return bad;
 }
 
+/* Either the snapshot's own operation made it, or (the record was redefined) it is a snapshot of
+ * the volume under the disk. */
+static gboolean
+is_its_snapshot (OpDisk *disk, Json *lv)
+{
+  const char *of = json_get_str (disk->details, "of"), *origin = lvm_word (lv, "origin");
+  g_autofree char *tag = lv_tag_of (json_get_str (disk->details, "record"));
+  return lv_has_tag (lv, tag) || (origin != NULL && g_strcmp0 (origin, of) == 0);
+}
+
 static GError *
 check_old_lv (Question *question, Json *rows)
 {
   GError *bad = NULL;
   Json *lv = lvm_row (rows, json_get_str (question->disk->details, "lv"));
+  if (lv != NULL && !is_its_snapshot (question->disk, lv)) {
+    fail (&bad, REFUSED, "'%s' is no snapshot of this disk's volume", question->disk->to);
+    hint (&bad, "'snapshot delete --metadata-only' drops the record and leaves the volume alone");
+    return bad;
+  }
   if (lv != NULL && lvm_word (lv, "origin"))
     json_set (question->disk->details, "origin", json_str (lvm_word (lv, "origin")));
   if (lv != NULL && lvm_word (lv, "lv_device_open")) {

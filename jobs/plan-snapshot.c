@@ -144,9 +144,12 @@ add_merges (Request *merges, const Record *record, const Request *request, World
     RecordDisk *disk = record_disk (record, i);
     ChainDisk *now;
     g_autofree char *why = NULL;
-    if (record_disk_match (disk, world, &now, &why) < 0)
+    /* What lies beside a chain is removed, even where the disk has left the VM. */
+    gboolean beside = record_disk_is_beside (disk);
+    if (beside ? !record_beside_is_there (disk, &why)
+               : record_disk_match (disk, world, &now, &why) < 0)
       return does_not_match (record, disk, why, error);
-    if (record_disk_is_beside (disk))
+    if (beside)
       continue;
     add_merge (merges, disk, request->direction);
     g_ptr_array_add (chains, now->layers);

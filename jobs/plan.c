@@ -253,18 +253,29 @@ add_all (Plan *plan, GError **error)
   return hint (error, "rechain chain shows what it has");
 }
 
+/* The disk is gone, and all that is known of its chain is what is on record. */
+static OpDisk *
+new_gone_disk (Op *op, const RecordDisk *from)
+{
+  const ChainLayer layer = {.file = from->new_file, .format = from->new_format};
+  OpDisk *disk = op_add_disk (op, from->disk);
+  g_ptr_array_add (disk->before, chain_layer_copy (&layer));
+  return disk;
+}
+
 /* It lies beside a chain, which does not change. */
 static gboolean
-add_drop (Plan *plan, const RecordDisk *from, GError **error)
+add_drop (Plan *plan, const Record *record, const RecordDisk *from, GError **error)
 {
   Op *op = plan->op;
-  ChainDisk *found = world_find_disk (plan->context.world, from->disk, error);
-  if (found == NULL || !plan_check_not_taken (plan->journal, op->vm, found->name, error))
+  ChainDisk *found = world_find_disk (plan->context.world, from->disk, NULL);
+  if (!plan_check_not_taken (plan->journal, op->vm, from->disk, error))
     return FALSE;
-  OpDisk *disk = new_disk (op, found, plan->context.world);
+  OpDisk *disk = found ? new_disk (op, found, plan->context.world) : new_gone_disk (op, from);
   op->on_record = TRUE;
-  if (!plan_beside_deletion (disk, from, error))
-    return prefix (error, "disk '%s'", found->name);
+  if (!record_check_no_disks_layer (from, plan->context.world, error) ||
+      !plan_beside_deletion (disk, record, from, error))
+    return prefix (error, "disk '%s'", from->disk);
   op_name_disk (op, disk);
   return TRUE;
 }
@@ -279,7 +290,7 @@ add_deletion (Plan *plan, GError **error)
     ok = add_disk (plan, merges->disks->pdata[i], error);
   for (guint i = 0; ok && i < record->disks->len; i++)
     if (record_disk_is_beside (record_disk (record, i)))
-      ok = add_drop (plan, record_disk (record, i), error);
+      ok = add_drop (plan, record, record_disk (record, i), error);
   request_free (merges);
   return ok;
 }
@@ -338,14 +349,17 @@ add_offline (Plan *plan, const RequestDisk *wanted, const char *name, GError **e
 }
 
 static gboolean
-add_drop_offline (Plan *plan, const RecordDisk *from, GError **error)
+add_drop_offline (Plan *plan, const Record *record, const RecordDisk *from, GError **error)
 {
   const RequestDisk wanted = {.disk = from->new_file, .format = from->new_format};
   g_autofree char *why = NULL;
   if (!record_beside_is_there (from, &why))
     return fail (error, REFUSED, "disk '%s': %s", from->disk, why);
-  OpDisk *disk = plan_look_offline (plan->op, &wanted, from->disk, error);
-  if (disk == NULL || !plan_beside_deletion (disk, from, error))
+  OpDisk *disk = access (from->new_file, F_OK) == 0
+                     ? plan_look_offline (plan->op, &wanted, from->disk, error)
+                     : new_gone_disk (plan->op, from);
+  if (disk == NULL || !record_check_no_layer (from, from->disk, disk->before, error) ||
+      !plan_beside_deletion (disk, record, from, error))
     return prefix (error, "disk '%s'", from->disk);
   op_name_disk (plan->op, disk);
   return TRUE;
@@ -376,7 +390,7 @@ add_deletion_offline (Plan *plan, GError **error)
     ok = add_offline (plan, merges->disks->pdata[i], name_of_merge (record, i), error);
   for (guint i = 0; ok && i < record->disks->len; i++)
     if (record_disk_is_beside (record_disk (record, i)))
-      ok = add_drop_offline (plan, record_disk (record, i), error);
+      ok = add_drop_offline (plan, record, record_disk (record, i), error);
   g_ptr_array_insert (
       op->notes, 0,
       g_strdup_printf ("the VM '%s' is off: its images are worked on", plan->context.vm));

@@ -48,7 +48,8 @@ gboolean plan_is_beside (const RequestDisk *wanted);
 gboolean plan_beside_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, const Request *request,
                            GError **error);
 gboolean plan_check_beside (Op *op, OpDisk *disk, GError **error);
-gboolean plan_beside_deletion (OpDisk *disk, const RecordDisk *from, GError **error);
+gboolean plan_beside_deletion (OpDisk *disk, const Record *record, const RecordDisk *from,
+                               GError **error);
 /* Asks what only LVM knows. FALSE: there is nothing to be asked, and @answer never comes. */
 gboolean plan_ask_lvm (Op *op, OpDisk *disk, PlanAnswer answer, gpointer data);
 

@@ -46,6 +46,15 @@ gboolean record_beside_is_there (const RecordDisk *disk, char **ret_why);
 RecordDisk *record_disk (const Record *record, guint i);
 RecordDisk *record_find_disk (const Record *record, const char *disk); /* nullable */
 
+/* What a document says lies beside the chain of @active: REFUSED unless the method makes such a thing. */
+gboolean record_check_beside (const RecordDisk *disk, const ChainLayer *active, World *world,
+                              GError **error);
+/* REFUSED where what is said to lie beside is one of the layers (ChainLayer*) of the disk @name, or of
+ * any disk. */
+gboolean record_check_no_layer (const RecordDisk *disk, const char *name, GPtrArray *layers,
+                                GError **error);
+gboolean record_check_no_disks_layer (const RecordDisk *disk, World *world, GError **error);
+
 /* ---- reading; a NULL journal has no records ------------------------------------------------------ */
 
 /* Of one VM (NULL: of all), oldest first: Record*, full. */

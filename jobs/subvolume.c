@@ -19,12 +19,28 @@ subvolume_of (const char *path)
   }
 }
 
+static gboolean
+look (const char *path, struct btrfs_util_subvolume_info *ret_info)
+{
+  return btrfs_util_is_subvolume (path) == BTRFS_UTIL_OK &&
+         btrfs_util_subvolume_info (path, 0, ret_info) == BTRFS_UTIL_OK;
+}
+
+gboolean
+subvolume_is_snapshot (const char *path, const char *source)
+{
+  struct btrfs_util_subvolume_info info, of;
+  bool read_only = false;
+  return look (path, &info) && look (source, &of) &&
+         memcmp (info.parent_uuid, of.uuid, sizeof of.uuid) == 0 &&
+         btrfs_util_get_subvolume_read_only (path, &read_only) == BTRFS_UTIL_OK && read_only;
+}
+
 char *
 subvolume_uuid (const char *path)
 {
   struct btrfs_util_subvolume_info info;
-  if (btrfs_util_is_subvolume (path) != BTRFS_UTIL_OK ||
-      btrfs_util_subvolume_info (path, 0, &info) != BTRFS_UTIL_OK)
+  if (!look (path, &info))
     return NULL;
   GString *text = g_string_new (NULL);
   for (gsize i = 0; i < sizeof info.uuid; i++)

@@ -286,10 +286,14 @@ redefine (Cli *cli, GError **error)
     fail (error, USAGE, "--redefine needs the snapshot as a document");
     return hint (error, "add --xml FILE, as 'snapshot show --xml' printed it");
   }
-  g_autofree char *text = read_document (cli, &length, error);
+  Config *config = cli_config (cli, error);
+  g_autofree char *text = config ? read_document (cli, &length, error) : NULL;
   g_autoptr (RechainVm) vm = text ? cli_look (cli, cli->words[0], error) : NULL;
-  g_autofree char *document =
-      vm ? rechain_vm_import_snapshot (vm, text, length, origin, error) : NULL;
+  if (vm == NULL)
+    return FALSE;
+  rechain_vm_set_allowed (vm, (const char *const *)config->allow,
+                          (const char *const *)config->allow_vg);
+  g_autofree char *document = rechain_vm_import_snapshot (vm, text, length, origin, error);
   return document != NULL && out_either (cli, document, show_snapshot, error);
 }
 

@@ -26,6 +26,7 @@ typedef struct {
   World *world;          /* the last look */
   char *borrowed_from;   /* operation that holds the monitor, nullable */
   RechainController *controller;
+  char **allowed, **allowed_groups; /* rechain_vm_set_allowed(); nullable */
 } VmLink;
 
 VmLink *rechain_vm_get_link (RechainVm *vm);

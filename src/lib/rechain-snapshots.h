@@ -38,13 +38,23 @@ RECHAIN_API char *rechain_vm_show_snapshot (RechainVm *vm, const char *name, gbo
  */
 RECHAIN_API char *rechain_vm_export_snapshot (RechainVm *vm, const char *name, GError **error);
 /**
+ * rechain_vm_set_allowed:
+ * @vm: a VM
+ * @directories: (nullable) (array zero-terminated=1): absolute paths; files beside the chains that a document
+ *   names (rechain_vm_import_snapshot()) must lie in them, symlinks resolved. %NULL: anywhere
+ * @volume_groups: (nullable) (array zero-terminated=1): names, for logical volumes. %NULL: any
+ */
+RECHAIN_API void rechain_vm_set_allowed (RechainVm *vm, const char *const *directories,
+                                         const char *const *volume_groups);
+/**
  * rechain_vm_import_snapshot:
  * @vm: a VM that was looked at
  * @xml: (array length=length) (element-type guint8): a document <domainsnapshot>
  * @length: its length in bytes
  * @origin: what messages call it
  * @error: return location: %RECHAIN_ERROR_USAGE; %RECHAIN_ERROR_NOT_FOUND and %RECHAIN_ERROR_REFUSED where
- *   the chains are not as it says
+ *   the chains are not as it says, or what it says lies beside them is none that the method makes;
+ *   %RECHAIN_ERROR_PERMISSION by rechain_vm_set_allowed()
  *
  * Only records it; a record of that name is replaced (libvirt: VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE).
  *

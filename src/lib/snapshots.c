@@ -2,8 +2,10 @@
 /* Snapshots on record: shown, exported, imported, edited, forgotten; and requests from XML. */
 #include "src/lib/lib-private.h"
 
+#include "jobs/lv.h"
 #include "jobs/records.h"
 #include "jobs/subvolume.h"
+#include "src/common/fs.h"
 #include "src/common/size.h"
 #include "src/common/snapshot-xml.h"
 
@@ -188,14 +190,13 @@ rechain_vm_export_snapshot (RechainVm *vm, const char *name, GError **error)
     disk->method = g_strdup (from->method);
     disk->source = g_strdup (from->new_file);
     disk->format = g_strdup (from->new_format);
+    disk->backing = g_strdup (from->old_file);
+    disk->backing_format = g_strdup (from->old_format);
     if (record_disk_is_beside (from)) {
       disk->device = from->subvolume ? NULL : g_strdup (from->old_file);
       disk->subvolume = g_strdup (from->subvolume);
-      continue;
-    }
-    disk->on_delete = g_strdup (merge_direction_name (from->on_delete));
-    disk->backing = g_strdup (from->old_file);
-    disk->backing_format = g_strdup (from->old_format);
+    } else
+      disk->on_delete = g_strdup (merge_direction_name (from->on_delete));
   }
   return snapshot_xml_print (snapshot, error);
 }
@@ -230,37 +231,71 @@ file_in_subvolume (const char *file, const char *snapshot)
   return found;
 }
 
-static gboolean
-import_beside (Record *record, ChainDisk *disk, const SnapshotXmlDisk *from, GError **error)
+/* Within what may be named; full. */
+static char *
+resolve_beside (VmLink *link, const SnapshotXmlDisk *from, GError **error)
 {
-  ChainLayer *active = disk->layers->len ? disk->layers->pdata[0] : NULL;
-  g_autofree char *file = from->subvolume && active
-                              ? file_in_subvolume (active->file, from->subvolume)
-                              : g_strdup (from->device);
-  g_autofree char *why = NULL;
-  if (active == NULL || file == NULL)
-    return fail (error, USAGE, "disk '%s': method '%s' names no <device> or <subvolume>",
-                 from->name, from->method);
-  RecordDisk *added = record_add_disk (record, disk->name);
-  record_set_beside (added, from->method, active, file, from->subvolume);
-  if (!record_beside_is_there (added, &why))
-    return fail (error, REFUSED, "disk '%s': %s", from->name, why);
-  return (added->uuid != NULL) == (from->subvolume || g_str_equal (from->method, "lvm")) ||
-         fail (error, REFUSED, "disk '%s': '%s' is not what method '%s' makes", from->name, file,
-               from->method);
+  const char *path = from->subvolume ? from->subvolume : from->device;
+  g_autofree char *vg = NULL, *lv = NULL;
+  if (path == NULL) {
+    fail (error, USAGE, "method '%s' names no <device> or <subvolume>", from->method);
+    return NULL;
+  }
+  if (!g_str_equal (from->method, "lvm"))
+    return link->allowed ? path_resolve_within (path, (const char *const *)link->allowed, error)
+                         : path_absolute (path);
+  if (!lv_path_split (path, &vg, &lv, error))
+    return NULL;
+  if (link->allowed_groups == NULL ||
+      g_strv_contains ((const char *const *)link->allowed_groups, vg))
+    return g_strdup (path);
+  fail (error, PERMISSION, "volume group '%s' is not one that rechain may work on", vg);
+  hint (error, "[storage] allow-vg in the configuration names those");
+  return NULL;
 }
 
 static gboolean
-import_disk (Record *record, World *world, const SnapshotXmlDisk *from, GError **error)
+add_beside (Record *record, VmLink *link, ChainDisk *disk, const SnapshotXmlDisk *from,
+            GError **error)
 {
-  ChainDisk *disk = world_find_disk (world, from->name, error);
+  ChainLayer *active = disk->layers->pdata[0];
+  g_autofree char *path = resolve_beside (link, from, error);
+  if (path == NULL)
+    return FALSE;
+  g_autofree char *file =
+      from->subvolume ? file_in_subvolume (active->file, path) : g_strdup (path);
+  if (file == NULL)
+    return fail (error, REFUSED, "'%s' is no file on btrfs", active->file);
+  if (from->backing != NULL && !path_same_file (from->backing, file))
+    return fail (error, REFUSED, "'%s' is named, and '%s' as what lies there", path, from->backing);
+  RecordDisk *added = record_add_disk (record, disk->name);
+  record_set_beside (added, from->method, active, file, from->subvolume ? path : NULL);
+  return record_check_beside (added, active, link->world, error);
+}
+
+static gboolean
+import_beside (Record *record, VmLink *link, ChainDisk *disk, const SnapshotXmlDisk *from,
+               GError **error)
+{
+  gboolean there = disk->layers->len > 0 && ((ChainLayer *)disk->layers->pdata[0])->file != NULL;
+  if (there && add_beside (record, link, disk, from, error))
+    return TRUE;
+  if (!there)
+    fail (error, REFUSED, "it has no file");
+  return prefix (error, "disk '%s'", from->name);
+}
+
+static gboolean
+import_disk (Record *record, VmLink *link, const SnapshotXmlDisk *from, GError **error)
+{
+  ChainDisk *disk = world_find_disk (link->world, from->name, error);
   guint at = 0;
   if (disk == NULL)
     return FALSE;
   if (record_find_disk (record, disk->name) != NULL)
     return fail (error, USAGE, "disk '%s' is named twice", disk->name);
   if (from->method != NULL && !g_str_equal (from->method, "qemu"))
-    return import_beside (record, disk, from, error);
+    return import_beside (record, link, disk, from, error);
   if (!find_boundary (disk, from, &at, error))
     return FALSE;
   record_set_layers (record_add_disk (record, disk->name), disk->layers->pdata[at],
@@ -271,7 +306,7 @@ import_disk (Record *record, World *world, const SnapshotXmlDisk *from, GError *
 static Record *
 import (RechainVm *vm, const SnapshotXml *snapshot, GError **error)
 {
-  World *world = rechain_vm_get_link (vm)->world;
+  VmLink *link = rechain_vm_get_link (vm);
   g_autoptr (Record) record = record_new (rechain_vm_get_address (vm), snapshot->name);
   record->description = g_strdup (snapshot->description);
   record->parent = g_strdup (snapshot->parent);
@@ -280,7 +315,7 @@ import (RechainVm *vm, const SnapshotXml *snapshot, GError **error)
       snapshot->created >= 0 ? snapshot->created * G_USEC_PER_SEC : g_get_real_time ();
   for (guint i = 0; i < snapshot->disks->len; i++) {
     SnapshotXmlDisk *disk = snapshot->disks->pdata[i];
-    if (!disk->left_out && !import_disk (record, world, disk, error))
+    if (!disk->left_out && !import_disk (record, link, disk, error))
       return NULL;
   }
   if (record->disks->len > 0)
@@ -294,6 +329,17 @@ open_to_write (RechainVm *vm, GError **error)
 {
   return journal_open (rechain_controller_get_state_dir (rechain_vm_get_link (vm)->controller),
                        error);
+}
+
+void
+rechain_vm_set_allowed (RechainVm *vm, const char *const *directories,
+                        const char *const *volume_groups)
+{
+  VmLink *link = rechain_vm_get_link (vm);
+  g_strfreev (link->allowed);
+  g_strfreev (link->allowed_groups);
+  link->allowed = g_strdupv ((char **)directories);
+  link->allowed_groups = g_strdupv ((char **)volume_groups);
 }
 
 char *

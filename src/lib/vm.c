@@ -26,6 +26,8 @@ rechain_vm_finalize (GObject *object)
   g_clear_pointer (&vm->link.client, qmp_client_unref);
   g_free (vm->link.borrowed_from);
   g_clear_object (&vm->link.controller);
+  g_strfreev (vm->link.allowed);
+  g_strfreev (vm->link.allowed_groups);
   g_free (vm->address);
   G_OBJECT_CLASS (rechain_vm_parent_class)->finalize (object);
 }

@@ -206,6 +206,90 @@ def test_targets_that_exist_lie_elsewhere_or_are_not_allowed_are_refused(subvolu
     assert sorted(os.listdir(btrfs)) == ["images", "taken"] and snapshots(rechain, vm) == []
 
 
+def redefine(rechain, vm, dir, what, method="btrfs", name="one", options=()):
+    path = os.path.join(dir, "redefined.xml")
+    with open(path, "w") as file:
+        file.write(f"<domainsnapshot><name>{name}</name><disks><disk name='vda'><diskSnapshot method='{method}'>{what}"
+                   "</diskSnapshot></disk></disks></domainsnapshot>")
+    return rechain.run(*options, "snapshot", "create", vm.qmp_path, "--redefine", "--xml", path)
+
+
+def test_a_record_is_redefined_only_of_what_the_method_makes(subvolume, btrfs, make_vm, rechain, workdir):
+    """A document may be anybody's, and deleting a snapshot removes what its record names."""
+    chains = two_disks(subvolume)
+    vm = make_vm(chains)
+    other, snapshot, writable = (os.path.join(btrfs, name) for name in ("other", "snapshot", "writable"))
+    images.run("btrfs", "subvolume", "create", other)
+    images.run("btrfs", "subvolume", "snapshot", subvolume, writable)
+    images.run("btrfs", "subvolume", "snapshot", "-r", subvolume, snapshot)
+    os.makedirs(f"{other}/d0")
+    for name in (f"{btrfs}/copy", f"{other}/d0/disk.qcow2"):
+        images.run("cp", "--reflink=always", chains[0].active, name)
+    os.symlink(chains[0].active, f"{btrfs}/link")
+    images.run("qemu-img", "create", "-q", "-f", "qcow2", f"{btrfs}/longer", "17M")
+    images.run("truncate", "-s", "16M", f"{btrfs}/raw")
+
+    def said(rc, what):
+        return redefine(rechain, vm, workdir, what).expect(rc).err
+
+    for path in (chains[0].active, chains[1].active, f"{btrfs}/link"):
+        assert "is a layer of disk" in said(4, f"<device path='{path}'/>")
+    assert "is a layer of disk" in said(4, f"<subvolume path='{subvolume}'/>")
+    assert "is larger than" in said(4, f"<device path='{btrfs}/longer'/>")
+    assert "is no 'qcow2'" in said(4, f"<device path='{btrfs}/raw'/>")
+    assert "is no file" in said(4, f"<device path='{other}'/>")
+    for path in (other, writable):
+        assert "is no snapshot of" in said(4, f"<subvolume path='{path}'/>")
+    assert "is gone" in said(4, f"<device path='{btrfs}/nothing'/>")
+    assert snapshots(rechain, vm) == []
+    conf = os.path.join(workdir, "conf")
+    with open(conf, "w") as file:
+        file.write(f"[storage]\nallow={subvolume}\n")
+    for what in (f"<device path='{btrfs}/copy'/>", f"<subvolume path='{snapshot}'/>",
+                 f"<device path='{subvolume}/../copy'/>"):
+        redefine(rechain, vm, workdir, what, options=("--config", conf)).expect(5)
+        redefine(rechain, vm, workdir, what).expect(0)
+        (one,) = snapshots(rechain, vm)
+        assert one["matches"]
+    change(rechain, vm, "snapshot delete", "one")
+    assert not os.path.exists(f"{btrfs}/copy") and os.path.exists(snapshot)
+
+
+def test_the_snapshot_of_a_disk_that_left_the_vm_can_be_deleted(subvolume, btrfs, make_vm, rechain, workdir):
+    """Neither the VM nor the image is needed for that."""
+    address, xml = os.path.join(workdir, "monitor"), os.path.join(workdir, "x.xml")
+    chains = [images.make_chain(os.path.join(workdir, "vda"), size=4 * MiB)] + two_disks(subvolume)
+    vm = make_vm(chains, dir=workdir)
+
+    def run(*words, rc=0):
+        return rechain.run("snapshot", words[0], address, *words[1:], json=rc == 0).expect(rc)
+
+    os.symlink(vm.qmp_path, address)
+    target = os.path.join(btrfs, "whole")
+    run("create", "vda", "vdb,method=btrfs", f"vdc,method=btrfs,subvolume={target}", "--name", "mixed")
+    run("create", "vdb,method=btrfs", "--name", "one")
+    vm.stop()
+    vm.disks[0].chain = images.Chain([f"{workdir}/vda/current1.mixed.qcow2"] + chains[0].layers, ["qcow2"] * 3,
+                                     chains[0].reference, chains[0].size)
+    vm.disks = vm.disks[:1]
+    vm.start()
+    os.unlink(address)
+    os.symlink(vm.qmp_path, address)
+    os.unlink(chains[1].active)
+    mixed, one = valid(run("list").json)["snapshots"]
+    copies = [d["read-only-source"] for d in mixed["disks"] + one["disks"]][1:]
+    assert all(map(os.path.exists, copies))
+    assert [d["matches"] for d in mixed["disks"]] == [True, False, False]
+    assert "no such disk" in one["disks"][0]["mismatch"]
+    operation = valid(run("delete", "one").json)
+    assert (operation["state"], change_of(operation, "vdb")["removed"]) == ("done", [copies[2]])
+    operation = valid(run("delete", "mixed").json)
+    assert operation["state"] == "done" and change_of(operation, "vda")["chain"] == chains[0].layers
+    assert not any(map(os.path.exists, copies)) and not os.path.exists(target)
+    assert valid(run("list").json)["snapshots"] == []
+    leftovers(vm, rechain.state_dir, [btrfs, workdir])
+
+
 # ---- mishaps ----
 
 class Mishap:

@@ -55,6 +55,22 @@ $R -o json snapshot list $Q
 $R snapshot show $Q two --xml > /tmp/two.xml
 $R snapshot delete $Q two --metadata-only >&2
 $R snapshot create $Q --redefine --xml /tmp/two.xml >&2
+# A document that names what is no snapshot of the disk: nothing of it is removed.
+tries=
+tried() { set +e; "$@" >&2; tries="$tries $?"; set -e; }
+lvm lvcreate -y -Zn -Wn -L 4M -n other vg0 >&2
+sed 's,/dev/vg0/a-two,/dev/vg0/other,g; s,<name>two,<name>three,' /tmp/two.xml > /tmp/three.xml
+sed 's,/dev/vg0/a-two,/dev/vg0/b,g; s,<name>two,<name>three,' /tmp/two.xml > /tmp/layer.xml
+tried $R snapshot create $Q --redefine --xml /tmp/layer.xml
+tried $R snapshot create $Q --redefine --xml /tmp/three.xml
+tried $R snapshot delete $Q three
+tried $R snapshot delete $Q three --metadata-only
+printf '[storage]\nallow-vg=other\n' > /tmp/conf
+tried $R snapshot create $Q --redefine --xml /tmp/two.xml
+printf '[storage]\nallow-vg=vg0\n' > /tmp/conf
+say tried "$tries"
+volumes
+lvm lvremove -y vg0/other >&2
 exec 9< /dev/vg0/see
 code $R snapshot delete $Q two
 exec 9<&-
@@ -156,7 +172,13 @@ def test_the_record_matches_and_deleting_it_removes_the_volumes_unless_they_are_
     assert of(told, "rc")[0] == 4
     assert [d["removed"] for op in operations(told)[2:4] for d in op["disks"]] == [
         ["/dev/vg0/a-two"], ["/dev/vg0/b-two"], ["/dev/vg0/see"], ["/dev/vg0/one"]]
-    assert of(told, "volumes")[:2] == [["a", "a-two", "b", "b-two", "c", "one", "pool", "see"], ["a", "b", "c", "pool"]]
+    assert (of(told, "volumes")[0], of(told, "volumes")[2]) == (
+        ["a", "a-two", "b", "b-two", "c", "one", "pool", "see"], ["a", "b", "c", "pool"])
+
+
+def test_a_record_that_was_redefined_removes_nothing_but_snapshots_of_its_disk(told):
+    assert of(told, "tried") == [[4, 0, 4, 0, 5]]
+    assert of(told, "volumes")[1] == ["a", "a-two", "b", "b-two", "c", "one", "other", "pool", "see"]
 
 
 def test_no_room_a_name_that_is_taken_and_a_group_that_is_another_or_not_allowed_are_refused(told):
@@ -166,11 +188,11 @@ def test_no_room_a_name_that_is_taken_and_a_group_that_is_another_or_not_allowed
 def test_a_death_before_and_after_the_volume_was_made_is_taken_back_once_lvcreate_has_ended(told):
     recovered = [d["operations"] for d in told if d.get("schema") == "rechain.operation-list/1"]
     assert [[op["state"] for op in ops] for ops in recovered] == [["undone"], ["undone"]]
-    assert of(told, "volumes")[2:4] == [["a", "b", "c", "pool"]] * 2
+    assert of(told, "volumes")[3:5] == [["a", "b", "c", "pool"]] * 2
 
 
 def test_a_hold_that_is_too_long_and_an_origin_left_suspended_are_taken_back(told):
     late, dead = operations(told)[4:]
     assert (late["state"], dead["state"]) == ("undone", "undone") and of(told, "rc")[5:] == [7, 7]
     assert 500 <= late["pause-ms"] < 3000 and "--max-pause" in late["error"]["message"]
-    assert of(told, "volumes")[4] == ["a", "b", "c", "pool"]
+    assert of(told, "volumes")[5] == ["a", "b", "c", "pool"]
