@@ -109,6 +109,9 @@ def test_one_snapshot_of_a_subvolume_serves_all_disks_that_lie_in_it(subvolume, 
     vm.guest.wait_flushed(100)
     xml = rechain.run("snapshot", "show", vm.qmp_path, "one", "--xml").expect(0).out
     assert f'<subvolume path="{target}"/>' in xml
+    for chain, copy in zip(chains, copies):                 # the active source, and the one to take backups from
+        assert f'<source file="{chain.active}"/>' in xml
+        assert f'<source file="{copy}"/>' in xml[xml.index("<backingStore"):]
     rechain.run("snapshot", "delete", vm.qmp_path, "one", "--metadata-only").expect(0)
     path = os.path.join(btrfs, "one.xml")
     with open(path, "w") as file:

@@ -80,6 +80,49 @@ def test_one_of_three_stacked_snapshots(make_chain, make_vm, rechain, workdir, w
         images.check_image(file)
 
 
+def test_one_in_the_middle_of_several_disks_each_in_its_direction(make_vm, rechain, workdir):
+    """Three snapshots of three disks; the second goes, while a guest writes: the others stay what they are."""
+    ids = ("vda", "vdb", "vdc")
+    chains = {id: images.make_chain(os.path.join(workdir, id), size=16 * MiB) for id in ids}
+    vm = make_vm(list(chains.values()), dir=workdir, guest=True)
+    file = {(id, name): f"{workdir}/{id}-{name}.qcow2" for id in ids for name in ("one", "two", "three")}
+    merge = {"vda": "forward", "vdb": "backward", "vdc": "forward"}
+    for name in ("one", "two", "three"):
+        vm.guest.wait_flushed(50)
+        how = merge if name == "two" else dict.fromkeys(ids, "backward")
+        take(rechain, vm, name, *(f"{id},to={file[id, name]},on-delete={how[id]}" for id in ids))
+    shown = {id: view(file[id, "two"]) for id in ids}          # the instant of "three"
+    old = {id: view(chains[id].active) for id in ids}          # the instant of "one"
+    vm.guest.wait_flushed(50)
+    operation = delete(rechain, vm, "two")
+    for id in ids:
+        kept = file[id, "two" if merge[id] == "forward" else "one"]
+        chain = [file[id, "three"], kept] + chains[id].layers
+        assert change_of(operation, id)["chain"] == chain
+        assert_chain(vm, chain, id)
+        assert view(kept) == shown[id] and view(chains[id].active) == old[id]
+    assert names(rechain, vm) == [("one", None), ("three", "one")]
+    vm.guest.wait_flushed(100)
+    assert vm.guest.verify() > 0 and vm.guest.errors == 0
+    leftovers(vm, rechain.state_dir, [workdir])
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_no_more_is_copied_than_was_foretold(make_chain, make_vm, rechain, workdir, direction):
+    """What is foretold is what the layer has; less is copied where the new layer has data over the old one's."""
+    chain = make_chain(size=32 * MiB)
+    vm = make_vm(chain)
+    new = f"{workdir}/new.qcow2"
+    take(rechain, vm, "one", f"vda,to={new}")
+    vm.guest_write(0, 5 * MiB, 0x11)
+    vm.flush()
+    (one,) = valid(rechain.run("snapshot", "list", vm.qmp_path, json=True).expect(0).json)["snapshots"]
+    foretold = one["disks"][0][f"{direction}-bytes"]
+    operation = delete(rechain, vm, "one", "--direction", direction)
+    over = 5 * MiB if direction == "forward" else 0
+    assert 0 < operation["bytes"] <= foretold <= operation["bytes"] + over + MiB // 2
+
+
 def view(file):
     with images.raw_view(file) as raw:
         return digest(raw)
@@ -160,6 +203,18 @@ def test_merges_by_other_commands_take_the_records_along(make_chain, make_vm, re
     assert names(rechain, vm) == [("one", None), ("three", "one")]
     change(rechain, vm, "pull", "vda", "--base", chain.active)
     assert names(rechain, vm) == [("one", None)]
+    change(rechain, vm, "snapshot create", f"vda,to={four}.new", "--name", "five")
+    rechain.run("allocate", vm.qmp_path, "vda", "--detach-backing").expect(0)
+    assert vm.chain() == [f"{four}.new"] and names(rechain, vm) == []
+
+
+def test_one_that_a_pull_left_goes_after_it(make_chain, make_vm, rechain, workdir):
+    chain = make_chain(size=4 * MiB)
+    vm = make_vm(chain)
+    one, two = (os.path.join(workdir, f"{n}.qcow2") for n in ("one", "two"))
+    for name, file in (("one", one), ("two", two)):
+        take(rechain, vm, name, f"vda,to={file}")
+    change(rechain, vm, "pull", "vda", "--base", chain.active)
     os.unlink(one)      # kept by the pull, and still an overlay of what is to be changed
     delete(rechain, vm, "one")
     assert vm.chain() == chain.layers and names(rechain, vm) == []
@@ -179,6 +234,30 @@ def test_offline_merges_take_the_records_along(make_chain, make_vm, rechain, wor
     assert record["name"] == "two" and "parent" not in record
     told = record["disks"][0]
     assert (told["overlay"], told["read-only-source"]) == (two, chain.active)
+
+
+@pytest.mark.parametrize("words, left", [
+    (("pull", "--base", "ACTIVE"), [("one", None)]),
+    (("pull",), []),
+    (("commit",), [("one", None), ("two", "one")]),
+    (("allocate", "--detach-backing"), []),
+], ids=["pull-base", "pull", "commit", "allocate"])
+def test_offline_each_command_takes_the_records_along(make_chain, make_vm, rechain, workdir, words, left):
+    """What is left on record matches the chain that is left."""
+    chain = make_chain(size=4 * MiB)
+    vm = make_vm(chain)
+    for name in ("one", "two", "three"):
+        take(rechain, vm, name, f"vda,to={workdir}/{name}.qcow2")
+    vm.stop()
+    words = [chain.active if word == "ACTIVE" else word for word in words]
+    told = rechain.run(words[0], "--offline", f"{workdir}/three.qcow2", *words[1:], json=True).expect(0).json
+    layers = told["disks"][0]["chain"]
+    snapshots = valid(rechain.run("snapshot", "list", vm.qmp_path, json=True).expect(0).json)["snapshots"]
+    assert [(s["name"], s.get("parent")) for s in snapshots] == left
+    for snapshot in snapshots:
+        disk = snapshot["disks"][0]
+        at = layers.index(disk["overlay"])
+        assert layers[at + 1] == disk["read-only-source"] and images.header_chain(disk["overlay"]) == layers[at:]
 
 
 def test_the_plan_says_what_each_disk_does(make_vm, rechain, workdir):
