@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "src/remote/bulk.h"
 
+#include "src/remote/wait.h"
+
 #include <errno.h>
 #include <glib-unix.h>
 #include <unistd.h>
@@ -37,28 +39,8 @@ struct _Pump {
   gpointer data;
   char *buffer;
   gsize start, end;
-  GSource *source;
+  Wait wait;
 };
-
-static gboolean
-on_ready (int fd, GIOCondition condition, gpointer data);
-
-static void
-stop_waiting (Pump *pump)
-{
-  if (pump->source != NULL)
-    g_source_destroy (pump->source);
-  g_clear_pointer (&pump->source, g_source_unref);
-}
-
-static void
-wait_for (Pump *pump, int fd, GIOCondition condition)
-{
-  stop_waiting (pump);
-  pump->source = g_unix_fd_source_new (fd, condition | G_IO_ERR | G_IO_HUP);
-  g_source_set_callback (pump->source, G_SOURCE_FUNC (on_ready), pump, NULL);
-  g_source_attach (pump->source, g_main_context_get_thread_default ());
-}
 
 /* FALSE: it has ended. */
 static gboolean
@@ -80,16 +62,15 @@ move (Pump *pump)
 }
 
 static gboolean
-on_ready (int fd, GIOCondition condition, gpointer data)
+on_turn (gpointer data)
 {
   Pump *pump = data;
-  if (!move (pump)) {
-    stop_waiting (pump);
+  if (!move (pump))
     pump->done (pump->data);
-  } else if (pump->start < pump->end)
-    wait_for (pump, pump->out, G_IO_OUT);
+  else if (pump->start < pump->end)
+    wait_for_fd (&pump->wait, pump->out, G_IO_OUT);
   else
-    wait_for (pump, pump->in, G_IO_IN);
+    wait_for_fd (&pump->wait, pump->in, G_IO_IN);
   return G_SOURCE_REMOVE;
 }
 
@@ -97,10 +78,10 @@ Pump *
 pump_start (int in, int out, void (*done) (gpointer data), gpointer data)
 {
   Pump *pump = g_new0 (Pump, 1);
-  *pump = (Pump){.in = in, .out = out, .done = done, .data = data, .buffer = g_malloc (BUFFER)};
+  *pump = (Pump){.in = in, .out = out, .done = done, .data = data, .buffer = g_malloc (BUFFER), .wait = {.turn = on_turn, .data = pump}};
   g_unix_set_fd_nonblocking (in, TRUE, NULL);
   g_unix_set_fd_nonblocking (out, TRUE, NULL);
-  wait_for (pump, in, G_IO_IN);
+  wait_for_fd (&pump->wait, in, G_IO_IN);
   return pump;
 }
 
@@ -109,7 +90,7 @@ pump_free (Pump *pump)
 {
   if (pump == NULL)
     return;
-  stop_waiting (pump);
+  wait_stop (&pump->wait);
   g_free (pump->buffer);
   g_free (pump);
 }

@@ -4,12 +4,11 @@
 #include "src/common/error.h"
 #include "src/remote/frames.h"
 #include "src/remote/pace.h"
+#include "src/remote/wait.h"
 
 #include <errno.h>
 #include <glib-unix.h>
 #include <unistd.h>
-
-#define TURN (2u << 20)
 
 struct _Receiver {
   ReceiverSpec spec;
@@ -18,41 +17,14 @@ struct _Receiver {
   const guint8 *rest; /* of a payload that the pipe has not taken yet */
   gsize rest_length;
   guint64 at;
-  GSource *source;
+  Wait wait;
 };
-
-static gboolean
-on_turn (gpointer data);
-
-static gboolean
-on_ready (int fd, GIOCondition condition, gpointer data)
-{
-  return on_turn (data);
-}
-
-static void
-stop_waiting (Receiver *receiver)
-{
-  if (receiver->source != NULL)
-    g_source_destroy (receiver->source);
-  g_clear_pointer (&receiver->source, g_source_unref);
-}
-
-/* Takes @source. */
-static void
-wait_for (Receiver *receiver, GSource *take_source, gboolean of_fd)
-{
-  stop_waiting (receiver);
-  receiver->source = take_source;
-  g_source_set_callback (take_source, of_fd ? G_SOURCE_FUNC (on_ready) : on_turn, receiver, NULL);
-  g_source_attach (take_source, g_main_context_get_thread_default ());
-}
 
 static void
 finish (Receiver *receiver, GError *take_error)
 {
   g_autoptr (GError) error = take_error;
-  stop_waiting (receiver);
+  wait_stop (&receiver->wait);
   receiver->spec.done (error, receiver->spec.data);
 }
 
@@ -112,7 +84,7 @@ read_on (Receiver *receiver, GError **error)
   Frame frame;
   const guint8 *payload;
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-    wait_for (receiver, g_unix_fd_source_new (receiver->spec.in, G_IO_IN | G_IO_HUP), TRUE);
+    wait_for_fd (&receiver->wait, receiver->spec.in, G_IO_IN);
     return WAIT;
   }
   if (n <= 0)
@@ -130,7 +102,7 @@ step (Receiver *receiver, GError **error)
 {
   gint64 later = pace_wait (&receiver->pace);
   if (later > 0) {
-    wait_for (receiver, g_timeout_source_new ((guint)(later / 1000 + 1)), FALSE);
+    wait_for_ms (&receiver->wait, (guint)(later / 1000 + 1));
     return WAIT;
   }
   if (receiver->rest_length == 0)
@@ -140,7 +112,7 @@ step (Receiver *receiver, GError **error)
     return END;
   if (receiver->rest_length < before)
     return GO_ON;
-  wait_for (receiver, g_unix_fd_source_new (receiver->spec.out, G_IO_OUT | G_IO_ERR), TRUE);
+  wait_for_fd (&receiver->wait, receiver->spec.out, G_IO_OUT);
   return WAIT;
 }
 
@@ -149,18 +121,14 @@ on_turn (gpointer data)
 {
   Receiver *receiver = data;
   GError *error = NULL;
-  guint64 until = receiver->at + TURN;
+  guint64 until = receiver->at + WAIT_TURN;
   Next next = GO_ON;
-  stop_waiting (receiver);
   while (next == GO_ON && receiver->at < until)
     next = step (receiver, &error);
   if (next == END)
     finish (receiver, error);
-  else if (next == GO_ON) {
-    GSource *soon = g_idle_source_new ();
-    g_source_set_priority (soon, G_PRIORITY_DEFAULT);
-    wait_for (receiver, soon, FALSE);
-  }
+  else if (next == GO_ON)
+    wait_for_turn (&receiver->wait);
   return G_SOURCE_REMOVE;
 }
 
@@ -175,7 +143,8 @@ receiver_start (const ReceiverSpec *spec)
   g_unix_set_fd_nonblocking (spec->in, TRUE, NULL);
   if (spec->piped)
     g_unix_set_fd_nonblocking (spec->out, TRUE, NULL);
-  wait_for (receiver, g_idle_source_new (), FALSE);
+  receiver->wait = (Wait){.turn = on_turn, .data = receiver};
+  wait_for_turn (&receiver->wait);
   return receiver;
 }
 
@@ -190,7 +159,7 @@ receiver_free (Receiver *receiver)
 {
   if (receiver == NULL)
     return;
-  stop_waiting (receiver);
+  wait_stop (&receiver->wait);
   close (receiver->spec.in);
   frame_reader_free (receiver->reader);
   g_free (receiver);

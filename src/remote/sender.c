@@ -4,6 +4,7 @@
 #include "src/common/error.h"
 #include "src/remote/frames.h"
 #include "src/remote/pace.h"
+#include "src/remote/wait.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +12,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define TURN (2u << 20) /* bytes before the rest of the world has its turn */
 
 typedef enum { SENDING, ENDED_WELL, ENDED_BADLY } Phase;
 
@@ -27,35 +26,8 @@ struct _Sender {
   gboolean device;  /* nobody says where its holes are: zeroes are looked for */
   Phase phase;
   GError *error;
-  GSource *source;
+  Wait wait;
 };
-
-static gboolean
-on_turn (gpointer data);
-
-static gboolean
-on_ready (int fd, GIOCondition condition, gpointer data)
-{
-  return on_turn (data);
-}
-
-static void
-stop_waiting (Sender *sender)
-{
-  if (sender->source != NULL)
-    g_source_destroy (sender->source);
-  g_clear_pointer (&sender->source, g_source_unref);
-}
-
-/* Takes @source. */
-static void
-wait_for (Sender *sender, GSource *take_source, gboolean of_fd)
-{
-  stop_waiting (sender);
-  sender->source = take_source;
-  g_source_set_callback (take_source, of_fd ? G_SOURCE_FUNC (on_ready) : on_turn, sender, NULL);
-  g_source_attach (take_source, g_main_context_get_thread_default ());
-}
 
 /* ---- the next frame -------------------------------------------------------------------------- */
 
@@ -166,7 +138,7 @@ finish (Sender *sender, GError *take_error)
 {
   SenderSpec spec = sender->spec;
   g_autoptr (GError) error = take_error;
-  stop_waiting (sender);
+  wait_stop (&sender->wait);
   sender->phase = ENDED_BADLY;
   spec.done (error, spec.data);
 }
@@ -191,20 +163,20 @@ step (Sender *sender, GError **error)
 {
   gint64 later = pace_wait (&sender->pace);
   if (later > 0) {
-    wait_for (sender, g_timeout_source_new ((guint)(later / 1000 + 1)), FALSE);
+    wait_for_ms (&sender->wait, (guint)(later / 1000 + 1));
     return FALSE;
   }
   if (sender->start < sender->end) {
     if (!write_out (sender, error) && *error == NULL)
-      wait_for (sender, g_unix_fd_source_new (sender->spec.out, G_IO_OUT | G_IO_ERR | G_IO_HUP), TRUE);
-    return *error == NULL && sender->source == NULL;
+      wait_for_fd (&sender->wait, sender->spec.out, G_IO_OUT);
+    return *error == NULL && sender->wait.source == NULL;
   }
   if (sender->error != NULL)
     say_abort (sender);
   else if (!sender->spec.piped)
     read_file (sender);
   else if (!read_pipe (sender)) {
-    wait_for (sender, g_unix_fd_source_new (sender->spec.source, G_IO_IN | G_IO_HUP), TRUE);
+    wait_for_fd (&sender->wait, sender->spec.source, G_IO_IN);
     return FALSE;
   }
   return TRUE;
@@ -215,20 +187,18 @@ on_turn (gpointer data)
 {
   Sender *sender = data;
   GError *error = NULL;
-  guint64 until = sender->at + TURN;
-  stop_waiting (sender);
+  guint64 until = sender->at + WAIT_TURN;
   while (sender->start < sender->end || sender->phase == SENDING) {
     if (!step (sender, &error))
       break;
     if (sender->at >= until && sender->start == sender->end && sender->phase == SENDING) {
-      wait_for (sender, g_idle_source_new (), FALSE);
-      g_source_set_priority (sender->source, G_PRIORITY_DEFAULT);
+      wait_for_turn (&sender->wait);
       return G_SOURCE_REMOVE;
     }
   }
   if (error != NULL)
     finish (sender, error);
-  else if (sender->start == sender->end && sender->phase != SENDING && sender->source == NULL)
+  else if (sender->start == sender->end && sender->phase != SENDING && sender->wait.source == NULL)
     finish (sender, g_steal_pointer (&sender->error));
   return G_SOURCE_REMOVE;
 }
@@ -252,7 +222,8 @@ sender_start (const SenderSpec *spec)
   else
     g_unix_set_fd_nonblocking (spec->source, TRUE, NULL);
   g_unix_set_fd_nonblocking (spec->out, TRUE, NULL);
-  wait_for (sender, g_idle_source_new (), FALSE);
+  sender->wait = (Wait){.turn = on_turn, .data = sender};
+  wait_for_turn (&sender->wait);
   return sender;
 }
 
@@ -261,7 +232,7 @@ sender_free (Sender *sender)
 {
   if (sender == NULL)
     return;
-  stop_waiting (sender);
+  wait_stop (&sender->wait);
   if (sender->spec.source >= 0)
     close (sender->spec.source);
   frame_sums_free (sender->sums);

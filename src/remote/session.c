@@ -4,6 +4,7 @@
 #include "qmp/stream.h"
 #include "src/common/error.h"
 #include "src/remote/protocol.h"
+#include "src/remote/wait.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +32,7 @@ struct _Session {
   char *buffer;      /* of the read in flight */
   gboolean heard_out; /* stderr is at its end */
   gboolean exited;
-  GSource *timer;
+  Wait timer;
   GError *why;       /* it ends, as soon as ssh has said its part */
   gboolean lost;     /* it ends because the connection did */
   gboolean met;      /* it greeted as it should */
@@ -56,20 +57,12 @@ session_unref (Session *session)
 }
 
 static void
-stop_timer (Session *session)
-{
-  if (session->timer != NULL)
-    g_source_destroy (session->timer);
-  g_clear_pointer (&session->timer, g_source_unref);
-}
-
-static void
 start_timer (Session *session, guint ms, GSourceFunc callback)
 {
-  stop_timer (session);
-  session->timer = g_timeout_source_new (ms);
-  g_source_set_callback (session->timer, callback, session, NULL);
-  g_source_attach (session->timer, g_main_context_get_thread_default ());
+  wait_stop (&session->timer);
+  session->timer.turn = callback;
+  session->timer.data = session;
+  wait_for_ms (&session->timer, ms);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -125,7 +118,7 @@ tell_end (Session *session)
   if (session->phase == OVER)
     return;
   session->phase = OVER;
-  stop_timer (session);
+  wait_stop (&session->timer);
   g_autoptr (GError) error = explain (session);
   session->owner->ended (error, session->data);
 }
@@ -280,7 +273,7 @@ on_greeting (Session *session, Json *message)
               json_get_int (greeting, "protocol"), version ? version : "?", REMOTE_PROTOCOL);
     return;
   }
-  stop_timer (session);
+  wait_stop (&session->timer);
   session->met = TRUE;
   session->phase = HELLO;
   g_autoptr (Json) hello = json_make (
@@ -464,7 +457,7 @@ session_take (Session *session)
 {
   int fd = session->fd;
   g_clear_pointer (&session->stream, qmp_stream_free);
-  stop_timer (session);
+  wait_stop (&session->timer);
   session->phase = RAW;
   session->fd = -1;
   return fd;
@@ -477,7 +470,7 @@ session_free (Session *session)
   if (session == NULL)
     return;
   session->phase = OVER;
-  stop_timer (session);
+  wait_stop (&session->timer);
   g_clear_pointer (&session->stream, qmp_stream_free);
   if (session->fd >= 0)
     close (session->fd);
