@@ -22,7 +22,8 @@ bulk_ask_to_send (Session *session, Json *offer, guint64 from)
   g_autofree char *option = g_strdup_printf ("--from=%" G_GUINT64_FORMAT, from);
   session_tell (session, "document",
                 json_make ("option", json_str ("--offer"), "text", json_str (text), NULL));
-  ask (session, json_list (json_str ("vol"), json_str ("send"), json_str ("--offer"), json_str (option), NULL));
+  ask (session, json_list (json_str ("vol"), json_str ("send"), json_str ("--offer"),
+                           json_str (option), NULL));
 }
 
 void
@@ -78,7 +79,12 @@ Pump *
 pump_start (int in, int out, void (*done) (gpointer data), gpointer data)
 {
   Pump *pump = g_new0 (Pump, 1);
-  *pump = (Pump){.in = in, .out = out, .done = done, .data = data, .buffer = g_malloc (BUFFER), .wait = {.turn = on_turn, .data = pump}};
+  *pump = (Pump){.in = in,
+                 .out = out,
+                 .done = done,
+                 .data = data,
+                 .buffer = g_malloc (BUFFER),
+                 .wait = {.turn = on_turn, .data = pump}};
   g_unix_set_fd_nonblocking (in, TRUE, NULL);
   g_unix_set_fd_nonblocking (out, TRUE, NULL);
   wait_for_fd (&pump->wait, in, G_IO_IN);

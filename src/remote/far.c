@@ -7,8 +7,8 @@
 
 #define MAX_NAME 255
 
-/* ssh puts the name into ProxyCommand, Match exec and %h of its configuration: nothing that a shell or ssh
- * itself reads as more than a name. */
+/* ssh puts the name into ProxyCommand, Match exec and %h of its configuration: nothing that a shell
+ * or ssh itself reads as more than a name. */
 static gboolean
 is_plain (const char *text)
 {
@@ -67,17 +67,16 @@ far_free (Far *far)
   g_free (far);
 }
 
-/* BatchMode: nobody is asked for a password. The ServerAlive options end a connection whose other end is gone
- * without a word. Nothing is forwarded, and no shell of ours comes near the words. */
+/* BatchMode: nobody is asked for a password. The ServerAlive options end a connection whose other
+ * end is gone without a word. Nothing is forwarded, and no shell of ours comes near the words. */
 char **
 far_command (const Far *far)
 {
-  static const char *const always[] = {"BatchMode=yes",        "ConnectTimeout=20",
-                                       "ServerAliveInterval=10", "ServerAliveCountMax=3",
-                                       "ClearAllForwardings=yes", "ForwardAgent=no",
-                                       "ForwardX11=no",        "PermitLocalCommand=no",
-                                       "RequestTTY=no",        "EscapeChar=none",
-                                       "RemoteCommand=none",   "LogLevel=ERROR"};
+  static const char *const always[] = {
+      "BatchMode=yes",         "ConnectTimeout=20",       "ServerAliveInterval=10",
+      "ServerAliveCountMax=3", "ClearAllForwardings=yes", "ForwardAgent=no",
+      "ForwardX11=no",         "PermitLocalCommand=no",   "RequestTTY=no",
+      "EscapeChar=none",       "RemoteCommand=none",      "LogLevel=ERROR"};
   g_autoptr (GStrvBuilder) argv = g_strv_builder_new ();
   g_strv_builder_add (argv, "ssh");
   if (far->config != NULL)

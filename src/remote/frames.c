@@ -154,7 +154,9 @@ static gboolean
 read_head (FrameReader *reader, GError **error)
 {
   const guint8 *head = reader->head;
-  Frame frame = {.kind = (FrameKind)head[3], .length = (guint32)get (head + 4, 4), .offset = get (head + 8, 8)};
+  Frame frame = {.kind = (FrameKind)head[3],
+                 .length = (guint32)get (head + 4, 4),
+                 .offset = get (head + 8, 8)};
   guint32 most = frame.kind == FRAME_DATA    ? FRAME_DATA_MAX
                  : frame.kind == FRAME_END   ? FRAME_DIGEST
                  : frame.kind == FRAME_ABORT ? FRAME_WORDS_MAX
@@ -165,7 +167,8 @@ read_head (FrameReader *reader, GError **error)
            (reader->size == G_MAXUINT64 || frame.offset == reader->size);
   else if (frame.kind == FRAME_DATA)
     fits = fits && frame.offset >= reader->at && frame.offset <= reader->size &&
-           frame.offset <= G_MAXINT64 - FRAME_DATA_MAX && frame.length <= reader->size - frame.offset;
+           frame.offset <= G_MAXINT64 - FRAME_DATA_MAX &&
+           frame.length <= reader->size - frame.offset;
   if (memcmp (head, "rcf", 3) != 0 || !fits)
     return damaged (error);
   reader->frame = frame;

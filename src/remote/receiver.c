@@ -35,7 +35,8 @@ write_file (Receiver *receiver, const Frame *frame, const guint8 *payload, GErro
 {
   gsize done = 0;
   while (done < frame->length) {
-    gssize n = pwrite (receiver->spec.out, payload + done, frame->length - done, (off_t)(frame->offset + done));
+    gssize n = pwrite (receiver->spec.out, payload + done, frame->length - done,
+                       (off_t)(frame->offset + done));
     if (n < 0 && errno != EINTR)
       return fail_errno (error, errno, "write at byte %" G_GUINT64_FORMAT, frame->offset + done);
     done += n > 0 ? (gsize)n : 0;
@@ -89,7 +90,8 @@ read_on (Receiver *receiver, GError **error)
   }
   if (n <= 0)
     fail (error, UNREACHABLE, "the connection was lost");
-  else if (frame_reader_take (receiver->reader, (gsize)n, &whole, &frame, &payload, error) && whole) {
+  else if (frame_reader_take (receiver->reader, (gsize)n, &whole, &frame, &payload, error) &&
+           whole) {
     if (frame.kind == FRAME_END)
       return END;
     take_data (receiver, &frame, payload, error);

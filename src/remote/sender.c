@@ -19,7 +19,7 @@ struct _Sender {
   SenderSpec spec;
   FrameSums *sums;
   Pace pace;
-  guint8 *buffer;  /* head and payload of the frame that goes out */
+  guint8 *buffer;   /* head and payload of the frame that goes out */
   gsize start, end; /* of what is not written yet */
   guint64 at;
   guint64 data_end; /* there is data up to here */
@@ -57,7 +57,8 @@ static void
 say_abort (Sender *sender)
 {
   const char *cause = rechain_error_get_cause (sender->error);
-  g_autofree char *text = g_strdup_printf ("%s%s%s", sender->error->message, cause ? ": " : "", cause ? cause : "");
+  g_autofree char *text =
+      g_strdup_printf ("%s%s%s", sender->error->message, cause ? ": " : "", cause ? cause : "");
   Frame frame = {.kind = FRAME_ABORT, .length = (guint32)MIN (strlen (text), FRAME_WORDS_MAX)};
   memcpy (sender->buffer + FRAME_HEAD, text, frame.length);
   seal (sender, &frame);

@@ -27,18 +27,18 @@ struct _Session {
   GSubprocess *ssh;
   GCancellable *cancellable;
   QmpStream *stream;
-  int fd;            /* our end of the socket pair */
-  GString *words;    /* what ssh wrote to stderr */
-  char *buffer;      /* of the read in flight */
+  int fd;             /* our end of the socket pair */
+  GString *words;     /* what ssh wrote to stderr */
+  char *buffer;       /* of the read in flight */
   gboolean heard_out; /* stderr is at its end */
   gboolean exited;
   Wait timer;
-  GError *why;       /* it ends, as soon as ssh has said its part */
-  gboolean lost;     /* it ends because the connection did */
-  gboolean met;      /* it greeted as it should */
-  gint64 id;         /* of the last request */
-  gboolean waiting;  /* for its reply */
-  GPtrArray *early;  /* Json*: messages that wait for the greeting */
+  GError *why;      /* it ends, as soon as ssh has said its part */
+  gboolean lost;    /* it ends because the connection did */
+  gboolean met;     /* it greeted as it should */
+  gint64 id;        /* of the last request */
+  gboolean waiting; /* for its reply */
+  GPtrArray *early; /* Json*: messages that wait for the greeting */
 };
 
 static void
@@ -215,7 +215,8 @@ on_words (GObject *source, GAsyncResult *result, gpointer data)
   session_unref (session);
 }
 
-/* Ctrl-C is ours: ssh is in a session of its own, and lives on while the other side takes everything back. */
+/* Ctrl-C is ours: ssh is in a session of its own, and lives on while the other side takes
+ * everything back. */
 static void
 leave_terminal (gpointer data)
 {
@@ -269,17 +270,18 @@ on_greeting (Session *session, Json *message)
   }
   if (json_get_int (greeting, "protocol") != REMOTE_PROTOCOL) {
     const char *version = json_get_str (greeting, "version");
-    end_with (session, "has another rechain: protocol %" G_GINT64_FORMAT " of version %.40s; here it is %d",
+    end_with (session,
+              "has another rechain: protocol %" G_GINT64_FORMAT " of version %.40s; here it is %d",
               json_get_int (greeting, "protocol"), version ? version : "?", REMOTE_PROTOCOL);
     return;
   }
   wait_stop (&session->timer);
   session->met = TRUE;
   session->phase = HELLO;
-  g_autoptr (Json) hello = json_make (
-      "execute", json_str ("hello"), "arguments",
-      json_make ("protocol", json_int (REMOTE_PROTOCOL), "version", json_str (RECHAIN_VERSION), NULL),
-      "id", json_int (HELLO_ID), NULL);
+  g_autoptr (Json) hello = json_make ("execute", json_str ("hello"), "arguments",
+                                      json_make ("protocol", json_int (REMOTE_PROTOCOL), "version",
+                                                 json_str (RECHAIN_VERSION), NULL),
+                                      "id", json_int (HELLO_ID), NULL);
   send_now (session, hello);
 }
 
@@ -367,7 +369,8 @@ static void
 on_stream_ended (QmpStream *stream, const GError *error, gpointer data)
 {
   Session *session = data;
-  session->lost = g_str_has_prefix (error->message, "closed") || g_str_has_prefix (error->message, "broke");
+  session->lost =
+      g_str_has_prefix (error->message, "closed") || g_str_has_prefix (error->message, "broke");
   end (session, g_error_copy (error));
 }
 
@@ -393,8 +396,8 @@ stream_over (Session *session)
   g_autoptr (GSocket) socket = g_socket_new_from_fd (fcntl (session->fd, F_DUPFD_CLOEXEC, 3), NULL);
   g_autoptr (GSocketConnection) connection = g_socket_connection_factory_create_connection (socket);
   g_autoptr (GMainContext) context = g_main_context_ref_thread_default ();
-  return qmp_stream_new (G_IO_STREAM (connection), context,
-                         REMOTE_MAX_MESSAGE, REMOTE_MAX_QUEUED, &callbacks, session);
+  return qmp_stream_new (G_IO_STREAM (connection), context, REMOTE_MAX_MESSAGE, REMOTE_MAX_QUEUED,
+                         &callbacks, session);
 }
 
 Session *
@@ -411,7 +414,8 @@ session_open (const Far *far, const SessionOwner *owner, gpointer data, GError *
     return NULL;
   }
   Session *session = g_new0 (Session, 1);
-  *session = (Session){.refs = 2, .far = far_copy (far), .owner = owner, .data = data, .ssh = ssh, .fd = fds[0]};
+  *session = (Session){
+      .refs = 2, .far = far_copy (far), .owner = owner, .data = data, .ssh = ssh, .fd = fds[0]};
   session->cancellable = g_cancellable_new ();
   session->words = g_string_new (NULL);
   session->early = g_ptr_array_new_with_free_func (free_message);

@@ -39,7 +39,8 @@ start (Wait *wait, GSource *take_source, GSourceFunc callback)
 void
 wait_for_fd (Wait *wait, int fd, GIOCondition condition)
 {
-  start (wait, g_unix_fd_source_new (fd, condition | G_IO_ERR | G_IO_HUP), G_SOURCE_FUNC (on_ready));
+  start (wait, g_unix_fd_source_new (fd, condition | G_IO_ERR | G_IO_HUP),
+         G_SOURCE_FUNC (on_ready));
 }
 
 void
