@@ -33,7 +33,8 @@ typedef struct {
 struct _Growth {
   GPtrArray *growers;
   gboolean looking, again;
-  Thawed after; /* once nothing runs any more; nullable */
+  guint pending; /* errands on their way */
+  Thawed after;  /* once there are none; nullable */
 };
 
 /* What is on its way for one volume; holds the runner. */
@@ -53,14 +54,21 @@ errand_new (Runner *runner, Grower *grower)
 {
   Errand *errand = g_new0 (Errand, 1);
   *errand = (Errand){.runner = runner_ref (runner), .grower = grower};
+  runner->growth->pending++;
   return errand;
 }
 
 static void
 errand_free (Errand *errand)
 {
-  runner_unref (errand->runner);
+  g_autoptr (Runner) runner = errand->runner;
+  Growth *growth = runner->growth;
+  Thawed after = growth->after;
   g_free (errand);
+  if (--growth->pending > 0 || after == NULL || runner->ended)
+    return;
+  growth->after = NULL;
+  after (runner);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Errand, errand_free)
 
@@ -91,15 +99,6 @@ note (Runner *runner, Grower *grower, const char *phase, const char *detail)
 {
   journal_note (runner->journal, runner->op, "grow", grower->disk->name, runner_direction (runner),
                 phase, detail);
-}
-
-static gboolean
-runs_one (const Growth *growth)
-{
-  for (guint i = 0; i < growth->growers->len; i++)
-    if (((Grower *)growth->growers->pdata[i])->wanted > 0)
-      return TRUE;
-  return FALSE;
 }
 
 static char *
@@ -233,16 +232,10 @@ went_wrong (Runner *runner, Grower *grower, const char *words)
 }
 
 static void
-ended (Runner *runner, Grower *grower)
+ended (Grower *grower)
 {
-  Growth *growth = runner->growth;
   grower->wanted = 0;
   grower->rest = FALSE;
-  Thawed after = growth->after;
-  if (after == NULL || runs_one (growth) || runner->ended)
-    return;
-  growth->after = NULL;
-  after (runner);
 }
 
 static void
@@ -265,7 +258,7 @@ on_group (Json *rows, const GError *error, gpointer data)
     return;
   }
   give_up (runner, grower);
-  ended (runner, grower);
+  ended (grower);
 }
 
 static void
@@ -299,7 +292,7 @@ on_extended (const char *out, const GError *error, gpointer data)
     }
     give_up (runner, grower);
   }
-  ended (runner, grower);
+  ended (grower);
   look (runner);
 }
 
@@ -313,7 +306,7 @@ run_lvextend (Runner *runner, Grower *grower, guint64 size)
   note (runner, grower, "intent", line);
   if (!journal_write (runner->journal, runner->op, &error)) {
     went_wrong (runner, grower, error->message);
-    ended (runner, grower);
+    ended (grower);
     return;
   }
   image_run_more ((const char *const *)argv, IMAGE_LIVES_ON, &(ImageMore){.busy = busy},
@@ -415,12 +408,24 @@ on_stats (QmpClient *client, Json *ret, const GError *error, gpointer data)
     look (runner);
 }
 
+/* Whoever was watched over is watched over until the row that ends it, in either direction. */
+static gboolean
+is_watched (Runner *runner)
+{
+  const Step *step = runner->main.steps;
+  gboolean past = FALSE;
+  for (int i = 0; i < runner->main.at && !past; i++)
+    past = step[i].ask == watch_volumes;
+  const Step *now = step + MAX (runner->main.at, 0);
+  return past && now->name != NULL && now->ask != unwatch_volumes;
+}
+
 static void
 look (Runner *runner)
 {
   Growth *growth = runner->growth;
   growth->again = growth->looking;
-  if (growth->looking || is_over (runner))
+  if (growth->looking || is_over (runner) || !is_watched (runner))
     return;
   growth->looking = TRUE;
   qmp_client_execute (runner->client, "query-blockstats",
@@ -457,18 +462,6 @@ on_first_status (QmpClient *client, Json *ret, const GError *error, gpointer dat
     grower->guest_waits |= is_active (runner, grower);
   }
   look (runner);
-}
-
-/* Whoever was watched over is watched over until the row that ends it, in either direction. */
-static gboolean
-is_watched (Runner *runner)
-{
-  const Step *step = runner->main.steps;
-  gboolean past = FALSE;
-  for (int i = 0; i < runner->main.at && !past; i++)
-    past = step[i].ask == watch_volumes;
-  const Step *now = step + MAX (runner->main.at, 0);
-  return past && now->name != NULL && now->ask != unwatch_volumes;
 }
 
 void
@@ -565,7 +558,7 @@ growth_takes_guest (Runner *runner, Json *error)
 gboolean
 growth_end_first (Runner *runner, Thawed then)
 {
-  if (runner->growth == NULL || !runs_one (runner->growth))
+  if (runner->growth == NULL || runner->growth->pending == 0)
     return FALSE;
   runner->growth->after = then;
   return TRUE;

@@ -185,13 +185,26 @@ show_jobs (Model *model, gboolean block)
     ModelJob *job = model->jobs->pdata[i];
     Json *type = json_str (job->type), *status = json_str (job->status), *id = json_str (job->id);
     Json *error = json_str (job->error);
-    const char *io = g_str_equal (job->status, "paused") ? "nospace" : "ok";
+    gboolean paused = g_str_equal (job->status, "paused");
+    const char *io = paused ? "nospace" : "ok";
     json_append (rows, block ? json_make ("device", id, "type", type, "status", status, "offset",
                                           json_int (1), "len", json_int (1), "error", error,
-                                          "io-status", json_str (io), NULL)
+                                          "io-status", json_str (io), "paused", json_flag (paused), NULL)
                              : json_make ("id", id, "type", type, "status", status,
                                           "current-progress", json_int (1), "total-progress",
                                           json_int (1), "error", error, NULL));
+  }
+  return rows;
+}
+
+static Json *
+show_stats (Model *model)
+{
+  Json *rows = json_array ();
+  for (guint i = 0; i < model->nodes->len; i++) {
+    ModelNode *node = model->nodes->pdata[i];
+    Json *stats = json_make ("wr_highest_offset", json_int ((gint64)node->highest), NULL);
+    json_append (rows, json_make ("node-name", json_str (node->name), "stats", stats, NULL));
   }
   return rows;
 }
@@ -205,7 +218,8 @@ model_replies (Model *model)
                     show_nodes (model), "x-debug-query-block-graph", show_graph (model),
                     "query-jobs", show_jobs (model, FALSE), "query-block-jobs",
                     show_jobs (model, TRUE), "query-block-exports", json_array (), "query-status",
-                    status, "query-migrate", json_make (NULL, NULL), NULL);
+                    status, "query-migrate", json_make (NULL, NULL), "query-blockstats",
+                    show_stats (model), NULL);
 }
 
 /* ---- jobs ------------------------------------------------------------------------------------ */
@@ -299,6 +313,33 @@ conclude (Model *model, ModelJob *job)
   } else
     replace (&device_on (model, job->top)->root, job->base);
   set_status (model, job, "concluded");
+}
+
+void
+model_write (Model *model, const char *name, guint64 highest)
+{
+  ModelNode *node = model_node (model, name);
+  g_autofree char *data =
+      g_strdup_printf ("{'node-name':'%s','write-threshold':%" G_GUINT64_FORMAT
+                       ",'amount-exceeded':1}",
+                       name, node->threshold);
+  node->highest = MAX (node->highest, highest);
+  if (node->threshold == 0 || highest <= node->threshold)
+    return;
+  node->threshold = 0;
+  qemu_event (model->fake, "BLOCK_WRITE_THRESHOLD", data);
+}
+
+void
+model_stand (Model *model, const char *node)
+{
+  g_autofree char *data =
+      g_strdup_printf ("{'node-name':'%s','device':'','operation':'write','action':'stop',"
+                       "'nospace':true,'reason':'No space left on device'}",
+                       node);
+  model->running = FALSE;
+  model->run_state = "io-error";
+  qemu_event (model->fake, "BLOCK_IO_ERROR", data);
 }
 
 /* ---- commands: each returns NULL, or why not ------------------------------------------------- */
@@ -525,6 +566,27 @@ do_reopen (Model *model, Json *a)
 }
 
 static const char *
+do_threshold (Model *model, Json *a)
+{
+  ModelNode *node = model_node (model, json_get_str (a, "node-name"));
+  if (node == NULL)
+    return "Device not found";
+  node->threshold = (guint64)json_get_int (a, "write-threshold");
+  return NULL;
+}
+
+static const char *
+do_resume (Model *model, Json *a)
+{
+  ModelJob *job = model_job (model, json_get_str (a, "id"));
+  if (job == NULL || !g_str_equal (job->status, "paused"))
+    return "Job cannot accept command verb 'resume'";
+  set_status (model, job, "running");
+  soon (model, on_job_timer);
+  return NULL;
+}
+
+static const char *
 do_nothing (Model *model, Json *a)
 {
   return NULL;
@@ -549,13 +611,15 @@ static const struct {
     {"human-monitor-command", do_nothing},
     {"block-job-set-speed", do_nothing},
     {"job-pause", do_nothing},
-    {"job-resume", do_nothing},
+    {"job-resume", do_resume},
+    {"block-set-write-threshold", do_threshold},
 };
 
 static const char *const queries[] = {
     "query-block",  "query-named-block-nodes", "x-debug-query-block-graph",
     "query-jobs",   "query-block-jobs",        "query-block-exports",
-    "query-status", "query-migrate",           NULL};
+    "query-status", "query-migrate",           "query-blockstats",
+    NULL};
 
 static const char *
 perform (Model *model, const char *command, Json *arguments)

@@ -15,6 +15,7 @@ typedef struct {
   char *name, *driver;
   char *file, *backing; /* child nodes, nullable */
   char *filename;       /* of a protocol node */
+  guint64 threshold, highest; /* bytes: QEMU tells from here on; behind the last write */
   gboolean inside;      /* given inside the options of the node above it: lives and dies with that */
   int value;            /* what the guest wrote last, as far as it is in this layer; 0: nothing */
 } ModelNode;
@@ -71,6 +72,10 @@ Json *model_replies (Model *model);
 /* Jobs that were kept at "running" go on. */
 void model_let_jobs_go (Model *model);
 void model_cut (Model *model);
+/* The (protocol) node is written up to @highest, of which QEMU tells. */
+void model_write (Model *model, const char *node, guint64 highest);
+/* The guest stands since its write to @node found no space. */
+void model_stand (Model *model, const char *node);
 /* One command without a connection; FALSE where it was refused. */
 gboolean model_do (Model *model, const char *command, Json *arguments);
 /* What the guest reads from a disk. */
