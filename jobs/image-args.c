@@ -20,34 +20,11 @@ plain_name (const char *file)
 }
 
 char **
-image_create_args (const char *file, const char *format, const char *backing,
-                   const char *backing_format, guint64 size)
-{
-  g_autoptr (GStrvBuilder) args = g_strv_builder_new ();
-  g_autofree char *name = plain_name (file);
-  g_autofree char *bytes = g_strdup_printf ("%" G_GUINT64_FORMAT, size);
-  g_strv_builder_add_many (args, "qemu-img", "create", "-f", format, "-u", NULL);
-  if (backing != NULL)
-    g_strv_builder_add_many (args, "-b", backing, "-F", backing_format, NULL);
-  g_strv_builder_add_many (args, name, bytes, NULL);
-  return g_strv_builder_end (args);
-}
-
-char **
 image_commit_args (const char *file, const char *format)
 {
   g_autofree char *name = plain_name (file);
   const char *args[] = {"qemu-img", "commit", "-q", "-d", "-f", format, name, NULL};
   return g_strdupv ((char **)args);
-}
-
-char **
-image_check_args (const char *file, const char *format)
-{
-  g_autoptr (GStrvBuilder) args = g_strv_builder_new ();
-  g_autofree char *name = plain_name (file);
-  g_strv_builder_add_many (args, "qemu-img", "check", "-f", format, "--output=json", name, NULL);
-  return g_strv_builder_end (args);
 }
 
 char **

@@ -63,9 +63,6 @@ void image_cancel (ImageRun *run);
 
 /* -- argv builders; each returns a full, NULL-terminated vector ------------------------------- */
 
-/* qemu-img create -f FORMAT -u -b BACKING -F BACKING_FORMAT FILE SIZE; backing nullable. */
-char **image_create_args (const char *file, const char *format, const char *backing,
-                          const char *backing_format, guint64 size);
 /* How QEMU is to open @layers[from..to) together: every format named, the link below the last one cut; full. */
 Json *image_chain_spec (GPtrArray *layers, guint from, guint to);
 /* "json:{...}", a file name for every program of QEMU; full. */
@@ -88,5 +85,3 @@ char **image_repair_args (const char *file, const char *format);
 char **image_repoint_args (const char *file, const char *backing, const char *format);
 /* qemu-img commit -d -f FORMAT FILE: into the layer that its header names; FILE keeps what it holds. */
 char **image_commit_args (const char *file, const char *format);
-/* qemu-img check -f FORMAT --output=json FILE */
-char **image_check_args (const char *file, const char *format);

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import pytest
 
@@ -147,17 +146,7 @@ def test_an_interrupt_when_the_guest_is_just_to_be_held(copying, kind):
 
 def test_a_second_interrupt_leaves_it_to_recover(copying):
     case = copying("full")
-    run = case.start("--bandwidth", "100K")
-    wait_copying(case.vm)
-    run.sigint()
-    run.sigint()
-    wait_until(lambda: not run.is_running() or "interrupt again" in run.err_so_far(), "the first interrupt")
-    while run.is_running():
-        run.sigint()
-        time.sleep(0.01)
-    result = sound(run.wait())
-    assert result.rc in (7, 8), str(result)
-    sound(case.rechain.run("recover", case.vm.qmp_path, json=True)).expect(0)
+    case.interrupt_twice(case.start("--bandwidth", "100K"))
     assert graph(case.vm) == case.before
     case.is_old()
     case.has_all()

@@ -155,17 +155,7 @@ def test_an_interrupt_undoes_the_move(writing, style, signal):
 
 def test_a_second_interrupt_leaves_it_to_recover(writing):
     case = writing()
-    run = case.start("--bandwidth", "100K")
-    wait_copying(case.vm)
-    run.sigint()
-    run.sigint()
-    wait_until(lambda: not run.is_running() or "interrupt again" in run.err_so_far(), "the first interrupt")
-    while run.is_running():
-        run.sigint()
-        time.sleep(0.01)
-    result = sound(run.wait())
-    assert result.rc in (7, 8), str(result)
-    settled = sound(case.rechain.run("recover", case.vm.qmp_path, json=True)).expect(0)
+    result, settled = case.interrupt_twice(case.start("--bandwidth", "100K"))
     if result.rc == 8:
         assert [o["state"] for o in settled.json["operations"]] == ["undone"]
     case.is_old()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 from . import images
 from .images import MiB
@@ -59,6 +60,19 @@ class Case:
             assert report.history.acknowledged > 0
         for base, was in self.templates.items():
             assert digest(base) == was, f"{base} was changed"
+
+    def interrupt_twice(self, run):
+        """Ctrl-C while it copies, then again and again until it lets go; returns what it said and what recover did."""
+        wait_copying(self.vm)
+        run.sigint()
+        run.sigint()
+        wait_until(lambda: not run.is_running() or "interrupt again" in run.err_so_far(), "the first interrupt")
+        while run.is_running():
+            run.sigint()
+            time.sleep(0.01)
+        result = sound(run.wait())
+        assert result.rc in (7, 8), str(result)
+        return result, sound(self.rechain.run("recover", self.vm.qmp_path, json=True)).expect(0)
 
     def is_undone(self, result, words=None, dirs=(), **more):
         sound(result).expect(7)
