@@ -67,7 +67,9 @@ static void
 put_under_new (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   const char *node = old_node (disk, world, asks);
-  ask_reopen (op, layer_options (disk, json_str (disk->file_node), node), asks);
+  /* x-blockdev-reopen cannot change it, whatever somebody put over it. */
+  const char *file = op->old_reopen ? world_node_child (world, disk->node, "file") : NULL;
+  ask_reopen (op, layer_options (disk, json_str (file ? file : disk->file_node), node), asks);
 }
 
 /* Streams and inner commits: the layer above the dropped ones gets them back. */

@@ -276,6 +276,14 @@ broken_chain (Exam *exam, ExamVm *vm, ExamDisk *disk, const char *why)
   finding_shows (finding, "%s", why);
   if (disk->operation != NULL)
     finding_shows (finding, "operation %s was the last one on it", disk->operation);
+  for (char **file = disk->journal; file != NULL && *file != NULL; file++) {
+    g_autofree char *command = exam_activation (exam, *file);
+    if (command == NULL)
+      continue;
+    finding_shows (finding, "logical volume '%s' is not active", *file);
+    finding_cure (finding, command, "activate it");
+    return;
+  }
   finding_cure (finding, NULL,
                 "bring the missing layer back, or name the right one: qemu-img rebase -u");
 }

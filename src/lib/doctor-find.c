@@ -128,6 +128,46 @@ op_ran_on (const Op *op, ExamVm *vm)
          process_start_time (pid) == op->qemu_start;
 }
 
+ExamVm *
+exam_vm_at (Exam *exam, const char *address)
+{
+  for (guint i = 0; i < exam->vms->len; i++)
+    if (g_strcmp0 (((ExamVm *)exam->vms->pdata[i])->address, address) == 0)
+      return exam->vms->pdata[i];
+  return NULL;
+}
+
+gboolean
+exam_wants (Exam *exam, const char *address)
+{
+  ExamVm *vm = exam_vm_at (exam, address);
+  return vm ? vm->wanted : exam->all;
+}
+
+static ChainLayer *
+find_layer_of (ExamVm *vm, const char *file)
+{
+  for (guint i = 0; vm->wanted && i < vm->disks->len; i++) {
+    ExamDisk *disk = vm->disks->pdata[i];
+    GPtrArray *layers = disk->graph ? disk->graph->layers : disk->layers;
+    for (guint k = 0; layers != NULL && k < layers->len; k++)
+      if (path_same_file (((ChainLayer *)layers->pdata[k])->file, file))
+        return layers->pdata[k];
+  }
+  return NULL;
+}
+
+ChainLayer *
+exam_find_layer (Exam *exam, const char *file, ExamVm **ret_vm)
+{
+  ChainLayer *layer = NULL;
+  for (guint i = 0; layer == NULL && i < exam->vms->len; i++) {
+    *ret_vm = exam->vms->pdata[i];
+    layer = find_layer_of (*ret_vm, file);
+  }
+  return layer;
+}
+
 gboolean
 exam_is_alive (Exam *exam, const char *id)
 {

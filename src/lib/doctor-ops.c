@@ -6,28 +6,6 @@
 
 /* ---- operations ------------------------------------------------------------------------------ */
 
-static ExamVm *
-vm_at (Exam *exam, const char *address)
-{
-  for (guint i = 0; i < exam->vms->len; i++)
-    if (g_strcmp0 (((ExamVm *)exam->vms->pdata[i])->address, address) == 0)
-      return exam->vms->pdata[i];
-  return NULL;
-}
-
-static gboolean
-is_layer_of (ExamVm *vm, const char *file)
-{
-  for (guint i = 0; vm->wanted && i < vm->disks->len; i++) {
-    ExamDisk *disk = vm->disks->pdata[i];
-    GPtrArray *layers = disk->graph ? disk->graph->layers : disk->layers;
-    for (guint k = 0; layers != NULL && k < layers->len; k++)
-      if (path_same_file (((ChainLayer *)layers->pdata[k])->file, file))
-        return TRUE;
-  }
-  return FALSE;
-}
-
 /* Offline there is no VM: the files tell. */
 static gboolean
 is_wanted (Exam *exam, Op *op, ExamVm *vm)
@@ -35,9 +13,8 @@ is_wanted (Exam *exam, Op *op, ExamVm *vm)
   if (exam->all || vm != NULL)
     return exam->all || vm->wanted;
   for (guint i = 0; op->vm == NULL && i < op->disks->len; i++)
-    for (guint k = 0; op_disk (op, i)->name[0] == '/' && k < exam->vms->len; k++)
-      if (is_layer_of (exam->vms->pdata[k], op_disk (op, i)->name))
-        return TRUE;
+    if (op_disk (op, i)->name[0] == '/' && exam_find_layer (exam, op_disk (op, i)->name, &vm))
+      return TRUE;
   return FALSE;
 }
 
@@ -102,7 +79,7 @@ exam_operation (Exam *exam, Op *op)
 {
   g_autoptr (GString) disks = g_string_new (NULL);
   g_autofree char *command = recover_command (op);
-  ExamVm *vm = vm_at (exam, op->vm);
+  ExamVm *vm = exam_vm_at (exam, op->vm);
   if (exam_is_alive (exam, op->id) || !is_wanted (exam, op, vm))
     return;
   for (guint i = 0; i < op->disks->len; i++)
@@ -235,12 +212,12 @@ exam_records (Exam *exam)
 {
   for (guint i = 0; exam->records != NULL && i < exam->records->len; i++) {
     Record *record = exam->records->pdata[i];
-    ExamVm *vm = vm_at (exam, record->vm);
+    ExamVm *vm = exam_vm_at (exam, record->vm);
     for (guint k = 0; k < record->disks->len; k++) {
       exam_use (exam, record_disk (record, k)->old_file);
       exam_use (exam, record_disk (record, k)->new_file);
     }
-    if ((vm ? vm->wanted : exam->all) && !vm_is_busy (exam, record->vm))
+    if (exam_wants (exam, record->vm) && !vm_is_busy (exam, record->vm))
       exam_record (exam, vm, record);
   }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Between the files of the doctor: doctor.c (the object; in which order it looks), doctor-find.c (findings and
  * their documents), doctor-disks.c (graph, headers and journal side by side), doctor-vm.c (what is left in a
- * QEMU), doctor-ops.c (operations and records), doctor-files.c (directories), doctor-host.c.
+ * QEMU), doctor-ops.c (operations and records), doctor-lvm.c (logical volumes), doctor-files.c (directories),
+ * doctor-host.c.
  *
  * A finding says what is wrong, shows its evidence, and names its cure. A cure is performed by --repair only
  * where what it takes away is provably ours: the journal has the operation that made it, that operation has
@@ -56,6 +57,7 @@ typedef struct {
   gboolean all;      /* not one VM only */
   GHashTable *used;  /* FileId keys of files that somebody refers to */
   OpenFiles *files;
+  Json *lvs;         /* rows of lvm_lvs(); nullable: there is no LVM */
   Json *findings;
   GPtrArray *cures;  /* Cure* */
 } Exam;
@@ -86,6 +88,11 @@ Op *exam_op (Exam *exam, const char *id);
 gboolean op_has_ended (const Op *op);
 /* Its process is @vm's. */
 gboolean op_ran_on (const Op *op, ExamVm *vm);
+/* Borrowed, nullable: the layer of a VM that was asked for; *ret_vm: whose. */
+ChainLayer *exam_find_layer (Exam *exam, const char *file, ExamVm **ret_vm);
+ExamVm *exam_vm_at (Exam *exam, const char *address); /* borrowed, nullable */
+/* Findings about the VM at @address are asked for. */
+gboolean exam_wants (Exam *exam, const char *address);
 gboolean exam_is_alive (Exam *exam, const char *id);
 void exam_use (Exam *exam, const char *file);
 gboolean exam_is_used (Exam *exam, const char *file);
@@ -96,6 +103,9 @@ void exam_disks (Exam *exam);      /* first: fills the disks of all VMs; finds w
 void exam_vm (Exam *exam, ExamVm *vm);
 void exam_operations (Exam *exam);
 void exam_records (Exam *exam);
+void exam_volumes (Exam *exam);
+/* Full: what makes the logical volume @path a device again; NULL: it is none, or active. */
+char *exam_activation (Exam *exam, const char *path);
 void exam_files (Exam *exam);
 void exam_host (Exam *exam);
 Json *exam_disk_to_json (ExamDisk *disk);

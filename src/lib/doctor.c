@@ -4,6 +4,7 @@
  * others. */
 #include "src/lib/doctor-private.h"
 
+#include "jobs/lvm.h"
 #include "jobs/op-repair.h"
 #include "qmp/agent.h"
 
@@ -65,6 +66,7 @@ exam_free (Exam *exam)
   g_ptr_array_unref (exam->cures);
   g_hash_table_unref (exam->used);
   json_object_put (exam->findings);
+  json_object_put (exam->lvs);
   g_free (exam);
 }
 
@@ -241,6 +243,7 @@ examine (Exam *exam)
   for (guint i = 0; i < exam->vms->len; i++)
     if (((ExamVm *)exam->vms->pdata[i])->wanted)
       exam_vm (exam, exam->vms->pdata[i]);
+  exam_volumes (exam);
   exam_files (exam);
 }
 
@@ -298,6 +301,15 @@ on_looked (GObject *source, GAsyncResult *result, gpointer data)
 }
 
 static void
+on_lvs (Json *rows, const GError *error, gpointer data)
+{
+  GTask *task = data;
+  RechainDoctor *doctor = g_task_get_source_object (task);
+  doctor->exam->lvs = rows ? json_dup (rows) : NULL;
+  one_answered (task);
+}
+
+static void
 look_at (GTask *task, Exam *exam, const Known *known, const char *only)
 {
   ExamVm *vm = g_new0 (ExamVm, 1);
@@ -338,9 +350,12 @@ rechain_doctor_examine_async (RechainDoctor *doctor, const char *vm, GCancellabl
   g_clear_pointer (&doctor->exam, exam_free);
   doctor->exam = exam_new (doctor);
   doctor->exam->all = vm == NULL;
-  looking->pending = doctor->known->len + 1;
+  gboolean lvm = lvm_is_usable (NULL);
+  looking->pending = doctor->known->len + (lvm ? 2 : 1);
   for (guint i = 0; i < doctor->known->len; i++)
     look_at (task, doctor->exam, doctor->known->pdata[i], vm);
+  if (lvm)
+    lvm_lvs (NULL, NULL, on_lvs, task);
   one_answered (task);
 }
 

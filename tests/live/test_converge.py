@@ -63,6 +63,13 @@ def with_job_change(version):
         pytest.skip("block-job-change came with QEMU 8.2")
 
 
+def after_start(commands, version):
+    """Before 7.2 the guest must not run while a job begins."""
+    if version != "5.2":
+        return commands
+    return commands[[m.name for m in commands].index("cont") + 1:]
+
+
 def journal_of(rechain, result):
     shown = rechain.run("op", "show", result.json["operation"], json=True).expect(0)
     return json.dumps(shown.json)
@@ -89,7 +96,7 @@ def test_a_copy_that_does_not_catch_up_goes_over_to_write_blocking(with_job_chan
 def test_a_calm_guest_is_copied_without_any_of_it(copying, workdir, version):
     vm, result, commands = copying("copy", CALM)
     assert changes(commands) == []
-    assert len([m for m in commands if m.name == "stop"]) == 1
+    assert len([m for m in after_start(commands, version) if m.name == "stop"]) == 1
     is_done(vm, result, f"{workdir}/new.qcow2")
 
 
@@ -117,6 +124,6 @@ def test_a_guest_that_must_not_be_held_is_left_alone(copying, rechain, workdir, 
     vm, result, commands = copying("copy", FAST, "--pivot", "live")
     document = result.expect(7).json
     assert "does not catch up" in json.dumps(document["error"]), str(result)
-    assert "stop" not in [m.name for m in commands]
+    assert "stop" not in [m.name for m in after_start(commands, version)]
     assert_chain(vm, vm.disks[0].chain.layers)
     assert not os.path.exists(f"{workdir}/new.qcow2")
