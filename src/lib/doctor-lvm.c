@@ -141,11 +141,12 @@ left_volume (Exam *exam, Json *row, const Volume *volume, const char *id)
 static void
 exam_snapshot (Exam *exam, const Volume *volume, Record *record)
 {
+  ExamVm *vm = exam_vm_at (exam, record->vm);
   g_autofree char *name = g_strdup_printf ("%s/%s", volume->vg, volume->lv);
   if (is_lost (volume)) {
-    g_autofree char *command =
-        shell_words ("rechain", "snapshot", "delete", record->vm, record->name, NULL);
-    Json *finding = exam_find (exam, FOUND_ERROR, "volume", NULL, NULL,
+    g_autofree char *command = shell_words ("rechain", "snapshot", "delete",
+                                            vm ? vm->name : record->vm, record->name, NULL);
+    Json *finding = exam_find (exam, FOUND_ERROR, "volume", vm, NULL,
                                "snapshot '%s' is lost: logical volume '%s' ran full", record->name,
                                volume->path);
     finding_shows (finding, "lv_attr is '%s'", volume->attr);
@@ -153,7 +154,7 @@ exam_snapshot (Exam *exam, const Volume *volume, Record *record)
   } else if (volume->used >= FULL_SOON) {
     g_autofree char *command = shell_words ("lvm", "lvextend", "-l", "+50%LV", name, NULL);
     Json *finding =
-        exam_find (exam, FOUND_WARNING, "space", NULL, NULL,
+        exam_find (exam, FOUND_WARNING, "space", vm, NULL,
                    "snapshot '%s' in logical volume '%s' is lost as soon as it is full: %.0f %%",
                    record->name, volume->path, volume->used);
     finding_cure (finding, command, "make it larger");

@@ -149,6 +149,67 @@ class Move(unittest.TestCase):
         self.assertTrue(caught.exception.matches(Rechain.error_quark(), Rechain.Error.USAGE))
         self.assertIn("bad.xml:1: a document type", caught.exception.message)
 
+    def doctor(self):
+        doctor = Rechain.Doctor.new(self.controller)
+        self.assertTrue(doctor.add_vm("web", self.socket, None))
+        doctor.set_directories([self.dir])
+        return doctor
+
+    def lie_in_the_header(self):
+        """Of an overlay that the journal knows, behind QEMU's back."""
+        request = self.request_snapshot()
+        self.assertTrue(Rechain.Operation.plan(self.vm, request, None).run(None))
+        self.vm = None                              # lets go of the monitor
+        spec = f"driver=qcow2,file.driver=file,file.locking=off,file.filename={self.new}"
+        subprocess.run(["qemu-img", "rebase", "-u", "-b", self.base, "-F", "qcow2", "--image-opts", spec], check=True)
+
+    def request_snapshot(self):
+        request = Rechain.Request.new(Rechain.Kind.SNAPSHOT)
+        request.set_name("one")
+        request.add_disk("vda")
+        request.set_disk_option("vda", "to", self.new)
+        return request
+
+    def backing(self):
+        shown = subprocess.run(["qemu-img", "info", "-U", "--output=json", self.new], check=True, capture_output=True)
+        return json.loads(shown.stdout)["backing-filename"]
+
+    def test_a_doctor_finds_nothing_then_a_header_that_lies_and_repairs_it(self):
+        doctor = self.doctor()
+        text, findings = doctor.examine("web", None)
+        self.assertEqual((json.loads(text)["schema"], findings), ("rechain.doctor/1", 0))
+        self.assertEqual(len(doctor.plan_repairs()), 0)
+        del doctor                                  # which keeps the monitor
+        self.lie_in_the_header()
+        doctor = self.doctor()
+        text, findings = doctor.examine("web", None)
+        (finding,) = json.loads(text)["findings"]
+        self.assertEqual((findings, finding["kind"], finding["repairable"]), (1, "header", True))
+        (operation,) = doctor.plan_repairs()
+        self.assertEqual((operation.props.kind, operation.get_state()), ("repair", Rechain.State.PLANNED))
+        self.assertEqual(json.loads(operation.plan_to_json())["steps"][0]["qmp"][0]["execute"], "change-backing-file")
+        self.assertEqual(self.backing(), self.base)
+        self.assertTrue(operation.run(None))
+        self.assertEqual(self.backing(), self.top)
+        self.assertEqual(doctor.examine("web", None)[1], 0)
+
+    def test_a_doctor_answers_in_its_callback_and_knows_no_strangers(self):
+        loop, answers = GLib.MainLoop(), []
+
+        def on_examined(source, result):
+            answers.append(source.examine_finish(result))
+            loop.quit()
+        self.doctor().examine_async("web", None, on_examined)
+        GLib.timeout_add_seconds(30, loop.quit)
+        loop.run()
+        self.assertEqual(answers[0][1], 0)
+        with self.assertRaises(GLib.Error) as caught:
+            self.doctor().examine("nobody", None)
+        self.assertTrue(caught.exception.matches(Rechain.error_quark(), Rechain.Error.NOT_FOUND))
+        with self.assertRaises(GLib.Error) as caught:
+            Rechain.Doctor.new(self.controller).add_vm("bad", "nowhere", None)
+        self.assertTrue(caught.exception.matches(Rechain.error_quark(), Rechain.Error.USAGE))
+
     def test_a_guest_agent_is_asked_through_its_own_socket(self):
         for ask in (lambda: self.vm.thaw(f"{self.dir}/none", None),
                     lambda: self.vm.quiesce(f"{self.dir}/none", 0, None)):
