@@ -92,7 +92,8 @@ RECHAIN_API char *rechain_doctor_examine (RechainDoctor *doctor, const char *vm,
  * that recovery cures are not among them: rechain_controller_recover(). The doctor keeps the monitors until
  * it examines again.
  *
- * Returns: (transfer full) (element-type RechainOperation): operations in state planned
+ * Returns: (transfer container) (element-type RechainOperation): operations in state planned; the array
+ *   holds them
  */
 RECHAIN_API GPtrArray *rechain_doctor_plan_repairs (RechainDoctor *doctor);
 

@@ -191,6 +191,7 @@ class Move(unittest.TestCase):
         self.assertEqual(self.backing(), self.base)
         self.assertTrue(operation.run(None))
         self.assertEqual(self.backing(), self.top)
+        del operation
         self.assertEqual(doctor.examine("web", None)[1], 0)
 
     def test_a_doctor_answers_in_its_callback_and_knows_no_strangers(self):
