@@ -408,6 +408,23 @@ io_error_of (Runner *runner, Json *jobs)
   return NULL;
 }
 
+/* A job that was READY when the guest was to be held, and is completed by us only after this. */
+static const char *
+find_ended (Runner *runner, Json *jobs)
+{
+  for (gsize i = 0; i < json_length (jobs); i++)
+    for (guint d = 0; d < runner->op->disks->len; d++) {
+      OpDisk *disk = op_disk (runner->op, d);
+      const char *id = json_get_str (json_at (jobs, i), "device");
+      const char *status = json_get_str (json_at (jobs, i), "status");
+      gboolean ours = g_strcmp0 (id, disk->fold_job) == 0 ||
+                      (op_disk_switches (disk) && g_strcmp0 (id, disk->job) == 0);
+      if (ours && job_status_parse (status) == JOB_PENDING)
+        return id;
+    }
+  return NULL;
+}
+
 static void
 fail_too_late (Lane *lane, guint64 remaining, const char *when)
 {
@@ -461,6 +478,9 @@ is_calm (Lane *lane, Json *jobs)
 {
   gboolean ready;
   guint64 remaining = remaining_bytes (lane->runner, jobs, &ready);
+  const char *ended = lane_ask (lane)->drained ? find_ended (lane->runner, jobs) : NULL;
+  if (ended != NULL)
+    return fail (&lane->error, FAILED, ENDED_BY_OTHERS, ended);
   return lane_ask (lane)->drained ? is_drained (lane, remaining, ready)
                                   : may_hold (lane, remaining);
 }

@@ -107,16 +107,23 @@ watch_fold (Runner *runner)
     runner_set_bandwidth (runner, 0, NULL);
 }
 
-/* One that copies on our behalf: not one that is being taken back. */
+/* The disk whose @job copies on our behalf; NULL also for one that is being taken back. */
+static OpDisk *
+disk_at_work (Runner *runner, const char *job)
+{
+  OpDisk *found = NULL;
+  for (guint i = 0; i < runner->op->disks->len; i++) {
+    OpDisk *disk = op_disk (runner->op, i);
+    if (g_strcmp0 (runner->in_fold ? disk->fold_job : disk->job, job) == 0)
+      found = disk;
+  }
+  return runner->ended || runner_cursor (runner)->back ? NULL : found;
+}
+
 static gboolean
 is_at_work (Runner *runner, const char *job)
 {
-  gboolean found = FALSE;
-  for (guint i = 0; i < runner->op->disks->len; i++) {
-    OpDisk *disk = op_disk (runner->op, i);
-    found |= g_strcmp0 (runner->in_fold ? disk->fold_job : disk->job, job) == 0;
-  }
-  return found && !runner->ended && !runner_cursor (runner)->back;
+  return disk_at_work (runner, job) != NULL;
 }
 
 static void
@@ -167,6 +174,41 @@ on_job_error (QmpClient *client, const char *name, Json *event, gpointer data)
     look_at_pause (runner, job);
 }
 
+static gboolean
+is_ended_by_us (Runner *runner, const char *job)
+{
+  for (guint i = 0; i < runner->lanes->len; i++) {
+    Lane *lane = runner->lanes->pdata[i];
+    for (guint k = 0; k < lane->asks->len; k++) {
+      Ask *ask = lane->asks->pdata[k];
+      if (ask->wanted == JOB_PENDING && g_strcmp0 (ask->job, job) == 0)
+        return TRUE;
+    }
+  }
+  return FALSE;
+}
+
+/* A job that was to stay READY until we complete it: somebody else completed it, or cancelled it
+ * softly. Which of the two, nobody tells, and the guest's writes wait while it is PENDING: it is
+ * taken back at once. */
+static void
+on_job_status (QmpClient *client, const char *name, Json *event, gpointer data)
+{
+  Runner *runner = data;
+  Json *d = json_get (event, "data");
+  const char *job = json_get_str (d, "id");
+  OpDisk *disk = disk_at_work (runner, job);
+  gboolean switches = disk != NULL && (runner->in_fold || op_disk_switches (disk));
+  if (!switches || job_status_parse (json_get_str (d, "status")) != JOB_PENDING ||
+      is_ended_by_us (runner, job))
+    return;
+  g_autofree char *why = g_strdup_printf (ENDED_BY_OTHERS, job);
+  if (!runner->in_fold)
+    runner_cancel (runner, why);
+  else if (runner->busy > 0)
+    lanes_abort (runner, FAILED, why);
+}
+
 static void
 on_progress (const char *job, JobStatus status, guint64 current, guint64 total, gpointer data)
 {
@@ -196,6 +238,7 @@ link_attach (Runner *runner, QmpClient *client)
   runner->listeners[2] = qmp_client_listen (client, "BLOCK_JOB_ERROR", on_job_error, runner);
   runner->listeners[3] =
       qmp_client_listen (client, "BLOCK_WRITE_THRESHOLD", growth_on_threshold, runner);
+  runner->listeners[4] = qmp_client_listen (client, "JOB_STATUS_CHANGE", on_job_status, runner);
   job_watch_set_progress (runner->watch, 500, on_progress, runner);
 }
 

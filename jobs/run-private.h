@@ -56,6 +56,8 @@ typedef struct {
 
 typedef struct _Growth Growth; /* run-grow.c */
 
+#define ENDED_BY_OTHERS "job '%s' was completed or cancelled by somebody else"
+
 typedef void (*Looked) (Runner *runner, World *world);
 typedef void (*Thawed) (Runner *runner);
 typedef void (*Released) (Runner *runner);
@@ -71,7 +73,7 @@ struct _Runner {
   QmpRelay *relay;
   QmpAgent *agent;    /* NULL until it is needed */
   Engine *engine;     /* what client leads to, offline; NULL: none runs */
-  guint listeners[4]; /* on the client: state, I/O errors of the guest and of jobs, write thresholds */
+  guint listeners[5]; /* on the client: state, I/O errors of the guest and of jobs, write thresholds, ends of jobs */
   GHashTable *erring; /* jobs that QEMU told to stand for an error; nullable */
 
   Cursor main, fold;

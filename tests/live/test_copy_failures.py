@@ -219,25 +219,48 @@ def by_a_stranger(case, command, argument="id", **more):
     def act(m):
         job, = [i for i in case.vm.jobs() if i.startswith("rc-")]
         case.vm.qmp.execute(command, {argument: job, **more})
+        case.ended_at = time.monotonic()
         return PASS
     return act
 
 
+def at_hold(version, act):
+    """A proxy's policy: `act` when the guest is to be held at the end. On 5.2 it is held when the job is started, too."""
+    return on("command", "stop", act, nth=2 if version == "5.2" else 1)
+
+
+def soon(case, run):
+    """The result, long before our patience with a guest that writes too much would have ended: a job in PENDING
+    keeps the guest's writes waiting."""
+    result = sound(run.wait())
+    assert time.monotonic() - case.ended_at < 8, str(result)
+    return result
+
+
 @pytest.mark.parametrize("command, argument, at", [("job-cancel", "id", "stop"), ("block-job-cancel", "device", "stop"),
                                                    ("block-job-cancel", "device", "job-complete")])
-def test_a_ready_job_that_a_stranger_cancels(copying, command, argument, at):
+def test_a_ready_job_that_a_stranger_cancels(copying, version, command, argument, at):
     """A soft cancel makes a job of a copy that does not switch: the disk stays where it was."""
     case = copying("shallow")
-    with Proxy(case.vm.qmp_path, on("command", at, by_a_stranger(case, command, argument))) as proxy:
-        is_undone(case, case.start(address=proxy.path).wait())
+    act = by_a_stranger(case, command, argument)
+    with Proxy(case.vm.qmp_path, at_hold(version, act) if at == "stop" else on("command", at, act)) as proxy:
+        is_undone(case, soon(case, case.start(address=proxy.path)))
 
 
-@pytest.mark.parametrize("command", ["job-complete", "job-pause"])
-def test_a_ready_job_that_a_stranger_completes_or_pauses(copying, command):
+def test_a_ready_job_that_a_stranger_completes(copying, version):
     """Done, or undone; the guest writes on in either case."""
     case = copying("shallow")
-    with Proxy(case.vm.qmp_path, on("command", "stop", by_a_stranger(case, command))) as proxy:
-        result = sound(case.start("--timeout", "20s", address=proxy.path).wait())
+    with Proxy(case.vm.qmp_path, at_hold(version, by_a_stranger(case, "job-complete"))) as proxy:
+        is_done_or_undone(case, soon(case, case.start(address=proxy.path)))
+
+
+def test_a_ready_job_that_a_stranger_pauses(copying, version):
+    case = copying("shallow")
+    with Proxy(case.vm.qmp_path, at_hold(version, by_a_stranger(case, "job-pause"))) as proxy:
+        is_done_or_undone(case, sound(case.start("--timeout", "20s", address=proxy.path).wait()))
+
+
+def is_done_or_undone(case, result):
     if result.rc == 7:
         is_undone(case, result)
         return
@@ -247,3 +270,33 @@ def test_a_ready_job_that_a_stranger_completes_or_pauses(copying, command):
     assert case.vm.guest.is_writing(10) and case.vm.guest.verify() > 0
     case.vm.stop()
     case.vm.check(image=case.target, graceful=True)
+
+
+@pytest.mark.parametrize("verb", ["copy", "commit"])
+@pytest.mark.parametrize("command, argument", [("block-job-cancel", "device"), ("job-complete", "id")])
+def test_a_stranger_ends_a_ready_job_while_another_disk_is_copied(make_vm, rechain, workdir, verb, command, argument):
+    """The disk that is ready would stand in PENDING, and its guest wait, until the other one is copied as well."""
+    chains = [images.make_chain(f"{workdir}/{i}", ["base", "current"], size=size * MiB, share=[0.1, 0.9], seed=size)
+              for i, size in enumerate((4, 48))]
+    vm = make_vm(chains, dir=workdir)
+    vm.cont()
+    before = graph(vm)
+    disks = [f"{id},to={workdir}/{id}.new" if verb == "copy" else id for id in ("vda", "vdb")]
+    run = rechain.start(verb, vm.qmp_path, *disks, "--bandwidth", "2M", json=True)
+    wait_until(lambda: [j for j in vm.jobs().values() if j["status"] == "ready"], "a job that is ready")
+    (ready, ), (slow, ) = ([i for i, job in vm.jobs().items() if job["status"] == status] for status in ("ready", "running"))
+    vm.qmp.execute(command, {argument: ready})
+    ended_at = time.monotonic()
+    result = sound(run.wait()).expect(7)
+    assert time.monotonic() - ended_at < 5, str(result)
+    assert ready in json.dumps(result.json["error"]) and slow not in json.dumps(result.json["error"])
+    if verb == "copy":                          # QEMU 7.2 leaves the base of a cancelled commit writable
+        assert graph(vm) == before
+    assert [vm.chain(disk.id) for disk in vm.disks] == [chain.layers for chain in chains]
+    leftovers(vm, rechain.state_dir, [workdir])
+    assert rechain.run("recover", json=True).expect(0).json["operations"] == []
+    assert vm.run_state() == "running"
+    vm.guest_write(0, MiB, 0x42)                # not waiting for a job any more
+    vm.stop()
+    for chain in chains:
+        images.check_image(chain.active)
