@@ -24,12 +24,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #define BUSY_MS 5000
+#define DYING_MS 2000 /* for its owner to be gone */
 
 /* What makes version N + 1 of the tables out of version N. */
 static const char *const migrations[] = {journal_schema, snapshots_schema, beside_schema};
@@ -316,6 +318,23 @@ process_start_time (pid_t pid)
   return g_strv_length (fields) > 20 ? g_ascii_strtoull (fields[20], NULL, 10) : 0;
 }
 
+/* SIGKILL is on its way to it, which nothing takes back. */
+static gboolean
+process_is_dying (pid_t pid)
+{
+  static const char *const pending[] = {"\nSigPnd:\t", "\nShdPnd:\t"};
+  g_autofree char *path = g_strdup_printf ("/proc/%d/status", (int)pid);
+  g_autofree char *text = NULL;
+  if (!g_file_get_contents (path, &text, NULL, NULL))
+    return FALSE;
+  for (gsize i = 0; i < G_N_ELEMENTS (pending); i++) {
+    const char *line = strstr (text, pending[i]);
+    if (line != NULL && (g_ascii_strtoull (line + strlen (pending[i]), NULL, 16) >> (SIGKILL - 1) & 1))
+      return TRUE;
+  }
+  return FALSE;
+}
+
 static int
 take_lock (Journal *journal, const char *id)
 {
@@ -383,8 +402,23 @@ journal_owner (Journal *journal, const char *id, pid_t *ret_pid)
     *ret_pid = (pid_t)owner.pid;
   if (!owner.found || owner.ended)
     return OWNER_NONE;
-  gboolean alive = owner.pid > 0 && process_start_time ((pid_t)owner.pid) == (guint64)owner.start;
+  gboolean alive = owner.pid > 0 && process_start_time ((pid_t)owner.pid) == (guint64)owner.start &&
+                   !process_is_dying ((pid_t)owner.pid);
   return alive ? OWNER_ALIVE : OWNER_DEAD;
+}
+
+/* Of a process that was killed a moment ago the threads end one by one, and the last one takes the lock along. */
+static void
+wait_for_lock (Journal *journal, const char *id)
+{
+  for (guint waited = 0; waited < DYING_MS && journal_owner (journal, id, NULL) == OWNER_DEAD; waited += 5) {
+    int fd = take_lock (journal, id);
+    if (fd >= 0)
+      close (fd);
+    if (fd >= 0 || errno != EWOULDBLOCK)
+      return;
+    g_usleep (5000);
+  }
 }
 
 gboolean
@@ -395,6 +429,7 @@ journal_take_over (Journal *journal, Op *op, GError **error)
     fail (error, REFUSED, "operation %s is being run by process %d", op->id, (int)pid);
     return hint (error, "rechain op cancel %s cancels and undoes it", op->id);
   }
+  wait_for_lock (journal, op->id);
   if (!own (journal, op->id, error))
     return FALSE;
   if (!journal_sql (journal, "UPDATE operations SET owner_pid = ?, owner_start = ? WHERE id = ?",

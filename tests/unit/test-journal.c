@@ -492,6 +492,48 @@ invariant_6_a_live_owner_keeps_its_operation_and_a_dead_one_loses_it (void **sta
   assert_int_equal (owner, getpid ());
 }
 
+/* Its lock outlives it for a moment: threads end one by one, and a child that has not become another program yet has
+ * it, too. */
+static void
+invariant_6_who_takes_over_waits_for_the_lock_of_the_dead (void **state)
+{
+  int ready[2];
+  char byte;
+  assert_int_equal (pipe (ready), 0);
+  pid_t pid = fork ();
+  if (pid == 0) {
+    Journal *own = journal_open (dir, NULL);
+    Op *op = op_for_test (OP_MOVE, dir, 1);
+    op_set_state (op, OP_RUNNING);
+    if (!own || !journal_begin (own, op, NULL))
+      _exit (1);
+    if (fork () == 0) {
+      g_usleep (300000);
+      _exit (0);
+    }
+    _exit (write (ready[1], "x", 1) != 1);
+  }
+  assert_int_equal (read (ready[0], &byte, 1), 1);
+  close (ready[0]);
+  close (ready[1]);
+  waitpid (pid, NULL, 0);
+  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Op) op = journal_load (journal, OP_ID, NULL);
+  assert_true (journal_take_over (journal, op, NULL));
+}
+
+/* Nothing takes SIGKILL back: whoever was sent it is no owner, though it may not have noticed. */
+static void
+invariant_6_who_is_being_killed_is_dead (void **state)
+{
+  pid_t pid = start_owner ();
+  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Op) op = journal_load (journal, OP_ID, NULL);
+  kill (pid, SIGKILL);
+  assert_true (journal_take_over (journal, op, NULL));
+  waitpid (pid, NULL, 0);
+}
+
 static void
 invariant_6_two_takers_cannot_both_have_it (void **state)
 {
@@ -553,6 +595,8 @@ main (int argc, char **argv)
       TEST (invariant_5_recovery_after_recovery_is_harmless),
       TEST (invariant_5_recovery_after_nothing_happened_is_harmless),
       TEST (invariant_6_a_live_owner_keeps_its_operation_and_a_dead_one_loses_it),
+      TEST (invariant_6_who_takes_over_waits_for_the_lock_of_the_dead),
+      TEST (invariant_6_who_is_being_killed_is_dead),
       TEST (invariant_6_two_takers_cannot_both_have_it),
       TEST (invariant_6_a_process_with_the_same_number_is_not_the_owner),
   };
