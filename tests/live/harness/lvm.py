@@ -46,16 +46,21 @@ def _assemble_writer(dir, disks, stride):
                     f"-Wa,--defsym,STRIDE={stride}", source, "-o", object], check=True)
     subprocess.run(["ld", "-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", object, "-o", sector],
                    check=True)
+
+
+def _copy_firmware(dir):
     shutil.copy(_FIRMWARE, os.path.join(dir, "lvm", "share"))
     os.makedirs(dir + os.path.dirname(_TCG))
     shutil.copy(_TCG, dir + _TCG)
 
 
-def _tree(dir, script, programs, more_modules, files, writes, stride):
+def _tree(dir, script, programs, more_modules, files, writes, stride, firmware):
     for folder in ("bin", "lib", "modules", "share"):
         os.makedirs(os.path.join(dir, "lvm", folder))
     if writes:
         _assemble_writer(dir, writes, stride)
+    if writes or firmware:
+        _copy_firmware(dir)
     shutil.copy(os.path.join(_SOURCE, "init"), os.path.join(dir, "init"))
     os.chmod(os.path.join(dir, "init"), 0o755)
     with open(os.path.join(_SOURCE, "modules")) as file:
@@ -80,26 +85,29 @@ def _tree(dir, script, programs, more_modules, files, writes, stride):
 
 
 def run(script, dir, disk_mib=256, timeout=180, programs=(), modules=(), files=None, memory_mib=512,
-        writes=0, stride=1):
+        writes=0, stride=1, firmware=False):
     """Boots, runs the script and returns what it printed; the error has all that was said. `programs`, `modules`:
     what it needs besides LVM, modules in the order of loading; `files`: {name in /lvm: path here}. `writes`:
-    also /lvm/share/writer, for so many disks of a QEMU within the guest; it writes to every `stride`th sector."""
+    also /lvm/share/writer, for so many disks of a QEMU within the guest; it writes to every `stride`th sector;
+    `firmware`: what such a QEMU needs."""
     disk, out, initrd = (os.path.join(dir, name) for name in ("lvm-disk.img", "lvm-out", "lvm-initrd"))
     with open(disk, "wb") as file:
         file.truncate(disk_mib << 20)
     with tempfile.TemporaryDirectory(dir=dir) as tree:
-        _tree(tree, script, programs, modules, files or {}, writes, stride)
+        _tree(tree, script, programs, modules, files or {}, writes, stride, firmware)
         cpio = subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=tree, check=True,
                               capture_output=True).stdout
     with open(initrd, "wb") as file, open(os.path.join(CACHE, "guest", "initrd"), "rb") as base:
         file.write(base.read())
         file.write(cpio)
-    done = subprocess.run(
-        ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", str(memory_mib), "-smp", "1", "-nodefaults", "-display", "none",
+    argv = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-m", str(memory_mib), "-smp", "1", "-nodefaults", "-display", "none",
          "-no-reboot", "-kernel", os.path.join(CACHE, "guest", "vmlinuz"), "-initrd", initrd, "-append",
          "console=ttyS0 quiet panic=-1", "-serial", "stdio", "-serial", f"file:{out}",
-         "-drive", f"file={disk},format=raw,if=virtio"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=timeout)
+         "-drive", f"file={disk},format=raw,if=virtio"]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f"not done in {timeout} s: {(late.stdout or b'').decode(errors='replace')[-6000:]}") from None
     assert "script ended with 0" in done.stdout, done.stdout[-6000:] + done.stderr
     with open(out) as file:
         return file.read()
