@@ -576,6 +576,16 @@ do_threshold (Model *model, Json *a)
 }
 
 static const char *
+do_pause (Model *model, Json *a)
+{
+  ModelJob *job = model_job (model, json_get_str (a, "id"));
+  if (job == NULL || !g_str_equal (job->status, "running"))
+    return "Job cannot accept command verb 'pause'";
+  set_status (model, job, "paused");
+  return NULL;
+}
+
+static const char *
 do_resume (Model *model, Json *a)
 {
   ModelJob *job = model_job (model, json_get_str (a, "id"));
@@ -610,7 +620,7 @@ static const struct {
     {"cont", do_cont},
     {"human-monitor-command", do_nothing},
     {"block-job-set-speed", do_nothing},
-    {"job-pause", do_nothing},
+    {"job-pause", do_pause},
     {"job-resume", do_resume},
     {"block-set-write-threshold", do_threshold},
 };
