@@ -52,7 +52,7 @@ void
 lane_next (Lane *lane)
 {
   lane->at++;
-  lane->asked_again = FALSE;
+  lane->asked_again = lane->was_refused = FALSE;
   go_on (lane);
 }
 
@@ -149,6 +149,12 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
   Ask *ask = lane_ask (lane);
   if (error != NULL && ask->tolerant)
     lane_note_refusal (lane, error);
+  /* A mirror that is left in PENDING keeps the guest's writes waiting. */
+  if (error != NULL && ask->insists && !lane->was_refused && !runner->lost) {
+    lane->was_refused = TRUE;
+    send (lane);
+    return;
+  }
   gboolean noisy =
       ask->silent_reply && ret != NULL &&
       (!json_object_is_type (ret, json_type_string) || json_object_get_string_len (ret) > 0);

@@ -27,6 +27,7 @@ typedef struct {
   guint at;
   gboolean running;
   gboolean asked_again; /* a patient ask, or one that insists */
+  gboolean was_refused; /* one that insists */
   const char *waiting_for; /* job id */
   GSource *calm;           /* the timer of a calm ask */
   guint calm_tries;

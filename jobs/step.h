@@ -66,7 +66,7 @@ struct Ask {
   gboolean tolerant; /* a refusal is no failure: the probe decides afterwards */
   gboolean silent_program; /* any word of the program on stderr is a failure, whatever its exit code */
   gboolean silent_reply; /* any text in the reply is a failure (human-monitor-command) */
-  gboolean insists;  /* asked once more where the job gets to PENDING instead */
+  gboolean insists;  /* asked once more where it is refused, or the job gets to PENDING instead */
   gboolean calm;     /* wait until what remains of the jobs fits into the pause budget */
   gboolean drained;  /* with calm: until nothing remains, no longer than the pause budget */
 };

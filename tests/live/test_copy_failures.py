@@ -8,7 +8,7 @@ import pytest
 
 from harness import images
 from harness.images import MiB
-from harness.proxy import PASS, Delay, Proxy, on
+from harness.proxy import PASS, Delay, Proxy, Reply, on
 from harness.qemu import Disk, leftovers
 from harness.qmp import QmpError, QmpMonitor
 from harness.scene import graph, wait_until
@@ -150,6 +150,17 @@ def test_a_second_interrupt_leaves_it_to_recover(copying):
     assert graph(case.vm) == case.before
     case.is_old()
     case.has_all()
+
+
+def test_a_cancel_that_qemu_refuses_is_asked_once_more_before_the_guest_goes_on(copying):
+    """A copy that is left in PENDING keeps the guest's writes waiting."""
+    case = copying("full", guest=False)
+    refused = {"job-finalize": Reply("injected"), "job-cancel": Reply("injected")}
+    with Proxy(case.vm.qmp_path, lambda m: m.kind == "command" and refused.pop(m.name, None) or PASS) as proxy:
+        result = case.start(address=proxy.path).wait(30)
+        names = proxy.commands()
+        assert not refused and names[names.index("job-cancel") + 1] == "job-cancel", names
+    is_undone_quietly(case, result, "job-finalize")
 
 
 def test_who_lets_go_of_a_held_guest_continues_it(copying):
