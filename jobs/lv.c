@@ -78,6 +78,21 @@ lv_path_split (const char *path, char **ret_vg, char **ret_lv, GError **error)
   return TRUE;
 }
 
+gboolean
+lv_dir_has_files (const char *dir)
+{
+  struct stat st, dev;
+  return stat (dir, &st) == 0 && S_ISDIR (st.st_mode) && stat ("/dev", &dev) == 0 &&
+         st.st_dev != dev.st_dev;
+}
+
+gboolean
+lv_is_path (const char *path)
+{
+  g_autofree char *vg = NULL, *lv = NULL, *dir = g_path_get_dirname (path);
+  return lv_path_split (path, &vg, &lv, NULL) && !lv_dir_has_files (dir);
+}
+
 char *
 lv_uuid (const char *path)
 {

@@ -21,6 +21,10 @@ gboolean lv_of_device (dev_t device, char **ret_vg, char **ret_lv);
 gboolean lv_of_file (const char *path, char **ret_vg, char **ret_lv);
 /* "/dev/VG/LV", which need not exist; USAGE where it is none. */
 gboolean lv_path_split (const char *path, char **ret_vg, char **ret_lv, GError **error);
+/* Is @path, which need not exist, the name of a logical volume? */
+gboolean lv_is_path (const char *path);
+/* Filesystems of their own in /dev, such as /dev/shm, have files. */
+gboolean lv_dir_has_files (const char *dir);
 /* As device-mapper knows it ("LVM-..."); full, NULL where @path is no active logical volume. */
 char *lv_uuid (const char *path);
 /* The tag of what @op makes; full. */

@@ -15,8 +15,10 @@
 #include "jobs/beside.h"
 #include "jobs/blocks.h"
 #include "jobs/export.h"
+#include "jobs/grow.h"
 #include "jobs/header.h"
 #include "jobs/image.h"
+#include "jobs/lv.h"
 #include "jobs/on-disk.h"
 #include "jobs/overlay.h"
 #include "jobs/records.h"
@@ -209,6 +211,28 @@ sync_old (Op *op, OpDisk *disk, GError **error)
   return file_sync (op_disk_layer (disk, 0)->file, error);
 }
 
+static gboolean
+note_room (Op *op, OpDisk *disk, GError **error)
+{
+  GrowImage *old = grow_image_of (disk, op_disk_layer (disk, 0)->file);
+  return file_length (old->file, &old->grown, error);
+}
+
+/* Nobody tells that a volume fills now, but it is known what comes into it at most. */
+static void
+make_room (OpDisk *disk, GPtrArray *asks)
+{
+  GrowImage *old = grow_image_of (disk, op_disk_layer (disk, 0)->file);
+  guint64 size, end, more;
+  if (old == NULL || !file_length (old->file, &size, NULL) ||
+      !image_end_read (old->file, &end, NULL) || !image_end_read (disk->to, &more, NULL) ||
+      MIN (end + more, old->most) <= size)
+    return;
+  ask_lvm (asks, grow_args (old, MIN (end + more, old->most)))->tolerant =
+      TRUE; /* it may fit all the same */
+  ask_local (asks, "note its new size", note_room);
+}
+
 /* An overlay without data has nothing to give; then a guest may even run on the old layer. */
 static void
 fold (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
@@ -217,6 +241,7 @@ fold (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     return;
   ask_local (asks, "see that these are the files, and that nobody has them open", may_be_folded)
       ->no_facts = TRUE;
+  make_room (disk, asks);
   ask_run (asks, image_commit_args (disk->to, "qcow2"))->silent_program = TRUE;
   ask_local (asks, "sync the old layer", sync_old)->no_facts = TRUE;
 }

@@ -4,6 +4,7 @@
 
 #include "jobs/header.h"
 #include "jobs/journal.h"
+#include "jobs/lv.h"
 #include "src/common/fs.h"
 #include "src/common/size.h"
 
@@ -291,6 +292,14 @@ plan_check_target (Op *op, OpDisk *disk, World *world, GError **error)
 {
   FileId id;
   gboolean exists;
+  gboolean makes = (op->flags & OP_REUSE) == 0;
+  if (makes && access (disk->to, F_OK) != 0 && lv_is_path (disk->to)) {
+    fail (error, REFUSED, "target '%s' does not exist, and a logical volume is not made by this",
+          disk->to);
+    return hint (error,
+                 "make it (lvcreate) and the image in it (qemu-img create), then use --reuse; "
+                 "--grow-lv extends it");
+  }
   if (!check_names (op, disk, error) || !check_directory (disk->to, error) ||
       !file_identify (disk->to, &id, &exists, error))
     return FALSE;

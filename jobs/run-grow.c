@@ -205,9 +205,7 @@ let_go_on (Runner *runner, Grower *grower, guint64 size)
 static void
 give_up (Runner *runner, Grower *grower)
 {
-  if (!grower->job_waits && !grower->guest_waits)
-    return;
-  grower->gave_up = TRUE;
+  grower->gave_up = grower->job_waits;
   if (!grower->guest_waits)
     return;
   grower->guest_waits = FALSE;
@@ -221,15 +219,6 @@ give_up (Runner *runner, Grower *grower)
 }
 
 /* ---- extending ------------------------------------------------------------------------------- */
-
-static void
-went_wrong (Runner *runner, Grower *grower, const char *words)
-{
-  g_free (grower->why);
-  grower->why = g_strdup (words);
-  note (runner, grower, "failed", words);
-  give_up (runner, grower);
-}
 
 static void
 ended (Grower *grower)
@@ -279,21 +268,22 @@ on_extended (const char *out, const GError *error, gpointer data)
     note (runner, grower, "done", words);
     /* That it did not get on record is found by the next step that must be. */
     journal_write (runner->journal, runner->op, NULL);
+    ended (grower);
     if (!is_over (runner))
       let_go_on (runner, grower, size);
-  } else {
-    const char *cause = error ? rechain_error_get_cause (error) : NULL;
-    g_free (grower->why);
-    grower->why = g_strdup (cause ? cause : error ? error->message : "its size cannot be read");
-    note (runner, grower, "failed", grower->why);
-    if (!grower->rest && !is_over (runner)) {
-      lvm_vgs (image->vg, on_group, errand_new (runner, grower));
-      return;
-    }
-    give_up (runner, grower);
+    look (runner);
+    return;
   }
-  ended (grower);
-  look (runner);
+  const char *cause = error ? rechain_error_get_cause (error) : NULL;
+  g_free (grower->why);
+  grower->why = g_strdup (cause ? cause : error ? error->message : "its size cannot be read");
+  note (runner, grower, "failed", grower->why);
+  if (!grower->rest && !is_over (runner))
+    lvm_vgs (image->vg, on_group, errand_new (runner, grower));
+  else {
+    give_up (runner, grower);
+    ended (grower);
+  }
 }
 
 static void
@@ -305,7 +295,9 @@ run_lvextend (Runner *runner, Grower *grower, guint64 size)
   g_autofree char *busy = journal_run_path (runner->state_dir, runner->op->id, ".busy");
   note (runner, grower, "intent", line);
   if (!journal_write (runner->journal, runner->op, &error)) {
-    went_wrong (runner, grower, error->message);
+    g_free (grower->why);
+    grower->why = g_strdup (error->message);
+    give_up (runner, grower);
     ended (grower);
     return;
   }

@@ -134,22 +134,6 @@ place_find (const Allow *allow, const char *path, Place *ret_place, GError **err
   return TRUE;
 }
 
-/* Filesystems of their own in /dev, such as /dev/shm, have files. */
-static gboolean
-is_dir_for_files (const char *dir)
-{
-  struct stat st, dev;
-  return stat (dir, &st) == 0 && S_ISDIR (st.st_mode) && stat ("/dev", &dev) == 0 &&
-         st.st_dev != dev.st_dev;
-}
-
-gboolean
-place_is_lv (const char *path)
-{
-  g_autofree char *vg = NULL, *lv = NULL, *dir = g_path_get_dirname (path);
-  return lv_path_split (path, &vg, &lv, NULL) && !is_dir_for_files (dir);
-}
-
 static gboolean
 find_new_lv (const Allow *allow, const char *path, Place *ret_place, GError **error)
 {
@@ -170,7 +154,7 @@ place_find_new (const Allow *allow, const char *path, Place *ret_place, GError *
   *ret_place = (Place){0};
   if (lstat (path, &st) == 0) /* also a symlink: what it leads to is what is there */
     return place_find (allow, path, ret_place, error);
-  if (place_is_lv (path))
+  if (lv_is_path (path))
     return find_new_lv (allow, path, ret_place, error);
   if (g_str_has_suffix (path, "/") || g_str_equal (name, ".") || g_str_equal (name, ".."))
     return fail (error, USAGE, "'%s' is no name for a volume", path);
@@ -180,7 +164,7 @@ place_find_new (const Allow *allow, const char *path, Place *ret_place, GError *
   if (real == NULL)
     return fail_errno (error, errno, "look at '%s'", dir);
   g_auto (Place) place = {.path = g_build_filename (real, name, NULL)};
-  if (is_within (real, "/dev") && !is_dir_for_files (real))
+  if (is_within (real, "/dev") && !lv_dir_has_files (real))
     return fail (error, USAGE, "'%s' is no name for a file, and not /dev/VG/LV", path);
   if (!check_allowed (allow, &place, error))
     return FALSE;

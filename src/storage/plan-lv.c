@@ -14,7 +14,7 @@ static gboolean
 is_lv_path (const char *path)
 {
   g_autofree char *vg = NULL, *lv = NULL;
-  return path != NULL && (lv_of_file (path, &vg, &lv) || place_is_lv (path));
+  return path != NULL && (lv_of_file (path, &vg, &lv) || lv_is_path (path));
 }
 
 gboolean

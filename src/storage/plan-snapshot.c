@@ -3,6 +3,7 @@
 #include "src/storage/plan-private.h"
 
 #include "jobs/image.h"
+#include "jobs/lv.h"
 #include "jobs/lvm.h"
 #include "jobs/subvolume.h"
 
@@ -72,7 +73,7 @@ snapshot_lv (VolumePlan *plan, GError **error)
           place->path);
     return hint (error, "add --capacity SIZE; a snapshot that needs more is lost");
   }
-  if (!place_is_lv (to))
+  if (!lv_is_path (to))
     return fail (error, USAGE, "'%s' is no name for a snapshot", request->name);
   if (!plan_begin_new (plan, to, NULL, error))
     return FALSE;
