@@ -7,8 +7,8 @@ import os
 from . import images
 from .proxy import DROP, PASS, TWICE, Delay, refuse
 from .qemu import leftovers
-from .sweep import (BLOCK, LONG, MOVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_TWO, DELETE_TWO, MERGE_THREE, COPY_TWO,
-                    LEAVE_TWO, Scenario, Stage, copying, digest, killed_as, on_disks, soon, sound, without)
+from .sweep import (ALLOCATE, ALLOCATE_DETACH, BLOCK, LONG, MOVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_TWO, DELETE_TWO,
+                    MERGE_THREE, COPY_TWO, LEAVE_TWO, Scenario, Stage, copying, digest, killed_as, on_disks, soon, sound, without)
 
 
 # --- scenarios ---
@@ -30,7 +30,7 @@ COMMIT_INNER = merging("commit-inner", on_disks("commit", "top=middle.qcow2"), w
 COPY = Scenario("copy", 1, copying(), copied(), names=LONG, reopens=True)
 COPY_SHALLOW = Scenario("copy-shallow", 1, copying("--shallow"), copied(1, 2, 3), names=LONG, reopens=True)
 DONE = [SNAPSHOT_THREE, MOVE, MOVE_TWO, PULL, PULL_PARTIAL, PULL_INNER, COMMIT, COMMIT_INNER, MERGE_THREE, COPY,
-        COPY_SHALLOW, COPY_TWO, LEAVE_TWO, DELETE_TWO]
+        COPY_SHALLOW, COPY_TWO, LEAVE_TWO, DELETE_TWO, ALLOCATE, ALLOCATE_DETACH]
 
 
 def undone(scenario, command="job-finalize", nth=None):
@@ -40,8 +40,10 @@ def undone(scenario, command="job-finalize", nth=None):
     return other
 
 
-UNDONE = [UNDO, UNDO_TWO, undone(SNAPSHOT_THREE, "transaction", 1), undone(LEAVE_TWO, "block-job-cancel", 1)]
-UNDONE += [undone(s) for s in DONE if s not in (SNAPSHOT_THREE, LEAVE_TWO)]
+# Those that finalize no job, and what is refused of them.
+OTHERWISE = {SNAPSHOT_THREE: "transaction", LEAVE_TWO: "block-job-cancel", ALLOCATE: "human-monitor-command"}
+UNDONE = [UNDO, UNDO_TWO] + [undone(s, command, 1) for s, command in OTHERWISE.items()]
+UNDONE += [undone(s) for s in DONE if s not in OTHERWISE]
 ALL = DONE + UNDONE
 
 
