@@ -2,10 +2,13 @@
 #include "src/cli/cli.h"
 #include "src/cli/print.h"
 #include "src/cli/wait.h"
+#include "src/common/fs.h"
 #include "src/common/xml.h"
 
 #include <string.h>
 #include <unistd.h>
+
+#define MAX_DOCUMENT (64u << 20) /* bytes; XML has a limit of its own */
 
 /* ---- how to speak ---------------------------------------------------------------------------- */
 
@@ -100,8 +103,7 @@ cli_document (Cli *cli, OptionId id, gsize *ret_length, GError **error)
   g_autofree char *option = g_strconcat ("--", options[id].name, NULL);
   const char *path = args_value (&cli->args, id);
   const char *sent = cli->server ? rechain_server_get_document (cli->server, option) : NULL;
-  char *text = NULL;
-  g_autoptr (GError) cause = NULL;
+  g_autofree char *text = NULL;
   if (cli->server != NULL && sent == NULL) {
     fail (error, USAGE, "option '%s': the document did not come along", option);
     return NULL;
@@ -112,12 +114,15 @@ cli_document (Cli *cli, OptionId id, gsize *ret_length, GError **error)
   }
   if (id == OPT_XML)
     return xml_slurp (path, ret_length, error);
-  if (!g_file_get_contents (strcmp (path, "-") == 0 ? "/dev/stdin" : path, &text, ret_length, &cause)) {
-    fail (error, g_error_matches (cause, G_FILE_ERROR, G_FILE_ERROR_NOENT) ? NOT_FOUND : FAILED,
-          "option '%s'", option);
-    because (error, "%s", cause->message);
+  text = file_slurp (path, MAX_DOCUMENT, ret_length, error);
+  if (text == NULL) {
+    prefix (error, "option '%s'", option);
+    return NULL;
   }
-  return text;
+  if (*ret_length <= MAX_DOCUMENT)
+    return g_steal_pointer (&text);
+  fail (error, USAGE, "option '%s': '%s' is over 64 MiB", option, path);
+  return NULL;
 }
 
 RechainController *

@@ -4,15 +4,13 @@
 
 #include <string.h>
 
-#define MAX_FILE (64u << 20) /* bytes of a list of regions */
-
 /* ---- regions --------------------------------------------------------------------------------- */
 
 static gboolean
 add_extent (RechainRequest *request, const char *disk, Json *extent, GError **error)
 {
   gint64 start = json_get_int (extent, "start"), length = json_get_int (extent, "length");
-  if (!json_has (extent, "start") || start < 0 || length <= 0)
+  if (!json_object_is_type (json_get (extent, "start"), json_type_int) || start < 0 || length <= 0)
     return fail (error, USAGE, "it is no region: %s", json_object_to_json_string (extent));
   return rechain_request_add_region (request, disk, (guint64)start, (guint64)length, error);
 }
@@ -25,7 +23,7 @@ add_file (Cli *cli, RechainRequest *request, const char *disk, const char *file,
   g_autofree char *text = cli_document (cli, OPT_REGIONS, &length, error);
   if (text == NULL)
     return FALSE;
-  g_autoptr (Json) json = length <= MAX_FILE ? json_parse (text, (gssize)length) : NULL;
+  g_autoptr (Json) json = json_parse (text, (gssize)length);
   Json *list = json_has (json, "extents") ? json_get (json, "extents") : json;
   if (json_length (list) == 0)
     return fail (error, USAGE, "'%s' is no list of regions", file);

@@ -346,3 +346,30 @@ path_resolve_within (const char *path, const char *const *directories, GError **
   hint (error, "[storage] allow names: %s", *allowed ? allowed : "none");
   return NULL;
 }
+
+char *
+file_slurp (const char *path, gsize most, gsize *ret_length, GError **error)
+{
+  gboolean standard = g_str_equal (path, "-");
+  int fd = standard ? STDIN_FILENO : open (path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0) {
+    fail_errno (error, errno, "read the document '%s'", path);
+    return NULL;
+  }
+  g_autofree char *text = g_malloc (most + 2);
+  gsize length = 0;
+  gssize n;
+  do {
+    n = read (fd, text + length, most + 1 - length);
+    length += n > 0 ? (gsize)n : 0;
+  } while ((n > 0 && length <= most) || (n < 0 && errno == EINTR));
+  int errnum = errno;
+  if (!standard)
+    close (fd);
+  text[length] = '\0';
+  *ret_length = length;
+  if (n >= 0)
+    return g_steal_pointer (&text);
+  fail_errno (error, errnum, "read the document '%s'", path);
+  return NULL;
+}

@@ -35,6 +35,10 @@ gboolean file_remove (const char *path, FileId id, GError **error);
 gboolean file_sync (const char *path, GError **error);
 gboolean file_sync_dir_of (const char *path, GError **error);
 
+/* Full, with a NUL behind it: what @path holds, "-" is stdin; of more than @most bytes so many and one
+ * more, whose length tells. */
+char *file_slurp (const char *path, gsize most, gsize *ret_length, GError **error);
+
 /* Bytes that an unprivileged process may still write into the filesystem of the directory of
  * @path. */
 gboolean file_free_space (const char *path, guint64 *ret_bytes, GError **error);

@@ -2,13 +2,12 @@
 #include "src/common/xml.h"
 
 #include "src/common/error.h"
+#include "src/common/fs.h"
 #include "src/common/rng-domainsnapshot.h"
 #include "src/common/rng-merge.h"
 #include "src/common/xml-private.h"
 #include "src/common/rng-volume.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <libxml/parser.h>
 #include <libxml/relaxng.h>
 #include <string.h>
@@ -51,30 +50,10 @@ too_big (const char *origin, GError **error)
 char *
 xml_slurp (const char *path, gsize *ret_length, GError **error)
 {
-  gboolean standard = g_str_equal (path, "-");
-  int fd = standard ? STDIN_FILENO : open (path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  if (fd < 0) {
-    fail_errno (error, errno, "read the document '%s'", path);
-    return NULL;
-  }
-  g_autofree char *text = g_malloc (XML_MAX_SIZE + 2);
-  gsize length = 0;
-  gssize n;
-  do {
-    n = read (fd, text + length, XML_MAX_SIZE + 1 - length);
-    length += n > 0 ? (gsize)n : 0;
-  } while ((n > 0 && length <= XML_MAX_SIZE) || (n < 0 && errno == EINTR));
-  int errnum = errno;
-  if (!standard)
-    close (fd);
-  text[length] = '\0';
-  *ret_length = length;
-  if (n < 0)
-    fail_errno (error, errnum, "read the document '%s'", path);
-  else if (length > XML_MAX_SIZE)
-    too_big (path, error);
-  else
+  g_autofree char *text = file_slurp (path, XML_MAX_SIZE, ret_length, error);
+  if (text == NULL || *ret_length <= XML_MAX_SIZE)
     return g_steal_pointer (&text);
+  too_big (path, error);
   return NULL;
 }
 

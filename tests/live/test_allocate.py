@@ -358,6 +358,41 @@ def test_many_regions_and_those_of_a_map(make_vm, rechain, workdir):
         rechain.run("allocate", *where, "--regions", regions).expect(2)
 
 
+NO_REGIONS = {
+    "nothing": b"", "no JSON": b"[", "no list": b'{"a": 1}', "a number": b"1e999",
+    "an extent of a map that is no object": b'{"extents": [7]}', "a text for a number": b'[{"start": "0", "length": 1}]',
+    "a length of nothing": b'[{"start": 0, "length": 0}]', "a negative length": b'[{"start": 0, "length": -1}]',
+    "no length": b'[{"start": 0}]', "no start": b'[{"length": 1}]', "something behind it": b'[{"start": 0, "length": 1}] x',
+    "too deep": b"[" * 100000, "a NUL": b'[{"start": 0, "length": 1}\0]', "bytes": bytes(range(128, 256)),
+}
+ELSEWHERE = {
+    "beyond the end": b'[{"start": 16777216, "length": 1}]', "over the end": b'[{"start": 0, "length": 16777217}]',
+    "far beyond": b'[{"start": 9223372036854775807, "length": 9223372036854775807}]',
+    "further than 64 bits": b'[{"start": 99999999999999999999999, "length": 1}]',
+}
+
+
+@pytest.mark.parametrize("hostile,rc", [(NO_REGIONS, 2), (ELSEWHERE, 4)], ids=["no-regions", "elsewhere"])
+def test_a_hostile_list_of_regions_is_refused(rechain, workdir, hostile, rc):
+    chain = build(workdir, "D" * 16, "." * 16)
+    regions, before = os.path.join(workdir, "regions.json"), sha(chain.active)
+    for what, text in hostile.items():
+        with open(regions, "wb") as file:
+            file.write(text)
+        result = rechain.run("allocate", "--offline", chain.active, "--regions", regions, json=True)
+        assert result.rc == rc, f"{what}: {result}"
+        valid(result.error)
+    assert sha(chain.active) == before
+
+
+def test_a_list_of_regions_without_end_is_not_read_to_its_end(rechain, workdir):
+    chain = build(workdir, "D" * 16, "." * 16)
+    error = valid(rechain.run("allocate", "--offline", chain.active, "--regions", "/dev/zero", json=True).expect(2).error)
+    assert "64 MiB" in error["message"]
+    assert rechain.run("allocate", "--offline", chain.active, "--regions", workdir).rc == 1
+    assert rechain.run("allocate", "--offline", chain.active, "--regions", workdir + "/none").rc == 3
+
+
 def test_cancelled_halfway_leaves_a_valid_disk(make_vm, rechain, workdir):
     chain = build(workdir, "DDDDDDDDDDDDDDDD", "................")
     vm = make_vm(chain)
