@@ -206,6 +206,34 @@ def test_a_killed_receiver_is_settled_by_recover(net, workdir, out):
     assert os.listdir(out) == []
 
 
+@pytest.mark.parametrize("way", ["push", "pull"])
+def test_killed_at_any_time_on_either_side_it_is_there_as_a_whole_or_not_at_all(net, workdir, out, way):
+    source, target = WAYS[way]
+    rng, path, ends = random.Random(way), image(f"{workdir}/s.img", 24 * MiB, 1, extents=60), set()
+    for round in range(9):
+        running = net.a.rechain().start("vol", "copy", source.format(path), target.format(f"{out}/c.img"))
+        try:
+            running.process.wait(rng.uniform(0.02, 0.7))
+        except subprocess.TimeoutExpired:
+            pass
+        if round % 3 != 1:
+            for pid in net.b.pids_of("rechain", "--stdio"):
+                os.kill(pid, signal.SIGKILL)
+        if round % 3 != 0:
+            running.kill()
+        running.wait()
+        assert not os.path.exists(f"{out}/c.img") or subprocess.run(["cmp", path, f"{out}/c.img"]).returncode == 0
+        for host in (net.a, net.b):
+            wait_until(lambda: not host.pids_of("rechain"), "nobody works any more")
+            host.rechain().run("recover").expect(0)
+        ends.add(tuple(os.listdir(out)))
+        if os.path.exists(f"{out}/c.img"):
+            same(path, f"{out}/c.img")
+            os.unlink(f"{out}/c.img")
+        assert os.listdir(out) == []
+    assert ends <= {(), ("c.img",)}
+
+
 def test_a_source_that_changes_is_no_copy(net, workdir, out):
     path, running = begin_slow_copy(net, workdir, out, "push")
     with open(path, "r+b") as file:
