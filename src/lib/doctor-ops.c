@@ -181,15 +181,25 @@ vm_is_busy (Exam *exam, const char *address)
   return FALSE;
 }
 
+/* Its disk has left the VM, and what was made beside it can be removed all the same. */
+static gboolean
+can_be_removed (const RecordDisk *disk)
+{
+  g_autofree char *why = NULL;
+  return record_disk_is_beside (disk) && record_beside_is_there (disk, &why);
+}
+
 static void
 exam_record (Exam *exam, ExamVm *vm, const Record *record)
 {
   Json *finding = NULL;
+  gboolean removable = TRUE;
   for (guint i = 0; i < record->disks->len; i++) {
     RecordDisk *disk = record_disk (record, i);
     g_autofree char *why = mismatch (vm, disk);
     if (why == NULL)
       continue;
+    removable &= can_be_removed (disk);
     if (finding == NULL)
       finding =
           exam_find (exam, FOUND_WARNING, "snapshot-record", vm, NULL,
@@ -200,8 +210,10 @@ exam_record (Exam *exam, ExamVm *vm, const Record *record)
     return;
   g_autofree char *command =
       shell_words ("rechain", "snapshot", "delete", vm ? vm->name : record->vm, record->name,
-                   "--metadata-only", NULL);
-  finding_cure (finding, command, "drop the record, unless its layers come back");
+                   removable ? NULL : "--metadata-only", NULL);
+  finding_cure (finding, command,
+                removable ? "remove it, unless its disk comes back"
+                          : "drop the record, unless its layers come back");
   if (is_gone (record))
     finding_repair (exam, finding, NULL, record->name, "record",
                     json_make ("vm", json_str (record->vm), "name", json_str (record->name), NULL));

@@ -284,6 +284,9 @@ def test_the_snapshot_of_a_disk_that_left_the_vm_can_be_deleted(subvolume, btrfs
     assert all(map(os.path.exists, copies))
     assert [d["matches"] for d in mixed["disks"]] == [True, False, False]
     assert "no such disk" in one["disks"][0]["mismatch"]
+    told = valid(rechain.run("doctor", address, json=True).expect(10).json)["findings"]
+    cures = [finding["cure"]["command"] for finding in told if finding["kind"] == "snapshot-record"]
+    assert cures == [f"rechain snapshot delete {address} {name}" for name in ("mixed", "one")]
     operation = valid(run("delete", "one").json)
     assert (operation["state"], change_of(operation, "vdb")["removed"]) == ("done", [copies[2]])
     operation = valid(run("delete", "mixed").json)

@@ -88,6 +88,22 @@ echo "<domainsnapshot><disks><disk name='vda'><diskSnapshot method='lvm'><device
 code $R snapshot create $Q --xml /tmp/x.xml
 printf '[storage]\nallow-vg=vg0\n' > /tmp/conf
 
+# A volume beside one disk and a layer over the other; then lvcreate fails, and neither is there.
+$R -o json snapshot create $Q vda,method=lvm,size=4M vdb,to=/tmp/b.qcow2 --name mixed --max-pause 60s
+more
+say mixed "$(numbers /dev/vg0/a-mixed) $(numbers /dev/vg0/b)"
+$R -o json snapshot delete $Q mixed --delete
+printf '#!/bin/sh\n[ "$1" = lvcreate ] && exit 5\nexec /lvm/bin/lvm "$@"\n' > /tmp/slow/lvm
+chmod 755 /tmp/slow/lvm
+PATH=/tmp/slow:$PATH
+tries=
+tried $R snapshot create $Q vda,method=lvm,size=4M vdb,to=/tmp/b.qcow2 --max-pause 60s
+PATH=${PATH#/tmp/slow:}
+if [ -e /tmp/b.qcow2 ]; then tries="$tries 1"; fi
+say failed "$tries"
+$R -o json chain $Q vdb
+volumes
+
 # rechain dies before lvcreate made its volume, and after that; who recovers waits for it.
 cat > /tmp/slow/lvm <<'END'
 #!/bin/sh
@@ -185,14 +201,26 @@ def test_no_room_a_name_that_is_taken_and_a_group_that_is_another_or_not_allowed
     assert of(told, "rc")[1:5] == [4, 4, 4, 5]
 
 
+def test_a_volume_and_a_layer_are_of_one_instant_and_both_or_none_are_there(told):
+    made, deleted = operations(told)[4:6]
+    assert [(d["method"], d["read-only-source"]) for d in made["disks"]] == [
+        ("lvm", "/dev/vg0/a-mixed"), ("qemu", "/dev/vg0/b")]
+    (numbers,) = of(told, "mixed")
+    assert sorted(numbers) == [n for n in range(1, max(numbers) + 1) if n % 3], "a write is missing"
+    assert [d["removed"] for d in deleted["disks"]] == [["/tmp/b.qcow2"], ["/dev/vg0/a-mixed"]]
+    (chain,) = [d for d in told if d.get("schema") == "rechain.chain/1"]
+    assert of(told, "failed") == [[7]] and [layer["file"] for layer in chain["disks"][0]["chain"]] == ["/dev/vg0/b"]
+    assert of(told, "volumes")[3] == ["a", "b", "c", "pool"]
+
+
 def test_a_death_before_and_after_the_volume_was_made_is_taken_back_once_lvcreate_has_ended(told):
     recovered = [d["operations"] for d in told if d.get("schema") == "rechain.operation-list/1"]
     assert [[op["state"] for op in ops] for ops in recovered] == [["undone"], ["undone"]]
-    assert of(told, "volumes")[3:5] == [["a", "b", "c", "pool"]] * 2
+    assert of(told, "volumes")[4:6] == [["a", "b", "c", "pool"]] * 2
 
 
 def test_a_hold_that_is_too_long_and_an_origin_left_suspended_are_taken_back(told):
-    late, dead = operations(told)[4:]
+    late, dead = operations(told)[6:]
     assert (late["state"], dead["state"]) == ("undone", "undone") and of(told, "rc")[5:] == [7, 7]
     assert 500 <= late["pause-ms"] < 3000 and "--max-pause" in late["error"]["message"]
-    assert of(told, "volumes")[5] == ["a", "b", "c", "pool"]
+    assert of(told, "volumes")[6] == ["a", "b", "c", "pool"]
