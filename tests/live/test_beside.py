@@ -260,7 +260,7 @@ def test_a_record_is_redefined_only_of_what_the_method_makes(subvolume, btrfs, m
 
 def test_the_snapshot_of_a_disk_that_left_the_vm_can_be_deleted(subvolume, btrfs, make_vm, rechain, workdir):
     """Neither the VM nor the image is needed for that."""
-    address, xml = os.path.join(workdir, "monitor"), os.path.join(workdir, "x.xml")
+    address = os.path.join(workdir, "monitor")
     chains = [images.make_chain(os.path.join(workdir, "vda"), size=4 * MiB)] + two_disks(subvolume)
     vm = make_vm(chains, dir=workdir)
 
@@ -289,7 +289,11 @@ def test_the_snapshot_of_a_disk_that_left_the_vm_can_be_deleted(subvolume, btrfs
     assert cures == [f"rechain snapshot delete {address} {name}" for name in ("mixed", "one")]
     operation = valid(run("delete", "one").json)
     assert (operation["state"], change_of(operation, "vdb")["removed"]) == ("done", [copies[2]])
-    operation = valid(run("delete", "mixed").json)
+    bin = program(workdir, "btrfs", f"touch {workdir}/begun; exec sleep 30")
+    killed = rechain.start("snapshot", "delete", address, "mixed", env={"PATH": f"{bin}:{os.environ['PATH']}"})
+    wait_until(lambda: os.path.exists(f"{workdir}/begun"), "btrfs runs")
+    killed.kill()
+    (operation,) = valid(rechain.run("recover", json=True).expect(0).json)["operations"]
     assert operation["state"] == "done" and change_of(operation, "vda")["chain"] == chains[0].layers
     assert not any(map(os.path.exists, copies)) and not os.path.exists(target)
     assert valid(run("list").json)["snapshots"] == []
@@ -297,6 +301,16 @@ def test_the_snapshot_of_a_disk_that_left_the_vm_can_be_deleted(subvolume, btrfs
 
 
 # ---- mishaps ----
+
+def program(workdir, name, body):
+    """A program in place of `name`; returns the folder for PATH."""
+    dir = os.path.join(workdir, "bin")
+    os.makedirs(dir, exist_ok=True)
+    with open(os.path.join(dir, name), "w") as file:
+        file.write(f"#!/bin/sh\n{body}\n")
+    os.chmod(os.path.join(dir, name), 0o755)
+    return dir
+
 
 class Mishap:
     """Three disks, one of each way; what there was before, and what is left after something went wrong."""
@@ -326,13 +340,7 @@ class Mishap:
         return self.rechain.start("snapshot", "create", path or self.vm.qmp_path, *self.words, *more, json=True, env=env)
 
     def program(self, name, body):
-        """A program in place of `name`; returns the folder for PATH."""
-        dir = os.path.join(self.workdir, "bin")
-        os.makedirs(dir, exist_ok=True)
-        with open(os.path.join(dir, name), "w") as file:
-            file.write(f"#!/bin/sh\n{body}\n")
-        os.chmod(os.path.join(dir, name), 0o755)
-        return dir
+        return program(self.workdir, name, body)
 
     def assert_as_before(self):
         assert self._files() == self.before

@@ -197,9 +197,8 @@ def test_odd_names_are_names(rechain, workdir):
 
 def programs(version):
     """That QEMU's programs in place of the host's."""
-    found = {name: qemu.binary(version, program) for name, program in
-             (("RECHAIN_QEMU_IMG", "qemu-img"), ("RECHAIN_QEMU_STORAGE_DAEMON", "qemu-storage-daemon"))}
-    if not all(found.values()):
+    found = qemu.offline_programs(version)
+    if found is None:
         pytest.skip(f"QEMU {version} is not here: run tools/fetch-qemu")
     return found
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness import images
+from harness import images, qemu
 from harness.images import MiB
 from harness.proxy import PASS, Proxy, refuse
 from harness.qemu import leftovers
@@ -246,6 +246,7 @@ def test_offline_each_command_takes_the_records_along(make_chain, make_vm, recha
     """What is left on record matches the chain that is left."""
     chain = make_chain(size=4 * MiB)
     vm = make_vm(chain)
+    rechain.env.update(qemu.offline_programs(vm.version))
     for name in ("one", "two", "three"):
         take(rechain, vm, name, f"vda,to={workdir}/{name}.qcow2")
     vm.stop()
@@ -294,6 +295,7 @@ def test_the_seed_case_with_the_guest_off(make_vm, rechain, workdir):
     chains = {id: images.make_chain(os.path.join(workdir, id), names=[f"template_{id}", f"old_{id}"], size=16 * MiB)
               for id in ("vda", "vdb")}
     vm = make_vm(list(chains.values()), dir=workdir)
+    rechain.env.update(qemu.offline_programs(vm.version))
     new = {id: os.path.join(workdir, f"new_{id}") for id in chains}
     top = {id: os.path.join(workdir, f"top_{id}") for id in chains}
     take(rechain, vm, "tmpsnap", f"vda,to={new['vda']},on-delete=forward", f"vdb,to={new['vdb']},on-delete=backward")
@@ -334,6 +336,7 @@ def test_a_death_while_the_guest_is_off_is_recovered_on_all_disks(make_vm, recha
     chains = [images.make_chain(os.path.join(workdir, id), names=[f"template_{id}", f"old_{id}"], size=16 * MiB)
               for id in ("vda", "vdb")]
     vm = make_vm(chains, dir=workdir)
+    rechain.env.update(qemu.offline_programs(vm.version))
     for n, seconds in enumerate((0.02, 0.1, 0.25, 0.4, 0.6, 0.9)):
         new = [os.path.join(workdir, f"new{n}_{id}") for id in ("vda", "vdb")]
         if not vm.is_alive():

@@ -28,6 +28,13 @@ def binary(version, program="qemu-system-x86_64"):
     return path if os.access(path, os.X_OK) else None
 
 
+def offline_programs(version):
+    """The environment in which rechain works on files with that QEMU's programs; None when they are not here."""
+    found = {name: binary(version, program) for name, program in
+             (("RECHAIN_QEMU_IMG", "qemu-img"), ("RECHAIN_QEMU_STORAGE_DAEMON", "qemu-storage-daemon"))}
+    return found if all(found.values()) else None
+
+
 def versions():
     """RECHAIN_QEMU ("7.2,10.0"), or those of the two that are here."""
     wanted = os.environ.get("RECHAIN_QEMU")
