@@ -29,6 +29,10 @@ def write_some(rng, path, fmt, cluster, compressed):
         # Into clusters that are still free: before the others.
         commands[:0] = [f"write -c -P {n + 1} {n * 8 * cluster} {cluster}" for n in range(4)]
     images.run("qemu-io", "-d", "unmap", "-f", fmt, path, input="\n".join(commands) + "\n")
+    # Space that is reserved and not written is a hole or zeros to SEEK_HOLE, by what the page cache has of it just
+    # now, and so to any map; holes stay holes.
+    images.run("cp", "--sparse=always", path, f"{path}.holes")
+    os.replace(f"{path}.holes", path)
 
 
 def random_chain(dir, seed, depth, base="qcow2", kinds=("plain", "small", "extended", "compressed")):
