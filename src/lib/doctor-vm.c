@@ -200,7 +200,7 @@ inconsistent_bitmap (Exam *exam, ExamVm *vm, ChainDisk *disk, const ChainLayer *
   finding_cure (finding, command,
                 "remove it (QMP: block-dirty-bitmap-remove {\"node\":\"%s\",\"name\":\"%s\"})",
                 layer->node, name);
-  if (may_repair (vm) && disk->jobs->len == 0)
+  if (may_repair (vm))
     finding_repair (exam, finding, vm, name, "bitmap",
                     json_make ("node", json_str (layer->node), "name", json_str (name), NULL));
 }

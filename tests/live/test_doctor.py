@@ -270,6 +270,63 @@ def test_a_repair_that_is_interrupted_is_finished(patient, who):
         patient.well()
 
 
+def leave_a_job_an_export_its_server_and_a_node(patient):
+    """Of an operation that has ended; all of it is provably ours, or of no use to anybody."""
+    qmp, id, active = patient.vm.qmp, patient.undone(), patient.vm.disk().node()
+    target = patient.path("target.raw")
+    images.run("qemu-img", "create", "-q", "-f", "raw", target, "16M")
+    os.mkdir(f"/run/rc-{id}-0", 0o700)
+    for node in (f"rc-{id}-vda-ov", "target"):
+        qmp.execute("blockdev-add", driver="raw", node_name=node, file={"driver": "file", "filename": target, "locking": "off"})
+    qmp.execute("nbd-server-start", addr={"type": "unix", "data": {"path": f"/run/rc-{id}-0/nbd"}})
+    qmp.execute("block-export-add", type="nbd", id=f"rc-{id}-vda-nbd", node_name=active, name="x")
+    qmp.execute("blockdev-mirror", job_id=f"rc-{id}-vda-stream", device=active, target="target", sync="full", auto_dismiss=False)
+    qmp.wait_event("BLOCK_JOB_READY")
+    return f"/run/rc-{id}-0"
+
+
+def let_a_header_lie(patient):
+    overlay = patient.path("over.qcow2")
+    patient.rechain.run("snapshot", "create", patient.name, f"vda,to={overlay}", "--name", "s").expect(0)
+    write_header(overlay, patient.chain.base)
+
+
+@pytest.mark.parametrize("kind", ["command", "return"])
+@pytest.mark.parametrize("damage, name", [
+    (let_a_header_lie, "change-backing-file"),
+    *((leave_a_job_an_export_its_server_and_a_node, name) for name in (
+        "job-cancel", "job-dismiss", "block-export-del", "nbd-server-stop", "blockdev-del", "block-dirty-bitmap-remove"))],
+    ids=lambda x: x if isinstance(x, str) else "")
+def test_a_repair_that_is_killed_at_any_of_its_steps_is_settled_and_then_all_is_well(patient, damage, name, kind):
+    if name != "change-backing-file":
+        leave_an_inconsistent_bitmap(patient)
+    started, left = [], None
+
+    def kill(m):
+        if (m.kind, m.name) != (kind, name) or not started:
+            return PASS
+        started.pop().process.kill()
+        return CUT
+    try:
+        with Proxy(patient.vm.qmp_path) as proxy:
+            patient.name = proxy.path
+            left = damage(patient)
+            proxy.policy = kill
+            run_ = patient.rechain.start("doctor", proxy.path, "--repair")
+            started.append(run_)
+            run_.wait().expect(-9)
+            assert "operation" in [f["kind"] for f in patient.look()["findings"]]
+            (settled,) = valid(patient.rechain.run("recover", json=True).expect(0).json)["operations"]
+            assert settled["kind"] == "repair" and settled["state"] in ("done", "undone")
+            assert valid(patient.rechain.run("recover", json=True).expect(0).json)["operations"] == []
+            patient.look("--repair")
+            assert {f["kind"] for f in patient.look()["findings"]} <= {"unused-image"}
+        assert patient.vm.jobs() == {} and not (left and os.path.exists(left))
+    finally:
+        if left:
+            shutil.rmtree(left, ignore_errors=True)
+
+
 # --- operations ---
 
 def test_an_interrupted_operation_is_named_with_where_it_stands_and_its_cure_works(patient):

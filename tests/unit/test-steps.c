@@ -6,9 +6,11 @@
 #include "tests/unit/ops.h"
 
 #include "jobs/blocks.h"
+#include "jobs/op-repair.h"
 
-static const Step *const tables[] = {snapshot_steps, move_steps, merge_steps,   copy_steps,
-                                     leave_steps,    fold_steps, quiesce_steps, beside_steps};
+static const Step *const tables[] = {snapshot_steps, move_steps,   merge_steps,
+                                     copy_steps,     leave_steps,  fold_steps,
+                                     quiesce_steps,  beside_steps, repair_steps};
 
 static void
 undoable_steps_come_first_then_one_pivot_then_the_finish (void **state)
@@ -52,7 +54,8 @@ static const struct {
      TRUE},
     {"unlock", "opening a file again as it is opened already changes nothing", FALSE, TRUE},
     {"fold-commit", "it starts jobs one by one; fold-copy sees them", FALSE, TRUE},
-    {"watch", "QEMU forgets a threshold once it has told of it, and to set it again is harmless", FALSE, TRUE},
+    {"watch", "QEMU forgets a threshold once it has told of it, and to set it again is harmless",
+     FALSE, TRUE},
     {"complete", "its outcome is the same job's next status, which the pivot sees", FALSE, TRUE},
 };
 
