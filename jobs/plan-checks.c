@@ -363,35 +363,16 @@ find_other_disk (OpDisk *disk, ChainLayer *layer, World *world)
   return NULL;
 }
 
-static gboolean
-has_open (pid_t pid, FileId file)
-{
-  g_autofree char *dir = g_strdup_printf ("/proc/%d/fd", (int)pid);
-  g_autoptr (GDir) entries = g_dir_open (dir, 0, NULL);
-  for (const char *name; entries && (name = g_dir_read_name (entries));) {
-    g_autofree char *path = g_build_filename (dir, name, NULL);
-    struct stat st;
-    if (stat (path, &st) == 0 && st.st_dev == file.dev && st.st_ino == file.ino)
-      return TRUE;
-  }
-  return FALSE;
-}
-
 /* A process that has @file open; 0: none that we can see. @qemu is not meant, nor who has the
  * active layer open: that is QEMU too, behind a monitor that somebody passes on. */
 static pid_t
 find_process (const char *file, const char *active, pid_t qemu)
 {
-  FileId id, active_id;
-  gboolean exists, has_active;
-  g_autoptr (GDir) processes = g_dir_open ("/proc", 0, NULL);
-  if (!file_identify (file, &id, &exists, NULL) || !exists ||
-      !file_identify (active, &active_id, &has_active, NULL))
-    return 0;
+  g_autoptr (GDir) processes = path_same_file (file, active) ? NULL : g_dir_open ("/proc", 0, NULL);
   for (const char *name; processes && (name = g_dir_read_name (processes));) {
     pid_t pid = (pid_t)atoi (name);
-    if (pid > 0 && pid != qemu && pid != getpid () && has_open (pid, id) &&
-        !(has_active && has_open (pid, active_id)))
+    if (pid > 0 && pid != qemu && pid != getpid () && process_has_open (pid, file) &&
+        !process_has_open (pid, active))
       return pid;
   }
   return 0;

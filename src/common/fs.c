@@ -171,6 +171,15 @@ file_sync_dir_of (const char *path, GError **error)
 }
 
 gboolean
+file_takes_direct (const char *path)
+{
+  int fd = open (path, O_RDONLY | O_DIRECT | O_NONBLOCK | O_CLOEXEC);
+  if (fd >= 0)
+    close (fd);
+  return fd >= 0;
+}
+
+gboolean
 file_free_space (const char *path, guint64 *ret_bytes, GError **error)
 {
   struct statvfs vfs;

@@ -33,6 +33,8 @@ gboolean file_is_away (const char *path, FileId id);
  * directory. */
 gboolean file_remove (const char *path, FileId id, GError **error);
 gboolean file_sync (const char *path, GError **error);
+/* Can it be read and written past the page cache (O_DIRECT)? */
+gboolean file_takes_direct (const char *path);
 gboolean file_sync_dir_of (const char *path, GError **error);
 
 /* Full, with a NUL behind it: what @path holds, "-" is stdin; of more than @most bytes so many and one

@@ -1,4 +1,4 @@
-"""Offline pull and commit by rechain against bare qemu-img on copies of the same images."""
+"""Offline pull and commit by rechain against qemu-img on copies of the same images."""
 
 import os
 import statistics
@@ -6,19 +6,21 @@ import time
 
 from figures import Bound, measure, shown
 from harness import rechain
-from harness.images import MiB, run
+from harness.images import run
 
-DATA = 768
+DATA, SMALL = 768, 8
 
 
-def _chain(dir):
-    """top <- mid <- base, each with data, some of it over the same clusters."""
+def _chain(dir, data):
+    """top <- mid <- base, each with data of its own, some of it over the same clusters."""
     names = [os.path.join(dir, f"{n}.qcow2") for n in ("top", "mid", "base")]
+    piece = max(data // 12, 1)
     for name, below in zip(reversed(names), [None] + list(reversed(names))):
         run("qemu-img", "create", "-q", "-f", "qcow2", *(["-b", below, "-F", "qcow2"] if below else []), name, "4G")
-    for name, start, length in zip(names, (DATA // 2, DATA // 4, 0), (DATA // 4, DATA, DATA // 2)):
-        for at in range(start, start + length, 64):
-            run("qemu-io", "-f", "qcow2", "-c", f"write -q -P {at // 64 + 1} {at}M {min(64, start + length - at)}M", name)
+    for layer, (name, start, length) in enumerate(zip(names, (data // 2, data // 4, 0), (data // 4, data, data // 2))):
+        for at in range(start, start + length, piece):
+            run("qemu-io", "-f", "qcow2", "-c",
+                f"write -q -P {at // piece + 70 * layer + 1} {at}M {min(piece, start + length - at)}M", name)
     return names
 
 
@@ -35,30 +37,47 @@ def _timed(*argv):
     return time.monotonic() - start
 
 
-def bench(world, report):
-    names = _chain(world.dir)
-    kept = world.folder("kept")
+def _sized(world, report, cli, data, ways, compare):
+    """Each verb by each way, in turn, `compare` told of the seconds; only the layer that receives has to be made anew."""
+    names = _chain(world.folder(f"{data}"), data)
+    kept = world.folder(f"kept{data}")
     for name in names:
         os.rename(name, os.path.join(kept, os.path.basename(name)))
     top, mid, base = names
-    pairs = {
-        "pull": (("qemu-img", "rebase", "-f", "qcow2", "-b", base, "-F", "qcow2", top), ("--base", base)),
-        "commit": (("qemu-img", "commit", "-q", "-d", "-f", "qcow2", "-b", base, top), ("--base", base)),
+    verbs = {
+        "pull": (("rebase", "-f", "qcow2", "-b", base, "-F", "qcow2", top), top),
+        "commit": (("commit", "-q", "-d", "-f", "qcow2", "-b", base, top), base),
     }
+    for verb, ((command, *words), receiver) in verbs.items():
+        bare = {"qemu-img": [], "qemu-img -t none": ["-t", "none"]}
+        took = {way: [] for way in ways}
+        _fresh(names, kept)
+        for round in range(world.repeat(5)):
+            for way in ways if round % 2 == 0 else reversed(ways):
+                _fresh([receiver], kept)
+                if way in bare:
+                    took[way].append(_timed("qemu-img", command, *bare[way], *words))
+                else:
+                    usage = measure(cli, verb, "--offline", top, "--base", base)
+                    took[way].append(usage.wall)
+        report.command(shown(usage.argv, world.dir))
+        compare(verb, took)
+
+
+def bench(world, report):
+    def ratio(verb, took):
+        for way, seconds in took.items():
+            report.figure(f"{verb}: {way}", seconds, "s")
+        medians = {way: statistics.median(seconds) for way, seconds in took.items()}
+        report.figure(f"{verb}: medians, rechain / qemu-img", medians["rechain"] / medians["qemu-img"], "", Bound(1.05))
+        report.figure(f"{verb}: medians, rechain / qemu-img -t none", medians["rechain"] / medians["qemu-img -t none"])
+
+    def more(verb, took):
+        medians = {way: statistics.median(seconds) * 1000 for way, seconds in took.items()}
+        report.figure(f"{verb} of {SMALL} MiB: medians, rechain - qemu-img", medians["rechain"] - medians["qemu-img"], "ms")
+
     with rechain.Rechain(world.folder("state")) as cli:
-        for verb, (bare, options) in pairs.items():
-            theirs, ours = [], []
-            for round in range(world.repeat(5)):
-                for who in ("bare", "rechain") if round % 2 == 0 else ("rechain", "bare"):
-                    _fresh(names, kept)
-                    if who == "bare":
-                        theirs.append(_timed(*bare))
-                    else:
-                        usage = measure(cli, verb, "--offline", top, *options)
-                        ours.append(usage.wall)
-            report.command(shown(usage.argv, world.dir))
-            report.figure(f"{verb}: {' '.join(bare[:2])}", theirs, "s")
-            report.figure(f"{verb}: rechain", ours, "s")
-            report.figure(f"{verb}: medians, rechain / qemu-img", statistics.median(ours) / statistics.median(theirs), "",
-                          Bound(1.05))
-    report.note(f"{DATA} MiB in the middle layer; qemu-img syncs less: rechain also flushes, checks and reads back")
+        _sized(world, report, cli, DATA, ("qemu-img", "qemu-img -t none", "rechain"), ratio)
+        _sized(world, report, cli, SMALL, ("qemu-img", "rechain"), more)
+    report.note(f"{DATA} MiB in the middle layer; all of them flush what they wrote, rechain also keeps a journal, checks and "
+                "reads back, which is what a small image shows")

@@ -275,6 +275,34 @@ def test_a_dry_run_shows_the_steps_and_changes_nothing(chains, rechain, workdir)
     assert not os.path.exists(os.path.join(rechain.state_dir, "journal.db"))
 
 
+def direct(plan):
+    """The files that a plan has opened past the page cache."""
+    options = [ask.get("arguments", {}) for step in plan["steps"] for ask in step.get("qmp", [])]
+    return [o["filename"] for o in options if o.get("cache", {}).get("direct")]
+
+
+@pytest.mark.parametrize("verb, receiver", [("pull", 0), ("commit", 2)])
+def test_only_what_receives_is_written_past_the_page_cache(chains, rechain, workdir, verb, receiver):
+    layers = chains(3, workdir)
+    plan = offline(rechain, verb, layers, *named(layers, base=2), "--dry-run", json=True).expect(0).json
+    assert direct(plan) == [layers.files[receiver]]
+
+
+@pytest.mark.parametrize("odd", [0, 512])
+def test_a_raw_file_keeps_its_length_whatever_that_is(rechain, workdir, odd):
+    """Past the page cache its end could be rounded up."""
+    base, top = [os.path.join(workdir, n) for n in ("base.img", "top.qcow2")]
+    size = 3 * MiB + odd
+    run("qemu-img", "create", "-q", "-f", "raw", base, str(size))
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", top)
+    run("qemu-io", "-f", "qcow2", "-c", f"write -q -P 7 {size - MiB} 1M", top)
+    before = model.read(top, "qcow2")
+    plan = rechain.run("commit", "--offline", top, "--dry-run", json=True).expect(0).json
+    assert direct(plan) == ([] if odd else [base])
+    rechain.run("commit", "--offline", top).expect(0)
+    assert os.path.getsize(base) == size and model.read(base, "raw") == before
+
+
 @pytest.mark.parametrize("index", [0, 1, 2])
 @pytest.mark.parametrize("verb", ["pull", "commit"])
 def test_images_that_are_open_elsewhere_are_refused(chains, rechain, workdir, verb, index):

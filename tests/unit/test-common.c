@@ -148,6 +148,13 @@ a_file_that_is_not_ours_is_never_removed (void **state)
 }
 
 static void
+not_every_file_can_be_read_past_the_page_cache (void **state)
+{
+  assert_false (file_takes_direct ("/proc/self/status"));
+  assert_false (file_takes_direct ("/nowhere/at-all"));
+}
+
+static void
 relative_names_are_not_read_as_protocols (void **state)
 {
   g_autofree char *a = path_relative ("/img/x/top.qcow2", "/img/y/base.qcow2");
@@ -169,6 +176,7 @@ main (void)
       cmocka_unit_test (json_is_built_and_read_in_one_expression),
       cmocka_unit_test (a_document_is_exactly_one_and_not_too_deep),
       cmocka_unit_test (a_file_that_is_not_ours_is_never_removed),
+      cmocka_unit_test (not_every_file_can_be_read_past_the_page_cache),
       cmocka_unit_test (relative_names_are_not_read_as_protocols),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
