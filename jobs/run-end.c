@@ -214,8 +214,11 @@ runner_get_stuck (Runner *runner, GError *take_error)
 {
   Op *op = runner->op;
   runner_note_error (runner, NULL, take_error);
-  if (op->error == NULL)
+  if (op->error == NULL) {
     op->error = take_error;
+    runner_say_intent (op, &op->error);
+  } else if (g_str_has_suffix (op->error->message, take_error->message))
+    g_error_free (take_error); /* the same again, when it was to be taken back */
   else {
     prefix (&take_error, "%s; then", op->error->message);
     g_clear_error (&op->error);

@@ -347,8 +347,8 @@ lanes_ended (Runner *runner)
 /* ---- turning round --------------------------------------------------------------------------- */
 
 /* From intent to cause: what the user asked for comes first. */
-static void
-say_intent (Op *op, GError **error)
+void
+runner_say_intent (Op *op, GError **error)
 {
   g_autoptr (GString) disks = g_string_new (NULL);
   for (guint i = 0; i < op->disks->len; i++)
@@ -361,7 +361,7 @@ remember (Runner *runner, GError *take_error)
 {
   if (runner->op->error == NULL) {
     runner->op->error = take_error;
-    say_intent (runner->op, &runner->op->error);
+    runner_say_intent (runner->op, &runner->op->error);
   } else
     g_error_free (take_error);
 }

@@ -87,4 +87,5 @@ def test_a_stuck_one_tells_the_step_and_qemus_words(leave, version):
     _, _, shown, text = leave(COMMIT, None, policy=refuse_some)
     assert (shown["state"], shown["standing"]["step"], shown["standing"]["outcome"]) == ("stuck", step, "unknown")
     assert shown["error"]["cause"] == "the words of QEMU"
+    assert shown["error"]["message"] == f"commit vda: {step}: cont"          # once, though it was tried twice
     assert f"is stuck at step '{step}'" in text and "because: the words of QEMU" in text
