@@ -2,8 +2,6 @@
 
 import copy
 
-import pytest
-
 from harness import death, sweep
 from harness.proxy import PASS, Proxy, Reply
 
@@ -12,8 +10,6 @@ BOTH = {("job-finalize", 3), ("block-stream", 2)}
 
 def test_a_header_that_could_not_be_put_back_is_tried_again(version):
     """The third disk is refused its pivot, and the first, whose chain is the old one again, its header."""
-    if version == "5.2":
-        pytest.skip("no blockdev-reopen before 6.1: the first disk cannot come back")
     scenario = copy.copy(death.MERGE_THREE)
     scenario.upset = lambda m: Reply("injected error") if m.kind == "command" and (m.name, m.nth) in BOTH else PASS
     with scenario.stage(version) as stage, Proxy(stage.vm.qmp_path) as proxy:
