@@ -138,19 +138,32 @@ def values(text):
     return dict(line.split("=", 1) for line in text.replace("\r", "").splitlines() if re.match(r"\w+=", line))
 
 
-def boot(script, tmp_path_factory):
+# The same from another host: what passes between the two is what passes through ssh.
+BY_SSH = r"""
+printf '#!/bin/sh\nexec rechain --state-dir /tmp/state --config /tmp/conf --stdio\n' > /bin/ssh; chmod +x /bin/ssh
+R="rechain --config /tmp/conf-here -H b"; : > /tmp/conf-here
+"""
+
+
+@pytest.fixture(scope="module", params=["here", "ssh"])
+def where(request):
+    return request.param
+
+
+def boot(script, where, tmp_path_factory):
+    script = script if where == "here" else script.replace(HEAD, HEAD + BY_SSH)
     return values(lvm.run(script, str(tmp_path_factory.mktemp("lvm")), disk_mib=512, timeout=900, programs=PROGRAMS,
                           modules=MODULES, memory_mib=768))
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    return boot(WORK, tmp_path_factory)
+def told(where, tmp_path_factory):
+    return boot(WORK, where, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def told_inside(tmp_path_factory):
-    return boot(INSIDE, tmp_path_factory)
+def told_inside(where, tmp_path_factory):
+    return boot(INSIDE, where, tmp_path_factory)
 
 
 MiB = 1 << 20
