@@ -51,6 +51,41 @@ unlock_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
       reopen (op, disk, i, FALSE, asks);
 }
 
+static gboolean
+streams_below (OpDisk *disk)
+{
+  return disk->mode == MODE_STREAM && !disk->apart && disk->to == NULL && disk->first > 1;
+}
+
+gboolean
+op_streams_below (Op *op)
+{
+  for (guint i = 0; i < op->disks->len; i++)
+    if (streams_below (op_disk (op, i)))
+      return !op_is_offline (op);
+  return FALSE;
+}
+
+/* Not a failure where QEMU refuses it: nothing is wrong with the chain. */
+void
+seal_receiver (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ChainDisk *now = world ? op_find_disk (op, disk, world) : NULL;
+  for (guint i = 1; streams_below (disk) && now != NULL && i < now->layers->len; i++) {
+    ChainLayer *layer = now->layers->pdata[i];
+    if (g_strcmp0 (layer->node, disk->node) != 0 || layer->read_only)
+      continue;
+    ChainLayer *below = i + 1 < now->layers->len ? now->layers->pdata[i + 1] : NULL;
+    Json *cache = json_get (disk->cache, "cache");
+    Json *options =
+        json_make ("driver", json_str (layer->format), "node-name", json_str (layer->node), "file",
+                   json_str (layer->protocol_node), "backing",
+                   below ? json_str (below->node) : json_null (), "read-only", json_flag (TRUE),
+                   "discard", json_str ("unmap"), "cache", cache ? json_dup (cache) : NULL, NULL);
+    ask_reopen (op, options, asks)->tolerant = TRUE;
+  }
+}
+
 void
 lock_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {

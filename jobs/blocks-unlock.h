@@ -11,5 +11,9 @@ gboolean writes_to_locked (OpDisk *disk);
 
 gboolean op_unlocks (Op *op);
 void unlock_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+/* Does it stream into a layer that lies under another one? */
+gboolean op_streams_below (Op *op);
+/* From QEMU 10.0 on such a layer stays writable when the job has ended, and so locked for who reads it. */
+void seal_receiver (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 /* Those that lie under another layer now. */
 void lock_files (Op *op, OpDisk *disk, World *world, GPtrArray *asks);

@@ -246,6 +246,12 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
    .kind = STEP_FINISH,                                                                            \
    .ask = flush_receiver,                                                                          \
    .verify = chain_is_new},                                                                        \
+  {.name = "seal",                                                                                 \
+   .says = "open a layer that lies under another read-only again, where QEMU has not",             \
+   .kind = STEP_FINISH,                                                                            \
+   .looks = TRUE,                                                                                  \
+   .applies = op_streams_below,                                                                    \
+   .ask = seal_receiver},                                                                          \
   DROP_BESIDE_STEP,                                                                                \
   FOLLOW_STEP,                                                                                     \
   DETACH_STEP,                                                                                     \
