@@ -94,6 +94,8 @@ def in_rechain(case, fault):
     result = case.start(None, shim.env).wait(60)
     if fault.where is journal and fault.act == "EIO" and result.rc == 1:
         remove_locks(case.stage.cli.state_dir)
+    elif fault.where is journal and result.rc in (0, 7):    # it ended, and could not remove its socket
+        case.stage.cli.run("recover").expect(0)
     return after_kill(case, result) if result.rc < 0 else settled(case, result)
 
 
