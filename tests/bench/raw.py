@@ -3,6 +3,7 @@
 It knows every node's name beforehand, keeps no journal, checks nothing and syncs nothing of its
 own: a lower bound, not an alternative."""
 
+import os
 import subprocess
 
 from harness.qmp import QmpMonitor
@@ -60,3 +61,11 @@ def commit(qmp_path, active, base):
         assert not any("error" in j for j in qmp.execute("query-jobs"))
         qmp.execute("job-dismiss", id="raw")
         qmp.execute("blockdev-del", node_name=active)
+
+
+def remove(path):
+    """So that it does not come back."""
+    os.unlink(path)
+    dir = os.open(os.path.dirname(path), os.O_RDONLY)
+    os.fsync(dir)
+    os.close(dir)
