@@ -163,6 +163,24 @@ def test_stdio_needs_no_ssh_and_takes_one_command_after_the_other(net):
         assert session.end() == 0
 
 
+def test_an_interrupt_right_behind_its_command_counts(net, workdir):
+    """Both come in one piece, before the command has begun."""
+    source, copy = (os.path.join(workdir, name) for name in ("source.img", "copy.img"))
+    with open(source, "wb") as file:
+        file.write(os.urandom(8 * MiB))
+    with Stdio(net.b) as session:
+        session.hello()
+        argv = ["vol", "copy", source, copy, "--bandwidth", "64K"]
+        session.write(json.dumps({"execute": "run", "arguments": {"argv": argv}, "id": 2}).encode() + b"\n"
+                      + b'{"execute":"interrupt"}\n')
+        reply = session.read()
+        while "event" in reply:
+            reply = session.read()
+        assert reply["error"]["class"] in ("interrupted", "undone")
+        assert not os.path.exists(copy)
+        assert session.run("version")[-1] == {"return": {"exit": 0}, "id": 7}
+
+
 HOSTILE_REQUESTS = {
     "garbage": b"\x00\xff\xfe garbage\n",
     "no-object": b"[1,2,3]\n",
