@@ -148,3 +148,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (ChainDisk, chain_disk_free)
 /* For tools of this folder. Full. @name against directory @dir, "." and ".." removed where that
  * still names the same file (symlinks). */
 char *chain_file_in (const char *dir, const char *name);
+/* The file of this host that a "json:{...}" name leads to. Full; NULL where it is none. */
+char *world_json_file (const char *name);

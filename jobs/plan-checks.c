@@ -342,7 +342,8 @@ find_overlay (OpDisk *disk, ChainLayer *layer)
     if (!g_file_test (path, G_FILE_TEST_IS_REGULAR) || !image_header_read (path, &header, NULL) ||
         header.backing == NULL)
       continue;
-    g_autofree char *backing = chain_file_in (dir, header.backing);
+    g_autofree char *plain = world_json_file (header.backing);
+    g_autofree char *backing = chain_file_in (dir, plain ? plain : header.backing);
     if (path_same_file (backing, layer->file) && !is_in_chain (disk, path))
       return g_steal_pointer (&path);
   }
@@ -391,6 +392,18 @@ plan_check_not_shared (OpDisk *disk, ChainLayer *layer, pid_t qemu, World *world
     return fail (error, REFUSED, "it is the backing file of '%s' too", overlay);
   pid_t pid = find_process (layer->file, ((ChainLayer *)disk->before->pdata[0])->file, qemu);
   return pid == 0 || fail (error, REFUSED, "process %d has it open too", (int)pid);
+}
+
+gboolean
+plan_check_writable (const char *file, gboolean by_us, GError **error)
+{
+  if (file == NULL || file[0] != '/' || access (file, W_OK) == 0)
+    return TRUE;
+  int errnum = errno;
+  if (!by_us && errnum != EROFS) /* QEMU may be another user */
+    return TRUE;
+  fail_errno (error, errnum, "'%s' cannot be written", file);
+  return errnum == EROFS ? recode (error, PERMISSION) : FALSE;
 }
 
 gboolean

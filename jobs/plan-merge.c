@@ -243,6 +243,25 @@ tell_changes (Op *op, OpDisk *disk)
                        disk->receiver, disk->receiver));
 }
 
+/* Whoever reads such a header guesses the format from bytes that a guest may have written. */
+static gboolean
+check_formats_are_named (OpDisk *disk, GError **error)
+{
+  for (int i = 0; i + 1 < (int)disk->before->len; i++) {
+    ChainLayer *layer = op_disk_layer (disk, i), *below = op_disk_layer (disk, i + 1);
+    if (layer->backing == NULL || layer->backing_format != NULL ||
+        g_strcmp0 (below->format, "raw") != 0)
+      continue;
+    fail (error, REFUSED,
+          "disk '%s': the format of '%s' would have to be probed, since the header of '%s' does "
+          "not name it",
+          disk->name, below->file, layer->file);
+    return hint (error, "when the guest is off: qemu-img rebase -u -f %s -b '%s' -F raw '%s'",
+                 layer->format, layer->backing, layer->file);
+  }
+  return TRUE;
+}
+
 gboolean
 plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, GError **error)
 {
@@ -250,14 +269,16 @@ plan_merge_disk (Op *op, OpDisk *disk, const RequestDisk *wanted, World *world, 
   gboolean chosen = pulls                   ? choose_pull (op, disk, wanted, error)
                     : op->kind == OP_COMMIT ? choose_commit (op, disk, wanted, error)
                                             : choose_merge (op, disk, wanted, error);
-  if (!chosen || !name_backing (op, disk, error))
+  if (!chosen || !check_formats_are_named (disk, error) || !name_backing (op, disk, error))
     return FALSE;
   if (!check_shared (disk, wanted, op->qemu_pid, world, error))
     return op->kind == OP_SNAPSHOT_DELETE
                ? hint (error, "--direction forward leaves it as it is; or: --allow-shared '%s'",
                        disk->receiver)
                : FALSE;
-  if (!check_sizes (op, disk, error))
+  if (!check_sizes (op, disk, error) ||
+      (world != NULL && !(plan_check_writable (disk->receiver, FALSE, error) &&
+                          plan_check_writable (disk->header, FALSE, error))))
     return FALSE;
   tell_changes (op, disk);
   return TRUE;

@@ -8,10 +8,8 @@
 #include "jobs/op-offline.h"
 #include "src/common/fs.h"
 
-#include <errno.h>
 #include <string.h>
 #include <stdio.h>
-#include <unistd.h>
 
 /* QEMU 6.1: blockdev-reopen, which had another name before; 8.2: copy-on-read knows of subclusters,
  * and does not abort any more (docs/qemu-findings.md). */
@@ -117,13 +115,6 @@ check_not_taken (OpDisk *disk, Journal *journal, gboolean chosen, GError **error
   return TRUE;
 }
 
-static gboolean
-check_writable (const char *file, GError **error)
-{
-  return file == NULL || access (file, W_OK) == 0 ||
-         fail_errno (error, errno, "'%s' cannot be written", file);
-}
-
 /* A header keeps its manner of naming: a chain that can be moved as a whole stays so. */
 static void
 keep_relative (OpDisk *disk)
@@ -184,7 +175,8 @@ plan_add_offline (Op *op, const Request *request, const RequestDisk *wanted, con
   if (op->kind != OP_ALLOCATE)
     tell_how (op, disk);
   return check_not_taken (disk, journal, TRUE, error) && check_closed (disk, error) &&
-         check_writable (disk->receiver, error) && check_writable (disk->header, error);
+         plan_check_writable (disk->receiver, TRUE, error) &&
+         plan_check_writable (disk->header, TRUE, error);
 }
 
 OpDisk *

@@ -101,6 +101,8 @@ gboolean plan_check_none_open (Journal *journal, const char *vm, GError **error)
 /* PERMISSION where the request is bound to other volume groups. */
 gboolean plan_check_group (const Request *request, const char *disk, const char *vg, GError **error);
 gboolean plan_check_target (Op *op, OpDisk *disk, World *world, GError **error);
+/* @file: nullable. @by_us: it is we who write it, not a QEMU that may be another user. */
+gboolean plan_check_writable (const char *file, gboolean by_us, GError **error);
 gboolean plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error);
 /* No other disk of this VM, other process, or image in the same directory uses @layer. */
 gboolean plan_check_not_shared (OpDisk *disk, ChainLayer *layer, pid_t qemu, World *world,

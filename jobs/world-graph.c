@@ -28,6 +28,18 @@ innermost (Json *options)
   return NULL;
 }
 
+char *
+world_json_file (const char *name)
+{
+  if (!g_str_has_prefix (name, "json:"))
+    return NULL;
+  g_autoptr (Json) options = json_parse (name + strlen ("json:"), -1);
+  Json *inner = innermost (options);
+  if (is_one_of (json_get_str (inner, "driver"), local))
+    return g_strdup (get_name (inner, "filename"));
+  return g_strdup (get_name (inner, "file.filename")); /* as people write it */
+}
+
 static char *
 local_name (World *world, const char *name)
 {
@@ -46,12 +58,8 @@ node_file (World *world, const Node *node)
     return NULL;
   if (!g_str_has_prefix (name, "json:"))
     return is_one_of (node->driver, local) ? local_name (world, name) : g_strdup (name);
-  g_autoptr (Json) options = json_parse (name + strlen ("json:"), -1);
-  Json *inner = innermost (options);
-  const char *plain = get_name (inner, "filename");
-  if (plain != NULL && is_one_of (json_get_str (inner, "driver"), local))
-    return local_name (world, plain);
-  return g_strdup (name);
+  g_autofree char *plain = world_json_file (name);
+  return plain ? local_name (world, plain) : g_strdup (name);
 }
 
 /* -- nodes ------------------------------------------------------------------------------------- */

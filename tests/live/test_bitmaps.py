@@ -119,6 +119,26 @@ def test_an_inconsistent_bitmap_is_reported(make_chain, make_vm, rechain):
     assert not bitmaps(vm, active_node(vm))
 
 
+@pytest.mark.parametrize("words", [("pull", "vda"), ("commit", "vda"), ("commit", "vda", "--top", "current.qcow2"),
+                                   ("copy", "vda", "--to", "{dir}/new.qcow2"), ("move", "vda", "--to", "{dir}/new.qcow2")],
+                         ids=["pull", "commit", "inner", "copy", "move"])
+def test_an_inconsistent_bitmap_is_reported_by_whatever_meets_it(make_chain, make_vm, rechain, words):
+    chain = make_chain(("base", "current"), size=SIZE)
+    vm = make_vm(chain)
+    add(vm, active_node(vm), "lost")
+    vm.stop()
+    vm.restart()
+    vm.kill()                                       # in use when QEMU died
+    if "--top" in words:                            # of an inner layer then
+        chain = images.add_overlay(chain, f"{chain.dir}/overlay.qcow2")
+    vm.restart([chain])
+    done = rechain.run(words[0], vm.qmp_path, *[word.format(dir=chain.dir) for word in words[1:]]).expect(0)
+    if words[0] == "pull":                          # it stays where it is
+        assert bitmaps(vm, active_node(vm))["lost"]["inconsistent"]
+        return
+    assert "lost" in done.err and "inconsistent" in done.err, str(done)
+
+
 def test_a_bitmap_below_a_layer_without_it_is_reported(make_chain, make_vm, rechain):
     chain = make_chain(("base", "one", "current"), size=SIZE)
     vm = make_vm(chain)

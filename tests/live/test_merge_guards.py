@@ -69,6 +69,77 @@ def test_a_base_that_another_process_has_open_is_not_committed_into(make_chain, 
         assert f"process {os.getpid()}" in refused(vm, "commit", "vda")["message"]
 
 
+def test_a_base_that_another_vm_runs_on_is_not_committed_into(make_chain, make_vm, refused, workdir):
+    """Its overlay lies in another folder, where nobody would look for it."""
+    chain = make_chain(size=4 * MiB)
+    os.mkdir(f"{workdir}/elsewhere")
+    overlay = f"{workdir}/elsewhere/overlay.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", chain.base, "-F", "qcow2", overlay, chain.size)
+    other = make_vm(images.Chain([overlay, chain.base], ["qcow2", "qcow2"], chain.reference, chain.size))
+    vm = make_vm(chain)
+    assert f"process {other.pid}" in refused(vm, "commit", "vda")["message"]
+    other.close()
+
+
+NAMED = {"symlink": "{dir}/link", "relative": "../{folder}/base.qcow2",
+         "json": 'json:{{"driver":"qcow2","file":{{"driver":"file","filename":"{dir}/base.qcow2"}}}}'}
+
+
+def named(chain, how):
+    """base.qcow2 by another name."""
+    link = os.path.join(chain.dir, "link")
+    if how == "symlink" and not os.path.islink(link):
+        os.symlink("base.qcow2", link)
+    return NAMED[how].format(dir=chain.dir, folder=os.path.basename(chain.dir))
+
+
+@pytest.mark.parametrize("how", NAMED)
+def test_who_uses_a_layer_by_another_name_uses_it(make_chain, make_vm, refused, how):
+    chain = make_chain(("base", "current"), size=4 * MiB)
+    vm = make_vm(chain)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", named(chain, how), "-F", "qcow2",
+        os.path.join(chain.dir, "other.qcow2"), chain.size)
+    error = refused(vm, "commit", "vda")
+    assert "other.qcow2" in error["message"] and "--allow-shared" in error["hint"], error
+
+
+@pytest.mark.parametrize("how", NAMED)
+@pytest.mark.parametrize("words, left", [(["pull", "vda", "--base", "{base}"], [0, 2]), (["commit", "vda,top=one.qcow2"], [0, 2]),
+                                         (["commit", "vda", "--base", "{base}"], [2])], ids=["pull", "inner", "commit"])
+def test_a_layer_that_a_header_calls_by_another_name_is_merged(make_chain, make_vm, rechain, how, words, left):
+    chain = make_chain(("base", "one", "current"), size=4 * MiB)
+    run("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", named(chain, how), "-F", "qcow2", chain.layers[1])
+    vm = make_vm(chain, style="drive")
+    document = change(rechain, vm, *[word.format(base=chain.base) for word in words])
+    left = [chain.layers[i] for i in left]
+    assert [os.path.realpath(path) for path in change_of(document)["chain"]] == left
+    assert [os.path.realpath(path) for path in vm.chain()] == left
+    leftovers(vm, rechain.state_dir, [vm.dir])
+    shows_the_same(vm, chain, left[0])
+
+
+@pytest.mark.parametrize("words", [["pull", "vda,base=base.img"], ["commit", "vda"], ["commit", "vda,top=one.qcow2"]],
+                         ids=["pull", "commit", "inner"])
+def test_a_raw_layer_whose_format_nobody_names_is_refused(make_chain, make_vm, refused, words):
+    chain = make_chain(("base", "one", "current"), formats=("raw", "qcow2", "qcow2"), size=4 * MiB)
+    with open(chain.layers[1], "r+b") as file:
+        at = file.read(4096).find(b"\xe2\x79\x2a\xca")
+        file.seek(at + 3)
+        file.write(b"\xcb")                             # an extension that nobody knows
+    vm = make_vm(chain, style="drive")
+    assert "probed" in refused(vm, *words)["message"]
+
+
+def test_a_base_that_cannot_be_written_is_not_committed_into(make_vm, refused, workdir):
+    with images.small_fs(12, workdir) as dir:
+        below = images.make_chain(dir, ["base"], size=4 * MiB)
+        chain = images.add_overlay(below, f"{workdir}/current.qcow2")
+        run("mount", "-o", "remount,ro", dir)
+        vm = make_vm(chain, dir=workdir)
+        assert "base.qcow2" in refused(vm, "commit", "vda", code=5)["message"]
+        vm.close()
+
+
 # ---- requests without sense ----
 
 @pytest.mark.parametrize("words,code,says", [
@@ -139,6 +210,18 @@ def test_a_pull_that_would_not_fit_is_refused_beforehand(make_vm, refused, workd
         vm.close()
 
 
+def test_a_commit_that_would_not_fit_is_refused_beforehand(make_vm, refused, workdir):
+    """The base grows, and has no room for that."""
+    with images.small_fs(12, workdir) as dir:
+        base, current = f"{dir}/base.qcow2", f"{workdir}/current.qcow2"
+        run("qemu-img", "create", "-q", "-f", "qcow2", base, "4M")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", base, "-F", "qcow2", current, "64M")
+        run("qemu-io", "-f", "qcow2", "-c", "write -q -P 1 20M 30M", current)
+        vm = make_vm(images.Chain([current, base], ["qcow2", "qcow2"], None, 64 * MiB), dir=workdir)
+        assert "not enough space" in refused(vm, "commit", "vda")["message"]
+        vm.close()
+
+
 # ---- odd chains ----
 
 def shows_the_same(vm, chain, path):
@@ -172,6 +255,21 @@ def test_eight_disks_are_committed_in_one_pause(make_vm, rechain, workdir, style
             run("cmp", raw, chain.reference)
 
 
+def test_eight_disks_are_pulled_at_once(make_vm, rechain, workdir):
+    chains = [images.make_chain(os.path.join(workdir, f"d{i}"), NAMES, size=4 * MiB, seed=i) for i in range(8)]
+    vm = make_vm(chains, dir=workdir)
+    vm.cont()
+    document = change(rechain, vm, "pull", *[f"vd{c},base=base.qcow2" for c in "abcdefgh"])
+    assert document["pause-ms"] == 0
+    for c, chain in zip("abcdefgh", chains):
+        assert_chain(vm, [chain.active, chain.base], f"vd{c}")
+    vm.stop()
+    for chain in chains:
+        images.check_image(chain.active)
+        with images.raw_view(chain.active) as raw:
+            run("cmp", raw, chain.reference)
+
+
 def test_disks_go_different_ways_in_one_operation(make_vm, rechain, workdir, style):
     one = images.make_chain(os.path.join(workdir, "a"), NAMES, size=4 * MiB)
     two = images.make_chain(os.path.join(workdir, "b"), NAMES, size=4 * MiB, seed=1)
@@ -185,10 +283,12 @@ def test_disks_go_different_ways_in_one_operation(make_vm, rechain, workdir, sty
             run("cmp", raw, chain.reference)
 
 
-def test_relative_names_stay_relative_on_wish(make_chain, make_vm, rechain, style):
+@pytest.mark.parametrize("words", [["pull", "vda", "--base", "base.qcow2"],
+                                   ["commit", "vda", "--top", "two.qcow2", "--base", "base.qcow2"]], ids=["pull", "inner"])
+def test_relative_names_stay_relative_on_wish(make_chain, make_vm, rechain, style, words):
     chain = make_chain(NAMES, size=4 * MiB, relative=True)
     vm = make_vm(chain, style=style)
-    change(rechain, vm, "pull", "vda", "--base", "base.qcow2", "--relative")
+    change(rechain, vm, *words, "--relative")
     assert images.info(chain.active)["backing-filename"] == "base.qcow2"
     assert_chain(vm, [chain.active, chain.base])
     shows_the_same(vm, chain, chain.active)
