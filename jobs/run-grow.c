@@ -15,6 +15,7 @@
 #include "src/common/fs.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* One volume. */
 typedef struct {
@@ -24,6 +25,7 @@ typedef struct {
   gboolean rest;      /* it is being given the rest of its group */
   gboolean job_waits; /* the job of this disk stands until there is space here */
   gboolean guest_waits;
+  gboolean unsure;    /* ... if it is this disk that it waits for */
   gboolean letting;   /* the job is just being let go on */
   gboolean gave_up;   /* there is none, and who waits is to be told */
   guint64 went_on_at; /* size at which who stood was let go on; 0: nobody was */
@@ -345,6 +347,15 @@ arm (Runner *runner, Grower *grower, guint64 threshold)
   qmp_client_execute (runner->client, ask->command, json_dup (ask->arguments), 0, on_armed, errand);
 }
 
+static gboolean
+is_extending (const Growth *growth)
+{
+  for (guint i = 0; i < growth->growers->len; i++)
+    if (((Grower *)growth->growers->pdata[i])->wanted > 0)
+      return TRUE;
+  return FALSE;
+}
+
 /* @highest: the byte behind the last one that was ever written, since QEMU opened it. */
 static void
 judge (Runner *runner, Grower *grower, guint64 highest)
@@ -356,13 +367,13 @@ judge (Runner *runner, Grower *grower, guint64 highest)
     return;
   guint64 threshold = grow_threshold (runner->op, image, size);
   /* Once more for want of space at the same size: more of it helps, unless it is the pool's. */
-  gboolean again = waits && grower->went_on_at == size;
+  gboolean again = waits && !grower->unsure && grower->went_on_at == size;
   if ((threshold > 0 && highest > threshold) || (again && !image->thin)) {
     if (!extend (runner, grower, highest))
       give_up (runner, grower);
   } else if (again)
     give_up (runner, grower);
-  else if (waits)
+  else if (waits && !(grower->unsure && is_extending (runner->growth)))
     let_go_on (runner, grower, size);
   if (grower->wanted == 0 && threshold > 0 && highest <= threshold && image->armed != threshold)
     arm (runner, grower, threshold);
@@ -456,6 +467,18 @@ on_first_status (QmpClient *client, Json *ret, const GError *error, gpointer dat
   look (runner);
 }
 
+/* The same of its jobs; once the guest is continued, nothing tells why they stand. */
+static void
+on_first_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  g_autoptr (Runner) runner = data;
+  for (gsize i = 0; !is_over (runner) && i < json_length (ret); i++) {
+    Grower *grower = receiver_of (runner, json_get_str (json_at (ret, i), "device"));
+    if (grower != NULL && stands_for_space (runner, grower, json_at (ret, i)))
+      grower->job_waits = TRUE;
+  }
+}
+
 void
 growth_watch (Runner *runner)
 {
@@ -464,10 +487,12 @@ growth_watch (Runner *runner)
   gboolean first = runner->growth == NULL;
   if (first)
     begin (runner);
-  if (first && runner->resumed)
+  if (first && runner->resumed) {
+    qmp_client_execute (runner->client, "query-block-jobs", NULL, 0, on_first_jobs,
+                        runner_ref (runner));
     qmp_client_execute (runner->client, "query-status", NULL, 0, on_first_status,
                         runner_ref (runner));
-  else
+  } else
     look (runner);
 }
 
@@ -518,33 +543,51 @@ growth_why (Runner *runner, const char *job)
   return grower ? words_of (grower->image, grower->why) : g_strdup (g_strerror (ENOSPC));
 }
 
-/* The event names the node, or the drive, that the guest's device is on. */
+/* "vda" is /machine/peripheral/vda, which has its backend below. */
 static gboolean
+is_path_of (const char *qdev, const char *path)
+{
+  g_autofree char *device =
+      qdev[0] == '/' ? g_strdup (qdev) : g_strconcat ("/machine/peripheral/", qdev, NULL);
+  gsize n = strlen (device);
+  return strncmp (path, device, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+/* The event names the node, or the drive, that the guest's device is on; the device itself only
+ * since 9.2. While a job runs the node is a filter of QEMU's own, which belongs to any disk. */
+static Seen
 is_disk_of (OpDisk *disk, Json *error)
 {
   const char *node = json_get_str (error, "node-name"), *drive = json_get_str (error, "device");
+  const char *path = json_get_str (error, "qom-path");
   const char *nodes[] = {op_disk_layer (disk, 0)->node, disk->node, disk->attach_to};
+  if (path != NULL && disk->qdev != NULL)
+    return is_path_of (disk->qdev, path) ? SEEN_YES : SEEN_NO;
   for (guint i = 0; node != NULL && i < G_N_ELEMENTS (nodes); i++)
     if (g_strcmp0 (node, nodes[i]) == 0)
-      return TRUE;
-  return disk->drive != NULL && g_strcmp0 (drive, disk->drive) == 0;
+      return SEEN_YES;
+  if (disk->drive != NULL && g_strcmp0 (drive, disk->drive) == 0)
+    return SEEN_YES;
+  return node && node[0] == '#' && (drive == NULL || *drive == '\0') ? SEEN_HALF : SEEN_NO;
 }
 
 gboolean
 growth_takes_guest (Runner *runner, Json *error)
 {
-  gboolean stops = g_strcmp0 (json_get_str (error, "action"), "stop") == 0;
+  gboolean stops = g_strcmp0 (json_get_str (error, "action"), "stop") == 0, taken = FALSE;
   if (!stops || !json_get_bool (error, "nospace"))
     return FALSE;
   for (guint i = 0; runner->growth != NULL && i < runner->growth->growers->len; i++) {
     Grower *grower = runner->growth->growers->pdata[i];
-    if (!is_disk_of (grower->disk, error) || !is_active (runner, grower))
+    Seen seen = is_disk_of (grower->disk, error);
+    if (seen == SEEN_NO || !is_active (runner, grower))
       continue;
-    grower->guest_waits = TRUE;
-    look (runner);
-    return TRUE;
+    grower->guest_waits = taken = TRUE;
+    grower->unsure = seen == SEEN_HALF;
   }
-  return FALSE;
+  if (taken)
+    look (runner);
+  return taken;
 }
 
 gboolean
