@@ -1,0 +1,116 @@
+"""A volume group without a device-mapper: loop devices that rechain takes for logical volumes, in a mount namespace
+whose sysfs says so, and a program "lvm" that knows them and makes them longer. For what goes on between rechain and
+QEMU while a volume grows, with any QEMU; the real LVM is in harness/lvm.py."""
+
+import os
+import shutil
+import subprocess
+import time
+
+from .images import MiB
+from .rechain import binary
+
+_LVM = """#!/usr/bin/python3
+import json, os, subprocess, sys, time
+dir, verb, words = {dir!r}, sys.argv[1], sys.argv[2:]
+names = sorted(name[:-4] for name in os.listdir(dir) if name.endswith(".img"))
+size = {{name: os.path.getsize(f"{{dir}}/{{name}}.img") for name in names}}
+free = int(open(f"{{dir}}/total").read()) - sum(size.values())
+if verb == "lvs":
+    rows = [{{"vg_name": "vg0", "lv_name": n, "lv_attr": "-wi-ao----", "segtype": "linear", "lv_size": str(size[n])}}
+            for n in names]
+    print(json.dumps({{"report": [{{"lv": rows}}]}}))
+elif verb == "vgs":
+    print(json.dumps({{"report": [{{"vg": [{{"vg_name": "vg0", "vg_free": str(max(free, 0))}}]}}]}}))
+elif verb == "lvextend":
+    open(f"{{dir}}/begun", "w").close()
+    while os.path.exists(f"{{dir}}/held"):
+        time.sleep(0.05)
+    free = int(open(f"{{dir}}/total").read()) - sum(size.values())
+    name, wanted = words[-1].split("/")[1], -(-int(words[words.index("-L") + 1][:-1]) // {MiB}) * {MiB}
+    if wanted - size[name] > free:
+        sys.exit("Insufficient free space")
+    os.truncate(f"{{dir}}/{{name}}.img", wanted)
+    subprocess.run(["losetup", "-c", os.readlink(f"{{dir}}/{{name}}")], check=True)
+"""
+
+_WRAPPER = """#!/bin/sh
+PATH={dir}/bin:$PATH exec unshare -m --propagation private /bin/sh -c \\
+  'mount --bind {dir}/sys /sys/dev/block && mount --bind {dir}/misc /proc/misc && exec {binary} "$@"' rechain "$@"
+"""
+
+
+def missing():
+    """Why this cannot be used here; None where it can."""
+    for program in ("losetup", "unshare"):
+        if shutil.which(program) is None:
+            return f"{program} is not here"
+    works = subprocess.run(["losetup", "-f"], capture_output=True).returncode == 0
+    return None if works and os.geteuid() == 0 else "there are no loop devices"
+
+
+class Group:
+    """`program` is rechain in a world in which the volumes are volumes of "vg0"."""
+
+    def __init__(self, dir, mib=512):
+        self.dir, self._devices = dir, []
+        for folder in ("bin", "sys"):
+            os.makedirs(os.path.join(dir, folder))
+        self.program = self._script("rechain", _WRAPPER.format(dir=dir, binary=binary()))
+        self._script("bin/lvm", _LVM.format(dir=dir, MiB=MiB))
+        self._write("misc", "236 device-mapper\n")
+        self.set_total(mib * MiB)
+
+    def _write(self, name, text):
+        path = os.path.join(self.dir, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".new", "w") as file:
+            file.write(text)
+        os.rename(path + ".new", path)
+        return path
+
+    def _script(self, name, text):
+        path = self._write(name, text)
+        os.chmod(path, 0o755)
+        return path
+
+    def set_total(self, size):
+        self._write("total", str(size))
+
+    def used(self):
+        return sum(os.path.getsize(os.path.join(self.dir, name)) for name in os.listdir(self.dir)
+                   if name.endswith(".img"))
+
+    def volume(self, name, mib):
+        """The path of a new one."""
+        image = self._write(f"{name}.img", "")
+        os.truncate(image, mib * MiB)
+        device = subprocess.run(["losetup", "-f", "--show", image], check=True, capture_output=True,
+                                text=True).stdout.strip()
+        self._devices.append(device)
+        os.symlink(device, os.path.join(self.dir, name))
+        number = os.stat(device).st_rdev
+        place = f"sys/{os.major(number)}:{os.minor(number)}/dm"
+        self._write(f"{place}/name", f"vg0-{name}\n")
+        self._write(f"{place}/uuid", f"LVM-{name}\n")
+        return device
+
+    def size(self, name):
+        return os.path.getsize(os.path.join(self.dir, f"{name}.img"))
+
+    def hold(self):
+        """From now on lvextend waits."""
+        self._write("held", "")
+
+    def wait_begun(self, timeout=60):
+        until = time.monotonic() + timeout
+        while not os.path.exists(os.path.join(self.dir, "begun")):
+            assert time.monotonic() < until, "lvextend did not begin"
+            time.sleep(0.05)
+
+    def let_go(self):
+        os.unlink(os.path.join(self.dir, "held"))
+
+    def close(self):
+        for device in self._devices:
+            subprocess.run(["losetup", "-d", device], check=False)
