@@ -20,8 +20,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define DIRECT_ALIGNMENT 4096 /* bytes: the largest that a device asks for */
-
 static gboolean
 is_pull (OpDisk *disk)
 {

@@ -180,6 +180,16 @@ file_takes_direct (const char *path)
 }
 
 gboolean
+file_will_take_direct (const char *path)
+{
+  g_autofree char *dir = g_path_get_dirname (path);
+  int fd = open (dir, O_TMPFILE | O_WRONLY | O_DIRECT | O_CLOEXEC, 0600);
+  if (fd >= 0)
+    close (fd);
+  return fd >= 0;
+}
+
+gboolean
 file_free_space (const char *path, guint64 *ret_bytes, GError **error)
 {
   struct statvfs vfs;

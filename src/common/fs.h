@@ -33,8 +33,11 @@ gboolean file_is_away (const char *path, FileId id);
  * directory. */
 gboolean file_remove (const char *path, FileId id, GError **error);
 gboolean file_sync (const char *path, GError **error);
+#define DIRECT_ALIGNMENT 4096 /* bytes: the largest that a device asks for */
 /* Can it be read and written past the page cache (O_DIRECT)? */
 gboolean file_takes_direct (const char *path);
+/* The same of a file that is to be made in the directory of @path; FALSE where that cannot be told. */
+gboolean file_will_take_direct (const char *path);
 gboolean file_sync_dir_of (const char *path, GError **error);
 
 /* Full, with a NUL behind it: what @path holds, "-" is stdin; of more than @most bytes so many and one

@@ -601,3 +601,17 @@ def test_killed_at_any_time_it_is_old_or_new(rechain, workdir, words):
             else:
                 assert sorted(now) == ["src.img"]
         shutil.rmtree(dir)
+
+
+@pytest.mark.parametrize("odd", [0, 512])
+def test_a_clone_is_written_past_the_page_cache_but_keeps_an_odd_length(rechain, workdir, odd):
+    source, target = os.path.join(workdir, "source.img"), os.path.join(workdir, "target.img")
+    with open(source, "wb") as file:
+        file.write(b"\7" * (1 << 20) + b"\5" * odd)
+    words = ["vol", "clone", source, target, "--format", "raw"]
+    plan = rechain.run(*words, "--dry-run", json=True).expect(0).json
+    argv = next(argv for step in plan["steps"] for argv in step.get("argv", []) if "convert" in argv)
+    assert (argv[argv.index("-t") + 1] == "none") if not odd else "-t" not in argv
+    rechain.run(*words).expect(0)
+    with open(source, "rb") as one, open(target, "rb") as two:
+        assert one.read() == two.read()

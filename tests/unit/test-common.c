@@ -152,6 +152,8 @@ not_every_file_can_be_read_past_the_page_cache (void **state)
 {
   assert_false (file_takes_direct ("/proc/self/status"));
   assert_false (file_takes_direct ("/nowhere/at-all"));
+  assert_false (file_will_take_direct ("/proc/file"));
+  assert_false (file_will_take_direct ("/nowhere/at-all"));
 }
 
 static void
