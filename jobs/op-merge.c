@@ -152,7 +152,25 @@ finalize_late (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   finalize_job (op, disk, NULL, asks);
 }
 
+/* A guest that stood for want of space has what the copy took. */
+static void
+unmake_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  unmake_layer (op, disk, world, asks);
+  if (world != NULL && op->was_running && g_strcmp0 (world_run_state (world), "io-error") == 0)
+    ask_qmp (asks, "cont", NULL);
+}
+
 /* clang-format off */
+#define MAKE_COPY_STEP                                                                             \
+  {.name = "overlay",                                                                              \
+   .says = "create the new active layer",                                                          \
+   .kind = STEP_UNDOABLE,                                                                          \
+   .ask = make_layer,                                                                              \
+   .probe = layer_is_made,                                                                         \
+   .undo = unmake_copy,                                                                            \
+   .undo_says = "remove the new file, continue a guest that stands for want of space"}
+
 #define UNLOCK_STEP                                                                                \
   {.name = "unlock",                                                                               \
    .says = "open files again that were opened with read-only=on",                                  \
@@ -269,7 +287,7 @@ const Step merge_steps[] = {
 };
 
 const Step copy_steps[] = {
-  MAKE_STEP,
+  MAKE_COPY_STEP,
   ATTACH_STEP,
   WATCH_STEP,
   JOB_STEPS,
@@ -280,7 +298,7 @@ const Step copy_steps[] = {
 };
 
 const Step leave_steps[] = {
-  MAKE_STEP,
+  MAKE_COPY_STEP,
   ATTACH_STEP,
   WATCH_STEP,
   JOB_STEPS,

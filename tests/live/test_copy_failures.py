@@ -21,8 +21,8 @@ KINDS = {"full": (), "shallow": ("--shallow",), "raw": ("--format", "raw"), "apa
 @pytest.fixture
 def copying(make_chain, make_vm, rechain, workdir):
     """copying(kind, target=, **of Disk) -> a Case with a guest that writes, which copies."""
-    def make(kind="full", target=None, style="blockdev", guest=True, **disk):
-        vm = make_vm(Disk(make_chain(size=48 * MiB), **disk), style=style, guest=guest, writer=CALM)
+    def make(kind="full", target=None, style="blockdev", guest=True, chain=None, **disk):
+        vm = make_vm(Disk(chain or make_chain(size=48 * MiB), **disk), style=style, guest=guest, writer=CALM, dir=workdir)
         if not guest:
             vm.cont()
         case = Case(vm, rechain, target or os.path.join(workdir, "new.img"), "copy", *KINDS[kind])
@@ -48,6 +48,24 @@ def is_undone_quietly(case, result, words=None):
 
 
 # --- the target is full ---
+
+@pytest.mark.parametrize("style", ["blockdev", "drive"])
+def test_a_guest_whose_space_the_copy_took_goes_on(copying, workdir, style):
+    """It stands for want of space, under a filter of the job's whose name is QEMU's own."""
+    with images.small_fs(128, workdir) as dir:
+        case = copying("full", f"{dir}/new.qcow2", style, chain=images.make_chain(dir, size=48 * MiB))
+        with Proxy(case.vm.qmp_path) as proxy:
+            run = case.start("--bandwidth", "4M", address=proxy.path)
+            job = wait_copying(case.vm)[0]
+            wait_until(lambda: case.vm.jobs()[job]["current-progress"] > 10 * MiB, "so much is copied")
+            fill(dir)
+            case.vm.qmp.wait_event("STOP")
+            result = run.wait(20)
+            changes = [name for name in proxy.commands() if not name.startswith(("query-", "x-"))]
+        assert changes[-1] == "cont", changes       # once the file is removed, which is after its nodes
+        os.unlink(os.path.join(dir, "filler"))      # the oracle makes its files there
+        case.vm.cont()                              # what it took could be all used up by now
+        is_undone(case, result, "space")
 
 @pytest.mark.parametrize("kind, style", [("full", "blockdev"), ("shallow", "drive"), ("raw", "drive"), ("apart", "blockdev")])
 def test_a_target_that_fills_up(copying, workdir, kind, style):
