@@ -7,7 +7,7 @@ import pytest
 
 from harness import images
 from harness.images import MiB, run
-from harness.scene import assert_chain, change, change_of, valid
+from harness.scene import assert_chain, change, valid
 
 SIZE = 16 * MiB
 

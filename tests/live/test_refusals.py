@@ -5,14 +5,12 @@ import os
 import signal
 import socket
 import subprocess
-import time
 
 import pytest
 
 from harness import images, qemu
 from harness.images import MiB
 from harness.proxy import Proxy, Reply, on, refuse
-from harness.qemu import Disk
 from harness.qmp import QmpMonitor
 from harness.scene import graph, tree, valid, wait_until
 

@@ -54,7 +54,7 @@ def test_one_of_three_stacked_snapshots(make_chain, make_vm, rechain, workdir, w
     """The guest reads the same, the other snapshots show what they showed, and each has the right parent."""
     chain = make_chain(size=8 * MiB)
     vm = make_vm(chain)
-    files, shown, snapshots = [chain.active], {}, ["one", "two", "three"]
+    files, snapshots = [chain.active], ["one", "two", "three"]
     for i, name in enumerate(snapshots):
         files.insert(0, os.path.join(workdir, f"{name}.qcow2"))
         take(rechain, vm, name, f"vda,to={files[0]}")

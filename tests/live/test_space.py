@@ -1,14 +1,13 @@
 """The space that a plan tells is the space that is taken, and what does not fit is refused before anything is done."""
 
 import os
-import random
 
 import pytest
 
 from harness import images
 from harness.images import MiB
 from harness.scene import valid
-from test_map import SIZE, random_chain
+from test_map import random_chain
 
 CLUSTER = 65536
 # Tables: of clusters, of those, and what a filesystem rounds up.

@@ -11,7 +11,6 @@ from harness.images import MiB
 from harness.proxy import PASS, Proxy, Reply, on
 from harness.qemu import Disk, leftovers
 from harness.qmp import QmpError, QmpMonitor
-from harness.scene import wait_until
 from harness.sweep import Stage, sound
 from harness.taken_back import CALM, SLOW, Case, faulty_target, fill, wait_copying
 

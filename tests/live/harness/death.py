@@ -8,7 +8,7 @@ from . import images
 from .proxy import DROP, PASS, TWICE, Delay, refuse
 from .qemu import leftovers
 from .sweep import (ALLOCATE, ALLOCATE_DETACH, BLOCK, LONG, MOVE, MOVE_TWO, SNAPSHOT_THREE, UNDO, UNDO_TWO, DELETE_TWO,
-                    MERGE_THREE, COPY_TWO, LEAVE_TWO, Scenario, Stage, copying, digest, killed_as, on_disks, soon, sound, without)
+                    MERGE_THREE, COPY_TWO, LEAVE_TWO, Scenario, copying, digest, killed_as, on_disks, soon, sound, without)
 
 
 # --- scenarios ---

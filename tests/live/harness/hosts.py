@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 import time
 
-from . import ROOT  # noqa: F401  (says where the harness is)
 from .rechain import Rechain, binary
 
 SSHD = "/usr/sbin/sshd"
@@ -200,13 +199,6 @@ class Net:
                               host.name, "true"], capture_output=True).returncode != 0:
             assert time.monotonic() < deadline, open(os.path.join(host.dir, "sshd.log")).read()
             time.sleep(0.05)
-
-    def cut(self, host):
-        """The cable is pulled: no packet passes, no end is told."""
-        _ip("-n", host.netns, "link", "set", host.veth, "down")
-
-    def join(self, host):
-        _ip("-n", host.netns, "link", "set", host.veth, "up")
 
     def __exit__(self, *_):
         self.a.close()
