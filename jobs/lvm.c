@@ -95,6 +95,13 @@ lvm_word (Json *row, const char *key)
   return text && *text ? text : NULL;
 }
 
+guint64
+lvm_bytes (Json *row, const char *key)
+{
+  const char *text = lvm_word (row, key);
+  return text ? g_ascii_strtoull (text, NULL, 10) : 0;
+}
+
 Json *
 lvm_number (Json *row, const char *key)
 {

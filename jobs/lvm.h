@@ -18,6 +18,8 @@ gboolean lvm_name_is_valid (const char *name);
 
 /* The row of a volume; borrowed, NULL where there is none. */
 Json *lvm_row (Json *rows, const char *lv);
+/* A value that is a number; 0 where it is empty. */
+guint64 lvm_bytes (Json *row, const char *key);
 /* Values of a row; NULL where they are empty. The numbers are full. */
 const char *lvm_word (Json *row, const char *key);
 Json *lvm_number (Json *row, const char *key);

@@ -282,13 +282,6 @@ answer (Question *question, GError *take_error)
   callback (take_error, data);
 }
 
-static guint64
-bytes_of (Json *row, const char *key)
-{
-  const char *text = lvm_word (row, key);
-  return text ? g_ascii_strtoull (text, NULL, 10) : 0;
-}
-
 /* A snapshot with its own space overflows when all of the origin is written anew and its tables do
  * not fit: LVM takes no more than it can ever need. */
 static void
@@ -298,8 +291,8 @@ on_vgs (Json *rows, const GError *error, gpointer data)
   OpDisk *disk = question->disk;
   GError *bad = error ? g_error_copy (error) : NULL;
   Json *vg = json_at (rows, 0);
-  guint64 origin = bytes_of (question->origin, "lv_size"), free = bytes_of (vg, "vg_free");
-  guint64 extent = bytes_of (vg, "vg_extent_size"), size;
+  guint64 origin = lvm_bytes (question->origin, "lv_size"), free = lvm_bytes (vg, "vg_free");
+  guint64 extent = lvm_bytes (vg, "vg_extent_size"), size;
   if (!json_has (disk->details, "size"))
     json_set (disk->details, "size",
               json_int ((gint64)MIN (origin + origin / 64 + 2 * extent, G_MAXINT64)));

@@ -144,13 +144,6 @@ next (Question *question, guint64 free)
     answer (question, NULL);
 }
 
-static guint64
-bytes_of (Json *row, const char *key)
-{
-  const char *text = lvm_word (row, key);
-  return text ? g_ascii_strtoull (text, NULL, 10) : 0;
-}
-
 static void
 on_vgs (Json *rows, const GError *error, gpointer data)
 {
@@ -158,7 +151,7 @@ on_vgs (Json *rows, const GError *error, gpointer data)
   if (error != NULL)
     answer (question, g_error_copy (error));
   else
-    next (question, bytes_of (json_at (rows, 0), "vg_free"));
+    next (question, lvm_bytes (json_at (rows, 0), "vg_free"));
 }
 
 /* LVM extends no volume that has thick snapshots while it is active, and none of a kind that it
@@ -183,7 +176,7 @@ free_in_pool (Json *pool)
 {
   const char *used = lvm_word (pool, "data_percent");
   double share = used ? CLAMP (g_ascii_strtod (used, NULL), 0, 100) : 0;
-  return (guint64)((double)bytes_of (pool, "lv_size") * (100 - share) / 100);
+  return (guint64)((double)lvm_bytes (pool, "lv_size") * (100 - share) / 100);
 }
 
 static void

@@ -239,8 +239,7 @@ on_group (Json *rows, const GError *error, gpointer data)
   g_autoptr (Errand) errand = data;
   Runner *runner = errand->runner;
   Grower *grower = errand->grower;
-  g_autoptr (Json) free = lvm_number (json_at (rows, 0), "vg_free");
-  guint64 rest = free ? (guint64)json_object_get_int64 (free) : 0, size = 0;
+  guint64 rest = lvm_bytes (json_at (rows, 0), "vg_free"), size = 0;
   gboolean can = !is_over (runner) && rest > 0 && file_length (grower->image->file, &size, NULL) &&
                  size + rest < grower->wanted;
   if (can) {

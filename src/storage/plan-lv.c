@@ -66,13 +66,6 @@ plan_lv_row (VolumePlan *plan, const Place *place)
   return place->lv ? row_of (plan->lvs, place->vg, place->lv) : NULL;
 }
 
-static guint64
-bytes_of (Json *row, const char *key)
-{
-  g_autoptr (Json) number = lvm_number (row, key);
-  return number ? (guint64)json_object_get_int64 (number) : 0;
-}
-
 /* ---- names ----------------------------------------------------------------------------------- */
 
 void
@@ -154,7 +147,7 @@ plan_makes_thin (VolumePlan *plan)
 static guint64
 round_up (VolumePlan *plan, const char *vg, guint64 bytes)
 {
-  guint64 extent = MAX (bytes_of (row_of (plan->vgs, vg, NULL), "vg_extent_size"), 512);
+  guint64 extent = MAX (lvm_bytes (row_of (plan->vgs, vg, NULL), "vg_extent_size"), 512);
   return (bytes + extent - 1) / extent * extent;
 }
 
@@ -168,7 +161,7 @@ plan_lv_round (VolumePlan *plan, guint64 bytes)
 guint64
 plan_lv_part (VolumePlan *plan, const char *vg, guint64 bytes)
 {
-  guint64 free = bytes_of (row_of (plan->vgs, vg, NULL), "vg_free");
+  guint64 free = lvm_bytes (row_of (plan->vgs, vg, NULL), "vg_free");
   gboolean same = g_strcmp0 (json_get_str (plan->disk->details, "vg"), vg) == 0;
   guint64 taken = same && plan->volume ? plan->volume->size : same ? plan->source->size : 0;
   return taken < free ? MIN (round_up (plan, vg, bytes), free - taken) : 0;
@@ -178,7 +171,7 @@ gboolean
 plan_lv_check_space (VolumePlan *plan, guint64 bytes, GError **error)
 {
   const char *vg = json_get_str (plan->disk->details, "vg");
-  guint64 free = bytes_of (row_of (plan->vgs, vg, NULL), "vg_free");
+  guint64 free = lvm_bytes (row_of (plan->vgs, vg, NULL), "vg_free");
   plan_need (plan, bytes);
   plan->disk->free = free;
   if (bytes <= free)
