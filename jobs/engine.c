@@ -98,8 +98,7 @@ engine_new (const EngineHost *host, GError **error)
   engine->host = *host;
   engine->client = connect_to (fds[0]);
   engine->watcher = qmp_client_watch_state (engine->client, on_state, engine);
-  engine->process =
-      image_run_more ((const char *const *)argv, IMAGE_STDERR_FAILS,
+  engine->process = image_run_more ((const char *const *)argv, IMAGE_STDERR_FAILS,
                                     &(ImageMore){.fd = &fds[1]}, on_ended, engine);
   return engine;
 }

@@ -21,19 +21,19 @@ typedef struct {
   Op *op;
   OpDisk *disk;
   WorkHost host;
-  Json *stream;      /* borrowed */
+  Json *stream; /* borrowed */
   int file;
   GSubprocess *program; /* it goes through; nullable */
   int pipe;             /* into it */
   Session *session;
   GSocket *listener, *feeder;
-  GSource *source;      /* of the listener or the feeder, or a timer */
+  GSource *source; /* of the listener or the feeder, or a timer */
   GSource *deadline;
   Receiver *receiver;
-  guint64 at;           /* of the stream: so much has come */
-  guint64 began;        /* where this connection began */
+  guint64 at;    /* of the stream: so much has come */
+  guint64 began; /* where this connection began */
   guint64 told;
-  guint tries;          /* without anything having come */
+  guint tries; /* without anything having come */
 } Fetch;
 
 static void
@@ -123,7 +123,8 @@ static char *
 words_of (GSubprocess *program)
 {
   char text[512];
-  gssize n = g_input_stream_read (g_subprocess_get_stderr_pipe (program), text, sizeof text - 1, NULL, NULL);
+  gssize n = g_input_stream_read (g_subprocess_get_stderr_pipe (program), text, sizeof text - 1,
+                                  NULL, NULL);
   if (n <= 0)
     return NULL;
   text[n] = 0;
@@ -217,16 +218,16 @@ receive (Fetch *fetch, int take_fd)
   drop_source (&fetch->source);
   drop_source (&fetch->deadline);
   fetch->began = fetch->at;
-  fetch->receiver = receiver_start (
-      &(ReceiverSpec){.in = take_fd,
-                      .out = fetch->program ? fetch->pipe : fetch->file,
-                      .piped = fetch->program != NULL,
-                      .from = fetch->at,
-                      .size = bytes < 0 ? G_MAXUINT64 : (guint64)bytes,
-                      .rate = fetch->op->bandwidth,
-                      .moved = on_moved,
-                      .done = on_received,
-                      .data = fetch});
+  fetch->receiver =
+      receiver_start (&(ReceiverSpec){.in = take_fd,
+                                      .out = fetch->program ? fetch->pipe : fetch->file,
+                                      .piped = fetch->program != NULL,
+                                      .from = fetch->at,
+                                      .size = bytes < 0 ? G_MAXUINT64 : (guint64)bytes,
+                                      .rate = fetch->op->bandwidth,
+                                      .moved = on_moved,
+                                      .done = on_received,
+                                      .data = fetch});
 }
 
 /* ---- asked of its host ----------------------------------------------------------------------- */
@@ -267,10 +268,12 @@ on_session_ended (const GError *error, gpointer data)
 static gboolean
 ask_host (Fetch *fetch, GError **error)
 {
-  static const SessionOwner callbacks = {.event = on_event, .reply = on_reply, .ended = on_session_ended};
+  static const SessionOwner callbacks = {
+      .event = on_event, .reply = on_reply, .ended = on_session_ended};
   Json *from = json_get (fetch->stream, "from"), *offer = json_get (fetch->stream, "offer");
   const char *name = json_get_str (from, "name");
-  g_autoptr (Far) far = far_new (name ? name : "", json_get_str (from, "address"), json_get_str (from, "config"), error);
+  g_autoptr (Far) far = far_new (name ? name : "", json_get_str (from, "address"),
+                                 json_get_str (from, "config"), error);
   fetch->session = far ? session_open (far, &callbacks, fetch, error) : NULL;
   if (fetch->session == NULL)
     return FALSE;
@@ -288,7 +291,8 @@ take_descriptor (GSocket *connection)
   GInputVector vector = {&byte, 1};
   GSocketControlMessage **messages = NULL;
   int n = 0, fd = -1;
-  gssize length = g_socket_receive_message (connection, NULL, &vector, 1, &messages, &n, NULL, NULL, NULL);
+  gssize length =
+      g_socket_receive_message (connection, NULL, &vector, 1, &messages, &n, NULL, NULL, NULL);
   for (int i = 0; i < n; i++) {
     if (G_IS_UNIX_FD_MESSAGE (messages[i]) && fd < 0) {
       int count = 0;
@@ -432,14 +436,16 @@ open_file (Fetch *fetch, GError **error)
 {
   struct stat st;
   const char *path = fetch->disk->part;
-  gboolean device = json_has (fetch->disk->details, "lv"); /* its name is a symlink, and carries our id */
+  gboolean device =
+      json_has (fetch->disk->details, "lv"); /* its name is a symlink, and carries our id */
   fetch->file = open (path, O_WRONLY | O_CLOEXEC | (device ? 0 : O_NOFOLLOW));
   if (fetch->file < 0 || fstat (fetch->file, &st) != 0)
     return fail_errno (error, errno, "open '%s'", path);
   if (device)
     return S_ISBLK (st.st_mode) || fail (error, REFUSED, "'%s' is no device", path);
   if (!file_id_equal ((FileId){.dev = st.st_dev, .ino = st.st_ino}, fetch->disk->id))
-    return fail (error, REFUSED, "'%s' is not the file that was just made: somebody replaced it", path);
+    return fail (error, REFUSED, "'%s' is not the file that was just made: somebody replaced it",
+                 path);
   return ftruncate (fetch->file, 0) == 0 || fail_errno (error, errno, "empty '%s'", path);
 }
 

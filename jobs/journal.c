@@ -30,7 +30,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#define BUSY_MS 5000
+#define BUSY_MS  5000
 #define DYING_MS 2000 /* for its owner to be gone */
 
 /* What makes version N + 1 of the tables out of version N. */
@@ -329,7 +329,8 @@ process_is_dying (pid_t pid)
     return FALSE;
   for (gsize i = 0; i < G_N_ELEMENTS (pending); i++) {
     const char *line = strstr (text, pending[i]);
-    if (line != NULL && (g_ascii_strtoull (line + strlen (pending[i]), NULL, 16) >> (SIGKILL - 1) & 1))
+    if (line != NULL &&
+        (g_ascii_strtoull (line + strlen (pending[i]), NULL, 16) >> (SIGKILL - 1) & 1))
       return TRUE;
   }
   return FALSE;
@@ -407,11 +408,13 @@ journal_owner (Journal *journal, const char *id, pid_t *ret_pid)
   return alive ? OWNER_ALIVE : OWNER_DEAD;
 }
 
-/* Of a process that was killed a moment ago the threads end one by one, and the last one takes the lock along. */
+/* Of a process that was killed a moment ago the threads end one by one, and the last one takes the
+ * lock along. */
 static void
 wait_for_lock (Journal *journal, const char *id)
 {
-  for (guint waited = 0; waited < DYING_MS && journal_owner (journal, id, NULL) == OWNER_DEAD; waited += 5) {
+  for (guint waited = 0; waited < DYING_MS && journal_owner (journal, id, NULL) == OWNER_DEAD;
+       waited += 5) {
     int fd = take_lock (journal, id);
     if (fd >= 0)
       close (fd);
@@ -439,8 +442,8 @@ journal_take_over (Journal *journal, Op *op, GError **error)
   return TRUE;
 }
 
-/* A process that dies right after it has recorded the end of an operation leaves the files beside it.
- * Whoever records a new one makes its lock in a transaction, so none can be begun meanwhile. */
+/* A process that dies right after it has recorded the end of an operation leaves the files beside
+ * it. Whoever records a new one makes its lock in a transaction, so none can be begun meanwhile. */
 void
 journal_sweep (Journal *journal)
 {

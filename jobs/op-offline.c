@@ -291,7 +291,7 @@ offline_is_pivoted (Op *op, OpDisk *disk, World *world)
 {
   gboolean synced = disk->header == NULL || json_get_bool (disk->found, "synced");
   return op->decided == DECIDED_NEW && synced && offline_is_right (op, disk, world, NULL) ? SEEN_YES
-                                                                                  : SEEN_NO;
+                                                                                          : SEEN_NO;
 }
 
 void

@@ -34,8 +34,7 @@ gboolean
 op_qemu_is_gone (const Op *op)
 {
   gboolean other = op->rebooted || process_start_time (op->qemu_pid) != op->qemu_start;
-  return op->dead || (op->qemu_pid > 0 && other) ||
-         (op->locks && !op_layers_are_open (op));
+  return op->dead || (op->qemu_pid > 0 && other) || (op->locks && !op_layers_are_open (op));
 }
 
 void

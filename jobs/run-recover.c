@@ -135,7 +135,8 @@ on_idle (const char *out, const GError *error, gpointer data)
   runner_look_then (runner, choose_direction);
 }
 
-/* A program that outlived its owner may still rename or resize: what it does is looked at when it has ended. */
+/* A program that outlived its owner may still rename or resize: what it does is looked at when it
+ * has ended. */
 static void
 look_and_choose (Runner *runner)
 {

@@ -178,14 +178,11 @@ qmp_address_fail_unix (const char *peer, const char *name, int errnum, GError **
     const char *format;
     const char *advice;
   } rows[] = {
-      {ENOENT, UNREACHABLE, "%s '%s' does not exist",
-       "is QEMU running, and is the path right?"},
-      {ENOTDIR, UNREACHABLE, "%s '%s' does not exist",
-       "is QEMU running, and is the path right?"},
+      {ENOENT, UNREACHABLE, "%s '%s' does not exist", "is QEMU running, and is the path right?"},
+      {ENOTDIR, UNREACHABLE, "%s '%s' does not exist", "is QEMU running, and is the path right?"},
       {ECONNREFUSED, UNREACHABLE, "nobody listens at %s '%s'",
        "has QEMU ended? Its socket file is left behind then"},
-      {ENOTSOCK, UNREACHABLE, "%s '%s' is not a socket",
-       "name the socket that QEMU listens at"},
+      {ENOTSOCK, UNREACHABLE, "%s '%s' is not a socket", "name the socket that QEMU listens at"},
       {EACCES, PERMISSION, "%s '%s' may not be opened",
        "run as root or as the user that QEMU runs as"},
       {EPERM, PERMISSION, "%s '%s' may not be opened",
@@ -205,8 +202,8 @@ gboolean
 qmp_address_fail_remote (const char *peer, const char *name, const GError *why, GError **error)
 {
   gboolean refused = g_error_matches (why, G_IO_ERROR, G_IO_ERROR_CONNECTION_REFUSED);
-  fail (error, UNREACHABLE,
-        refused ? "nobody listens at %s '%s'" : "%s '%s' cannot be reached", peer, name);
+  fail (error, UNREACHABLE, refused ? "nobody listens at %s '%s'" : "%s '%s' cannot be reached",
+        peer, name);
   because (error, "%s", why->message);
   return hint (error, "is QEMU running, and are host and port right?");
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* vol copy, on this host or between hosts, and the three commands that one rechain asks of another for it.
+/* vol copy, on this host or between hosts, and the three commands that one rechain asks of another
+ * for it.
  *
- * The host of the source makes an offer, the host of the target does the operation, and whoever of the two is
- * not here is asked through ssh. Data goes from host to host through sessions of its own. */
+ * The host of the source makes an offer, the host of the target does the operation, and whoever of
+ * the two is not here is asked through ssh. Data goes from host to host through sessions of its
+ * own. */
 #include "src/cli/loan.h"
 #include "src/cli/operate.h"
 #include "src/cli/vol.h"
@@ -51,8 +53,7 @@ find_spot (Cli *cli, const char *word, Spot *ret_spot, GError **error)
     return hint (error, "write HOST:/PATH, or ./NAME for a file with a ':' in its name");
   }
   gboolean brackets = word[0] == '[' && colon[-1] == ']';
-  g_autofree char *name =
-      g_strndup (word + brackets, (gsize)(colon - word) - (brackets ? 2 : 0));
+  g_autofree char *name = g_strndup (word + brackets, (gsize)(colon - word) - (brackets ? 2 : 0));
   ret_spot->host = cli_host (cli, name, error);
   return ret_spot->host != NULL;
 }
@@ -115,7 +116,8 @@ offer_there (Cli *cli, const Spot *source, GError **error)
 {
   g_auto (GStrv) argv = words_for_source (cli, "offer", source->path);
   g_autoptr (Wait) wait = wait_new (&(WaitSpec){0});
-  rechain_host_run_async (source->host, (const char *const *)argv, wait_cancellable (wait), wait_done, wait);
+  rechain_host_run_async (source->host, (const char *const *)argv, wait_cancellable (wait),
+                          wait_done, wait);
   int code = rechain_host_run_finish (source->host, wait_run (wait), error);
   if (code == 0)
     return g_strdup (rechain_host_get_output (source->host));
@@ -131,16 +133,19 @@ offer_of (Cli *cli, RechainStorage *storage, const Spot *source, Loan **ret_loan
 {
   char *offer = NULL;
   if (!args_has (&cli->args, OPT_SNAPSHOT))
-    return source->host ? offer_there (cli, source, error) : offer_here (cli, storage, source->path, error);
+    return source->host ? offer_there (cli, source, error)
+                        : offer_here (cli, storage, source->path, error);
   g_auto (GStrv) argv = words_for_source (cli, "lend", source->path);
-  g_autoptr (RechainVolumeRequest) request = source_request (cli, RECHAIN_VOLUME_LEND, source->path, error);
+  g_autoptr (RechainVolumeRequest) request =
+      source_request (cli, RECHAIN_VOLUME_LEND, source->path, error);
   if (request != NULL)
     *ret_loan =
         loan_take (cli, storage, source->host, request, (const char *const *)argv, &offer, error);
   return offer;
 }
 
-/* Full: with what to call it. It was made by another program, and is only looked at where it is used. */
+/* Full: with what to call it. It was made by another program, and is only looked at where it is
+ * used. */
 static char *
 offer_named (const char *offer, const char *name)
 {
@@ -154,7 +159,8 @@ offer_named (const char *offer, const char *name)
 /* ---- between hosts --------------------------------------------------------------------------- */
 
 static gboolean
-copy_to_here (Cli *cli, RechainStorage *storage, const char *offer, RechainHost *from, GError **error)
+copy_to_here (Cli *cli, RechainStorage *storage, const char *offer, RechainHost *from,
+              GError **error)
 {
   static const char *const from_to[] = {"source", "volume"};
   g_autoptr (RechainVolumeRequest) request = vol_request (cli, RECHAIN_VOLUME_COPY, from_to, error);
@@ -163,8 +169,8 @@ copy_to_here (Cli *cli, RechainStorage *storage, const char *offer, RechainHost 
 }
 
 static gboolean
-copy_to_there (Cli *cli, RechainStorage *storage, const char *offer, const Spot *from, const Spot *to,
-               GError **error)
+copy_to_there (Cli *cli, RechainStorage *storage, const char *offer, const Spot *from,
+               const Spot *to, GError **error)
 {
   guint64 rate = 0;
   const char *arguments[] = {cli->words[0], to->path, NULL};
@@ -174,7 +180,8 @@ copy_to_there (Cli *cli, RechainStorage *storage, const char *offer, const Spot 
     rechain_host_offer_from_host (to->host, offer, from->host);
   else
     rechain_host_offer_volume (to->host, offer, storage, rate);
-  return cli_run_on (cli, to->host, arguments, "--offer", OF_SOURCE | OPTION_BIT (OPT_STATE_DIR), error);
+  return cli_run_on (cli, to->host, arguments, "--offer", OF_SOURCE | OPTION_BIT (OPT_STATE_DIR),
+                     error);
 }
 
 static gboolean
@@ -271,7 +278,8 @@ run_vol_send (Cli *cli, GError **error)
     return FALSE;
   if (offer == NULL)
     return fail (error, USAGE, "nothing is offered");
-  if (args_has (&cli->args, OPT_FROM) && !parse_size (args_value (&cli->args, OPT_FROM), &from, error))
+  if (args_has (&cli->args, OPT_FROM) &&
+      !parse_size (args_value (&cli->args, OPT_FROM), &from, error))
     return FALSE;
   if (!rechain_storage_check_offer (storage, offer, error))
     return FALSE;

@@ -78,15 +78,16 @@ run_command (Cli *cli, const GError *problem, GError **error)
                                          : cli->command->run (cli, error);
 }
 
-/* What would let the other side of a session choose where its limits and its journal are, or go on to a third
- * host. */
+/* What would let the other side of a session choose where its limits and its journal are, or go on
+ * to a third host. */
 static gboolean
 check_session (Cli *cli, GError **error)
 {
   static const OptionId ours[] = {OPT_HOST, OPT_CONFIG, OPT_STATE_DIR, OPT_STDIO};
   for (gsize i = 0; cli->server != NULL && i < G_N_ELEMENTS (ours); i++)
     if (args_has (&cli->args, ours[i]))
-      return fail (error, USAGE, "option '--%s' cannot be sent to another host", options[ours[i]].name);
+      return fail (error, USAGE, "option '--%s' cannot be sent to another host",
+                   options[ours[i]].name);
   return TRUE;
 }
 

@@ -10,8 +10,8 @@ struct _Loan {
   RechainOperation *operation; /* here; NULL: on the host */
   RechainHost *host;           /* borrowed */
   Wait *wait;
-  gboolean stands;             /* the snapshot */
-  gboolean in_use;             /* somebody else looks after interrupts */
+  gboolean stands; /* the snapshot */
+  gboolean in_use; /* somebody else looks after interrupts */
   gboolean ended, ok;
   GError *error;
 };
@@ -38,7 +38,8 @@ on_interrupt (guint nth, gpointer data)
   if (loan->in_use)
     return;
   if (loan->operation != NULL)
-    nth == 1 ? rechain_operation_cancel (loan->operation) : rechain_operation_detach (loan->operation);
+    nth == 1 ? rechain_operation_cancel (loan->operation)
+             : rechain_operation_detach (loan->operation);
   else if (nth <= 2)
     rechain_host_interrupt (loan->host);
   else
@@ -182,7 +183,8 @@ loan_end (Loan *loan, GError **error)
   if (loan->error != NULL)
     g_propagate_error (error, g_steal_pointer (&loan->error));
   else if (!ok)
-    fail (error, STUCK, "the snapshot of the source may be left on host '%s'", rechain_host_get_name (loan->host));
+    fail (error, STUCK, "the snapshot of the source may be left on host '%s'",
+          rechain_host_get_name (loan->host));
   loan_free (loan);
   return ok;
 }

@@ -251,12 +251,14 @@ progress_feed (Progress *progress, const char *object)
   g_autoptr (Json) json = json_parse (object, -1);
   if (!json_object_is_type (json, json_type_object))
     return FALSE;
-  gboolean moved = g_strcmp0 (json_get_str (json, "step"), json_get_str (progress->fed, "step")) != 0 ||
-                   g_strcmp0 (json_get_str (json, "state"), json_get_str (progress->fed, "state")) != 0;
+  gboolean moved =
+      g_strcmp0 (json_get_str (json, "step"), json_get_str (progress->fed, "step")) != 0 ||
+      g_strcmp0 (json_get_str (json, "state"), json_get_str (progress->fed, "state")) != 0;
   json_object_put (progress->fed);
   progress->fed = g_steal_pointer (&json);
   progress->changed = TRUE;
-  if (moved && (progress->cli->progress == PROGRESS_JSON || progress->cli->progress == PROGRESS_PLAIN))
+  if (moved &&
+      (progress->cli->progress == PROGRESS_JSON || progress->cli->progress == PROGRESS_PLAIN))
     show_now (progress);
   return TRUE;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* rechain -H HOST: the command line goes to the other host as it is, less what concerns only how it is shown
- * here; what comes back is shown as if it had been done here. No command knows of it. */
+/* rechain -H HOST: the command line goes to the other host as it is, less what concerns only how it
+ * is shown here; what comes back is shown as if it had been done here. No command knows of it. */
 #include "src/cli/print.h"
 #include "src/cli/progress.h"
 #include "src/cli/wait.h"
@@ -28,14 +28,15 @@ static void
 add_flags (const Args *args, OptionSet less, GStrvBuilder *argv)
 {
   for (OptionId id = 0; id < N_OPTIONS; id++)
-    for (guint n = 0; n < args->counts[id] && args->values[id] == NULL && !is_ours (id, less); n++) {
+    for (guint n = 0; n < args->counts[id] && args->values[id] == NULL && !is_ours (id, less);
+         n++) {
       g_autofree char *flag = g_strconcat ("--", options[id].name, NULL);
       g_strv_builder_add (argv, flag);
     }
 }
 
-/* Full: the command first, since an option may mean another thing with another command; then the options, and
- * the arguments, which may begin with a '-'. */
+/* Full: the command first, since an option may mean another thing with another command; then the
+ * options, and the arguments, which may begin with a '-'. */
 static char **
 words_of (Cli *cli, const char *const *arguments, const char *more, OptionSet less)
 {
@@ -89,7 +90,8 @@ cli_host (Cli *cli, const char *name, GError **error)
   ConfigHost *known = config ? config_host (config, name) : NULL;
   if (config == NULL)
     return NULL;
-  return rechain_host_new (name, known ? known->ssh : NULL, known ? known->ssh_config : NULL, error);
+  return rechain_host_new (name, known ? known->ssh : NULL, known ? known->ssh_config : NULL,
+                           error);
 }
 
 /* ---- while it runs --------------------------------------------------------------------------- */
@@ -123,8 +125,8 @@ on_progress (RechainHost *host, const char *object, gpointer data)
   progress_feed (((Running *)data)->progress, object);
 }
 
-/* The other side cancels as it would for its own Ctrl-C; where it does not answer at all, the third one is
- * the end. */
+/* The other side cancels as it would for its own Ctrl-C; where it does not answer at all, the third
+ * one is the end. */
 static void
 on_interrupt (guint nth, gpointer data)
 {
@@ -171,7 +173,8 @@ run_there (Cli *cli, RechainHost *host, const char *const *argv, GError **error)
 
 /* ---- what it printed ------------------------------------------------------------------------- */
 
-/* Of the control sequences of a terminal only colours, where they were asked for; an "\033[1m" long. */
+/* Of the control sequences of a terminal only colours, where they were asked for; an "\033[1m"
+ * long. */
 static gsize
 colour_length (Cli *cli, const char *text)
 {
@@ -209,17 +212,17 @@ print_output (Cli *cli, RechainHost *host, GError **error)
     return TRUE;
   if (cli->output == OUTPUT_JSON) {
     g_autoptr (Json) document = json_parse (output, -1);
-    return document != NULL
-               ? out_text (cli, output, error)
-               : fail (error, UNREACHABLE, "host '%s' printed no JSON", rechain_host_get_name (host));
+    return document != NULL ? out_text (cli, output, error)
+                            : fail (error, UNREACHABLE, "host '%s' printed no JSON",
+                                    rechain_host_get_name (host));
   }
   g_autofree char *text = harmless (cli, output);
   return out_text (cli, text, error);
 }
 
 gboolean
-cli_run_on (Cli *cli, RechainHost *host, const char *const *arguments, const char *more, OptionSet less,
-            GError **error)
+cli_run_on (Cli *cli, RechainHost *host, const char *const *arguments, const char *more,
+            OptionSet less, GError **error)
 {
   g_auto (GStrv) argv = words_of (cli, arguments, more, less);
   g_autoptr (GError) failure = NULL;

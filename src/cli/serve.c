@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* rechain --stdio: the commands that 'rechain -H' runs here. Each is a command line of its own, with this side's
- * configuration and journal; what it prints goes to whom it is done for. */
+/* rechain --stdio: the commands that 'rechain -H' runs here. Each is a command line of its own,
+ * with this side's configuration and journal; what it prints goes to whom it is done for. */
 #include "src/cli/print.h"
 #include "src/cli/wait.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-/* The descriptors of the session belong to it alone: whatever else is started here must neither read commands
- * nor write among answers. */
+/* The descriptors of the session belong to it alone: whatever else is started here must neither
+ * read commands nor write among answers. */
 static gboolean
 take_descriptors (int *ret_in, int *ret_out, GError **error)
 {
@@ -26,7 +26,8 @@ static void
 run_one (Cli *cli, RechainServer *server, char **words)
 {
   g_autoptr (GPtrArray) argv = g_ptr_array_new ();
-  g_auto (Cli) one = {.server = server, .config_file = cli->config_file, .state_dir = cli->state_dir};
+  g_auto (Cli)
+      one = {.server = server, .config_file = cli->config_file, .state_dir = cli->state_dir};
   g_autoptr (GError) error = NULL;
   g_ptr_array_add (argv, (gpointer) "rechain");
   for (char **word = words; *word != NULL; word++)

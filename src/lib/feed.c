@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* An operation on another host wants the data of its copy: it is brought there through a session of its own, from
- * this host or, through a third session, from another. What goes wrong here the other side notices and says;
- * it asks again where that can help. */
+/* An operation on another host wants the data of its copy: it is brought there through a session of
+ * its own, from this host or, through a third session, from another. What goes wrong here the other
+ * side notices and says; it asks again where that can help. */
 #include "src/lib/lib-private.h"
 
 #include "src/remote/bulk.h"
@@ -92,8 +92,8 @@ on_to_reply (Json *ret, const GError *error, gpointer data)
   if (!agreed (feed, feed->to_session, ret, error, &feed->out))
     return;
   if (feed->source.storage != NULL)
-    feed->sending = sending_start (feed->source.storage, feed->source.offer, feed->from, feed->source.rate,
-                                   feed->out, on_sent, feed);
+    feed->sending = sending_start (feed->source.storage, feed->source.offer, feed->from,
+                                   feed->source.rate, feed->out, on_sent, feed);
   else
     join (feed);
 }
@@ -110,12 +110,14 @@ Feed *
 feed_start (const Far *to, const char *operation, const FeedSource *source, guint64 from)
 {
   static const SessionOwner to_owner = {.event = on_event, .reply = on_to_reply, .ended = on_ended};
-  static const SessionOwner from_owner = {.event = on_event, .reply = on_from_reply, .ended = on_ended};
+  static const SessionOwner from_owner = {
+      .event = on_event, .reply = on_from_reply, .ended = on_ended};
   Feed *feed = g_new0 (Feed, 1);
   *feed = (Feed){.source = *source, .from = from, .out = -1, .in = -1};
   feed->to_session = session_open (to, &to_owner, feed, NULL);
   if (source->host != NULL)
-    feed->from_session = session_open (rechain_host_get_far (source->host), &from_owner, feed, NULL);
+    feed->from_session =
+        session_open (rechain_host_get_far (source->host), &from_owner, feed, NULL);
   if (feed->to_session != NULL)
     bulk_ask_to_feed (feed->to_session, operation);
   if (feed->from_session != NULL)

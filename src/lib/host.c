@@ -12,13 +12,13 @@
 struct _RechainHost {
   GObject parent;
   Far *far;
-  Session *session;  /* NULL: not connected */
-  GTask *task;       /* of run; NULL: nothing runs */
+  Session *session; /* NULL: not connected */
+  GTask *task;      /* of run; NULL: nothing runs */
   GSource *cancel_source;
-  Json *documents;   /* of the next command */
-  GString *output;   /* of the last one */
-  char *operation;   /* that runs, as far as known */
-  gboolean settled;  /* it has ended */
+  Json *documents;  /* of the next command */
+  GString *output;  /* of the last one */
+  char *operation;  /* that runs, as far as known */
+  gboolean settled; /* it has ended */
   guint interrupts;
   FeedSource source; /* what the command may ask for; owned */
   Feed *feed;        /* on its way; nullable */
@@ -164,7 +164,8 @@ drop_session (RechainHost *host)
   g_clear_pointer (&host->session, session_free);
 }
 
-/* The other side cancels by itself when we are gone; whether it has done so nobody can tell from here. */
+/* The other side cancels by itself when we are gone; whether it has done so nobody can tell from
+ * here. */
 static void
 say_left (RechainHost *host, GError **error)
 {
@@ -218,7 +219,8 @@ abandon (RechainHost *host, const char *why)
 static void
 on_progress (RechainHost *host, Json *object)
 {
-  const char *operation = json_get_str (object, "operation"), *state = json_get_str (object, "state");
+  const char *operation = json_get_str (object, "operation"),
+             *state = json_get_str (object, "state");
   OpState seen = state ? op_state_parse (state) : N_OP_STATES;
   g_autofree char *line = json_line (object);
   if (operation != NULL && strlen (operation) == 8 && strspn (operation, "0123456789abcdef") == 8) {
@@ -297,7 +299,8 @@ request_of (RechainHost *host, const char *const *argv, GError **error)
   gsize length = 0;
   for (gsize i = 0; argv[i] != NULL; i++) {
     if (!g_utf8_validate (argv[i], -1, NULL)) {
-      fail (error, USAGE, "'%s' is not UTF-8, and cannot be sent to host '%s'", argv[i], host->far->name);
+      fail (error, USAGE, "'%s' is not UTF-8, and cannot be sent to host '%s'", argv[i],
+            host->far->name);
       return NULL;
     }
     length += strlen (argv[i]);
@@ -314,7 +317,8 @@ static gboolean
 check_documents (RechainHost *host, GError **error)
 {
   gsize length = 0;
-  json_object_object_foreach (host->documents, option, text) {
+  json_object_object_foreach (host->documents, option, text)
+  {
     if (!g_utf8_validate (json_object_get_string (text), -1, NULL))
       return fail (error, USAGE, "the document of '%s' is not UTF-8", option);
     length += (gsize)json_object_get_string_len (text);
@@ -331,7 +335,8 @@ send_documents (RechainHost *host)
   g_autoptr (Json) documents = g_steal_pointer (&host->documents);
   if (documents == NULL)
     return;
-  json_object_object_foreach (documents, option, text) {
+  json_object_object_foreach (documents, option, text)
+  {
     const char *rest = json_object_get_string (text);
     do {
       const char *stop = remote_piece (rest);

@@ -133,9 +133,10 @@ rechain_operation_class_init (RechainOperationClass *class)
   props[PROP_TOTAL] = g_param_spec_uint64 ("bytes-total", NULL, NULL, 0, G_MAXUINT64, 0, flags);
   props[PROP_RATE] = g_param_spec_double ("rate", NULL, NULL, 0, G_MAXDOUBLE, 0, flags);
   g_object_class_install_properties (object, N_PROPS, props);
-  feed_wanted = g_signal_new ("feed-wanted", RECHAIN_TYPE_OPERATION, G_SIGNAL_RUN_LAST, 0, NULL, NULL,
-                              NULL, G_TYPE_NONE, 1, G_TYPE_UINT64);
-  lent = g_signal_new ("lent", RECHAIN_TYPE_OPERATION, G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL, G_TYPE_NONE, 0);
+  feed_wanted = g_signal_new ("feed-wanted", RECHAIN_TYPE_OPERATION, G_SIGNAL_RUN_LAST, 0, NULL,
+                              NULL, NULL, G_TYPE_NONE, 1, G_TYPE_UINT64);
+  lent = g_signal_new ("lent", RECHAIN_TYPE_OPERATION, G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL,
+                       G_TYPE_NONE, 0);
 }
 
 static void

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The far end of a session: commands come in, and what they print goes out (src/remote/protocol.h). */
+/* The far end of a session: commands come in, and what they print goes out (src/remote/protocol.h).
+ */
 #include "src/lib/lib-private.h"
 
 #include "qmp/stream.h"
@@ -17,13 +18,13 @@ struct _RechainServer {
   GObject parent;
   int input, output;
   QmpStream *stream;
-  gboolean met;      /* it said hello */
-  gboolean gone;     /* nobody listens any more */
-  gboolean running;  /* a command */
-  GError *broken;    /* the rules; nullable */
-  char **argv;       /* of the next command; nullable */
-  gint64 id;         /* of its request */
-  Json *documents;   /* {"--xml":TEXT} */
+  gboolean met;     /* it said hello */
+  gboolean gone;    /* nobody listens any more */
+  gboolean running; /* a command */
+  GError *broken;   /* the rules; nullable */
+  char **argv;      /* of the next command; nullable */
+  gint64 id;        /* of its request */
+  Json *documents;  /* {"--xml":TEXT} */
   gsize documents_length;
 };
 
@@ -49,10 +50,10 @@ rechain_server_class_init (RechainServerClass *class)
   G_OBJECT_CLASS (class)->finalize = rechain_server_finalize;
   signals[SIGNAL_INTERRUPTED] = g_signal_new ("interrupted", RECHAIN_TYPE_SERVER, G_SIGNAL_RUN_LAST,
                                               0, NULL, NULL, NULL, G_TYPE_NONE, 0);
-  signals[SIGNAL_STATUS_WANTED] = g_signal_new ("status-wanted", RECHAIN_TYPE_SERVER,
-                                                G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL, G_TYPE_NONE, 0);
-  signals[SIGNAL_RELEASED] = g_signal_new ("released", RECHAIN_TYPE_SERVER, G_SIGNAL_RUN_LAST, 0, NULL, NULL,
-                                           NULL, G_TYPE_NONE, 0);
+  signals[SIGNAL_STATUS_WANTED] = g_signal_new (
+      "status-wanted", RECHAIN_TYPE_SERVER, G_SIGNAL_RUN_LAST, 0, NULL, NULL, NULL, G_TYPE_NONE, 0);
+  signals[SIGNAL_RELEASED] = g_signal_new ("released", RECHAIN_TYPE_SERVER, G_SIGNAL_RUN_LAST, 0,
+                                           NULL, NULL, NULL, G_TYPE_NONE, 0);
 }
 
 static void
@@ -94,13 +95,13 @@ answer (RechainServer *server, gint64 id, Json *take_return, const GError *error
   if (error == NULL)
     message = json_make ("return", take_return, "id", json_int (id), NULL);
   else
-    message = json_make ("error",
-                         json_make ("class", json_str (rechain_error_code_name ((RechainError)error->code)),
-                                    "desc", json_str (error->message), "because",
-                                    json_str (rechain_error_get_cause (error)), "hint",
-                                    json_str (rechain_error_get_hint (error)), "operation",
-                                    json_str (rechain_error_get_operation (error)), NULL),
-                         "id", json_int (id), NULL);
+    message = json_make (
+        "error",
+        json_make ("class", json_str (rechain_error_code_name ((RechainError)error->code)), "desc",
+                   json_str (error->message), "because", json_str (rechain_error_get_cause (error)),
+                   "hint", json_str (rechain_error_get_hint (error)), "operation",
+                   json_str (rechain_error_get_operation (error)), NULL),
+        "id", json_int (id), NULL);
   if (!qmp_stream_send (server->stream, message, NULL))
     lose_peer (server);
 }
@@ -173,7 +174,9 @@ while_running (RechainServer *server, const char *command)
   static const struct {
     const char *command;
     guint signal;
-  } known[] = {{"interrupt", SIGNAL_INTERRUPTED}, {"status", SIGNAL_STATUS_WANTED}, {"release", SIGNAL_RELEASED}};
+  } known[] = {{"interrupt", SIGNAL_INTERRUPTED},
+               {"status", SIGNAL_STATUS_WANTED},
+               {"release", SIGNAL_RELEASED}};
   for (gsize i = 0; i < G_N_ELEMENTS (known); i++)
     if (g_strcmp0 (command, known[i].command) == 0) {
       if (server->running)
@@ -245,11 +248,10 @@ rechain_server_new (int input, int output, GError **error)
   g_autoptr (GMainContext) context = g_main_context_ref_thread_default ();
   server->stream = qmp_stream_new (connection, context, REMOTE_MAX_MESSAGE, REMOTE_MAX_QUEUED,
                                    &callbacks, server);
-  g_autoptr (Json) greeting =
-      json_make ("rechain",
-                 json_make ("protocol", json_int (REMOTE_PROTOCOL), "version",
-                            json_str (RECHAIN_VERSION), NULL),
-                 NULL);
+  g_autoptr (Json) greeting = json_make ("rechain",
+                                         json_make ("protocol", json_int (REMOTE_PROTOCOL),
+                                                    "version", json_str (RECHAIN_VERSION), NULL),
+                                         NULL);
   qmp_stream_send (server->stream, greeting, NULL);
   return server;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Volumes on their way to and from other hosts: offering, sending, bringing data to an operation. */
+/* Volumes on their way to and from other hosts: offering, sending, bringing data to an operation.
+ */
 #include "src/lib/lib-private.h"
 
 #include "jobs/fetch.h"
@@ -54,7 +55,8 @@ start_packer (Sending *sending, GError **error)
     fail_errno (error, errno, "make a pipe to %s", codec->compress[0]);
     return -1;
   }
-  g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDERR_SILENCE);
+  g_autoptr (GSubprocessLauncher) launcher =
+      g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDERR_SILENCE);
   g_subprocess_launcher_take_stdin_fd (launcher, sending->source);
   g_subprocess_launcher_take_stdout_fd (launcher, ends[1]);
   sending->source = -1;
@@ -72,11 +74,18 @@ sending_start (RechainStorage *storage, Json *offer, guint64 from, guint64 rate,
                void (*done) (const GError *error, gpointer data), gpointer data)
 {
   Sending *sending = g_new0 (Sending, 1);
-  SenderSpec spec = {.source = -1, .from = from, .rate = rate, .out = out, .check = check, .done = on_sent, .data = sending};
+  SenderSpec spec = {.source = -1,
+                     .from = from,
+                     .rate = rate,
+                     .out = out,
+                     .check = check,
+                     .done = on_sent,
+                     .data = sending};
   *sending = (Sending){.source = -1, .done = done, .data = data};
   sending->offer = offer_parse (offer, &spec.problem);
   if (sending->offer != NULL)
-    sending->source = offer_open (rechain_storage_get_allow (storage), sending->offer, &spec.problem);
+    sending->source =
+        offer_open (rechain_storage_get_allow (storage), sending->offer, &spec.problem);
   spec.piped = sending->offer != NULL && sending->offer->packed != NULL;
   if (spec.problem == NULL && spec.piped && from > 0)
     fail (&spec.problem, REFUSED, "what is compressed on the way has no middle to begin at");
@@ -135,9 +144,9 @@ rechain_storage_send_async (RechainStorage *storage, const char *offer, guint64 
 {
   GTask *task = g_task_new (storage, cancellable, callback, user_data);
   g_autoptr (Json) document = json_parse (offer, -1);
-  g_task_set_task_data (task,
-                        sending_start (storage, document, from, bytes_per_second, output, on_all_sent, task),
-                        (GDestroyNotify)sending_free);
+  g_task_set_task_data (
+      task, sending_start (storage, document, from, bytes_per_second, output, on_all_sent, task),
+      (GDestroyNotify)sending_free);
 }
 
 gboolean
@@ -147,8 +156,8 @@ rechain_storage_send_finish (RechainStorage *storage, GAsyncResult *result, GErr
 }
 
 gboolean
-rechain_volume_request_set_offer (RechainVolumeRequest *request, const char *offer, RechainHost *from,
-                                  GError **error)
+rechain_volume_request_set_offer (RechainVolumeRequest *request, const char *offer,
+                                  RechainHost *from, GError **error)
 {
   g_autoptr (Json) document = json_parse (offer, -1);
   g_autoptr (Offer) parsed = offer_parse (document, error);
@@ -161,8 +170,8 @@ rechain_volume_request_set_offer (RechainVolumeRequest *request, const char *off
   if (from == NULL)
     return TRUE;
   const Far *far = rechain_host_get_far (from);
-  request->from = json_make ("name", json_str (far->name), "address", json_str (far->address), "config",
-                             json_str (far->config), NULL);
+  request->from = json_make ("name", json_str (far->name), "address", json_str (far->address),
+                             "config", json_str (far->config), NULL);
   return TRUE;
 }
 

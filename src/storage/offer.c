@@ -17,8 +17,8 @@ offer_document (const Volume *source, const Codec *packed)
   g_autofree char *stamp = file_stamp (source->place.path);
   guint64 data = source->has_allocated ? MIN (source->allocated, source->size) : source->size;
   return json_make ("schema", json_str ("rechain.offer/1"), "path", json_str (source->place.path),
-                    "size", json_int ((gint64)source->size), "data", json_int ((gint64)data), "mode",
-                    file ? json_int (source->place.st.st_mode & 0777) : NULL, "backing",
+                    "size", json_int ((gint64)source->size), "data", json_int ((gint64)data),
+                    "mode", file ? json_int (source->place.st.st_mode & 0777) : NULL, "backing",
                     json_str (own ? own->backing : NULL), "codec",
                     json_str (source->codec ? source->codec->name : NULL), "packed",
                     json_str (packed ? packed->name : NULL), "stamp", json_str (stamp), NULL);
@@ -42,9 +42,11 @@ offer_find_packing (const VolumeRequest *request, const Volume *source, const Co
 Json *
 offer_make (const Allow *allow, const VolumeRequest *request, Json *layers, GError **error)
 {
-  VolumePlan plan = {.allow = allow, .request = request, .layers = layers, .files = open_files_scan ()};
+  VolumePlan plan = {
+      .allow = allow, .request = request, .layers = layers, .files = open_files_scan ()};
   const Codec *packed = NULL;
-  g_autoptr (Volume) source = plan_find (&plan, request->source, request->source_format, TRUE, error);
+  g_autoptr (Volume) source =
+      plan_find (&plan, request->source, request->source_format, TRUE, error);
   Json *document = source != NULL && offer_find_packing (request, source, &packed, error)
                        ? offer_document (source, packed)
                        : NULL;

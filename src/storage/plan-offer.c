@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-/* What the other host has may be smaller when it comes, but not larger: it is held to what it said. */
+/* What the other host has may be smaller when it comes, but not larger: it is held to what it said.
+ */
 static void
 set_stream (VolumePlan *plan, const Offer *offer)
 {
@@ -54,7 +55,8 @@ set_size (VolumePlan *plan, const Offer *offer, GError **error)
   return TRUE;
 }
 
-/* The name in its header must lead to something here; whether it is the same file nobody can say. */
+/* The name in its header must lead to something here; whether it is the same file nobody can say.
+ */
 static gboolean
 check_backing (VolumePlan *plan, const Offer *offer, GError **error)
 {
@@ -63,10 +65,13 @@ check_backing (VolumePlan *plan, const Offer *offer, GError **error)
   g_autofree char *dir = g_path_get_dirname (plan->disk->to);
   g_autofree char *path = chain_file_in (dir, offer->backing);
   if (g_file_test (path, G_FILE_TEST_EXISTS)) {
-    g_ptr_array_add (plan->op->notes, g_strdup_printf ("'%s' must have the same contents as on the other host", path));
+    g_ptr_array_add (
+        plan->op->notes,
+        g_strdup_printf ("'%s' must have the same contents as on the other host", path));
     return TRUE;
   }
-  fail (error, REFUSED, "the backing file '%s' of '%s' is not on this host", offer->backing, offer->name);
+  fail (error, REFUSED, "the backing file '%s' of '%s' is not on this host", offer->backing,
+        offer->name);
   return hint (error, "copy that first, or make a copy that needs none: rechain vol clone, there");
 }
 
@@ -78,7 +83,8 @@ plan_copy_offered (VolumePlan *plan, GError **error)
   if (offer == NULL)
     return FALSE;
   const Codec *want =
-      request->archive ? codec_named (request->codec && *request->codec ? request->codec : "zstd") : NULL;
+      request->archive ? codec_named (request->codec && *request->codec ? request->codec : "zstd")
+                       : NULL;
   g_autofree char *to = plan_target_of (plan, offer->path);
   if (!plan_begin_new (plan, to, NULL, error))
     return FALSE;
