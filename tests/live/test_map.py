@@ -29,14 +29,18 @@ def write_some(rng, path, fmt, cluster, compressed):
         # Into clusters that are still free: before the others.
         commands[:0] = [f"write -c -P {n + 1} {n * 8 * cluster} {cluster}" for n in range(4)]
     images.run("qemu-io", "-d", "unmap", "-f", fmt, path, input="\n".join(commands) + "\n")
-    # Space that is reserved and not written is a hole or zeros to SEEK_HOLE, by what the page cache has of it just
-    # now, and so to any map; holes stay holes.
+
+
+def punch(path):
+    """Space that is reserved and not written is a hole or zeros to SEEK_HOLE, by what the page cache has of it just
+    now, and so to any map; holes stay holes."""
     images.run("cp", "--sparse=always", path, f"{path}.holes")
     os.replace(f"{path}.holes", path)
 
 
-def random_chain(dir, seed, depth, base="qcow2", kinds=("plain", "small", "extended", "compressed")):
-    """`depth` layers, top first, each with contents and an own way to keep them."""
+def random_chain(dir, seed, depth, base="qcow2", kinds=("plain", "small", "extended", "compressed"), punched=True):
+    """`depth` layers, top first, each with contents and an own way to keep them. `punched`: zeros are holes of the
+    files, also within clusters and tables, which take space once they are written."""
     rng, below, layers = random.Random(f"map {seed} {depth} {base}"), None, []
     for index in range(depth):
         fmt = base if index == 0 else "qcow2"
@@ -50,6 +54,8 @@ def random_chain(dir, seed, depth, base="qcow2", kinds=("plain", "small", "exten
             options += ["-b", below[0], "-F", below[1]]
         images.run("qemu-img", "create", "-q", "-f", fmt, *options, path, SIZE)
         write_some(rng, path, fmt, cluster, fmt == "qcow2" and kind == "compressed")
+        if punched:
+            punch(path)
         below = (path, fmt)
         layers.insert(0, path)
     reference = os.path.join(dir, f"{seed}.reference")
