@@ -73,7 +73,7 @@ make_lv (Op *op, OpDisk *disk, GPtrArray *asks)
   g_autofree char *tag = lv_tag (op);
   ask_lvm (asks, lv_snapshot_args (op_disk_detail (disk, "vg"), op_disk_detail (disk, "origin"),
                                    op_disk_detail (disk, "lv"),
-                                   (guint64)json_get_int (disk->details, "size"), tag));
+                                   op_disk_size (disk, "size"), tag));
   lv_note_made (asks);
 }
 
@@ -117,8 +117,8 @@ settle_reflink (Op *op, OpDisk *disk, GPtrArray *asks)
 static gboolean
 remove_reflink (Op *op, OpDisk *disk, GError **error)
 {
-  FileId id = {.dev = (guint64)json_get_int (disk->details, "dev"),
-               .ino = (guint64)json_get_int (disk->details, "ino")};
+  FileId id = {.dev = op_disk_size (disk, "dev"),
+               .ino = op_disk_size (disk, "ino")};
   if (file_is_locked (disk->to))
     return fail (error, REFUSED, "'%s' is open in another process; it is not removed", disk->to);
   return file_remove (disk->to, id, error);

@@ -22,14 +22,15 @@ void take_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 Seen snapshot_is_taken (Op *op, OpDisk *disk, World *world);
 
 /* These three as rows: every table that gives disks a new active layer begins with them. */
-#define MAKE_STEP                                                                                  \
+#define MAKE_STEP_UNDONE_BY(how, words)                                                            \
   {.name = "overlay",                                                                              \
    .says = "create the new active layer",                                                          \
    .kind = STEP_UNDOABLE,                                                                          \
    .ask = make_layer,                                                                              \
    .probe = layer_is_made,                                                                         \
-   .undo = unmake_layer,                                                                           \
-   .undo_says = "remove the new file"}
+   .undo = how,                                                                                    \
+   .undo_says = words}
+#define MAKE_STEP MAKE_STEP_UNDONE_BY (unmake_layer, "remove the new file")
 #define ATTACH_STEP                                                                                \
   {.name = "attach",                                                                               \
    .says = "open it in QEMU",                                                                      \

@@ -163,13 +163,8 @@ unmake_copy (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* clang-format off */
 #define MAKE_COPY_STEP                                                                             \
-  {.name = "overlay",                                                                              \
-   .says = "create the new active layer",                                                          \
-   .kind = STEP_UNDOABLE,                                                                          \
-   .ask = make_layer,                                                                              \
-   .probe = layer_is_made,                                                                         \
-   .undo = unmake_copy,                                                                            \
-   .undo_says = "remove the new file, continue a guest that stands for want of space"}
+  MAKE_STEP_UNDONE_BY (unmake_copy,                                                                \
+                       "remove the new file, continue a guest that stands for want of space")
 
 #define UNLOCK_STEP                                                                                \
   {.name = "unlock",                                                                               \

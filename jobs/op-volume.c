@@ -201,7 +201,7 @@ settle_file (Op *op, OpDisk *disk, GError **error)
 {
   FileId id;
   struct stat st;
-  guint64 length = (guint64)json_get_int (disk->details, "length");
+  guint64 length = op_disk_size (disk, "length");
   int fd = open (disk->part, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0)
     return fail_errno (error, errno, "open '%s'", disk->part);

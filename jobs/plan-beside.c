@@ -296,7 +296,7 @@ on_vgs (Json *rows, const GError *error, gpointer data)
   if (!json_has (disk->details, "size"))
     json_set (disk->details, "size",
               json_int ((gint64)MIN (origin + origin / 64 + 2 * extent, G_MAXINT64)));
-  size = (guint64)json_get_int (disk->details, "size");
+  size = op_disk_size (disk, "size");
   if (bad == NULL && MIN (size, origin + extent) > free) {
     g_autofree char *want = format_size (size), *have = format_size (free);
     fail (&bad, REFUSED, "volume group '%s' has %s free, and the snapshot is to have %s",

@@ -115,12 +115,6 @@ words_of (const GrowImage *image, const char *why)
 
 /* ---- who stands ------------------------------------------------------------------------------ */
 
-static const char *
-job_of (Runner *runner, OpDisk *disk)
-{
-  return runner->in_fold ? disk->fold_job : disk->job;
-}
-
 /* Does the guest write to it? */
 static gboolean
 is_active (Runner *runner, Grower *grower)
@@ -137,7 +131,7 @@ receiver_of (Runner *runner, const char *job)
     Grower *grower = runner->growth->growers->pdata[i];
     OpDisk *disk = grower->disk;
     const char *into = runner->in_fold ? op_disk_layer (disk, 0)->file : disk->receiver;
-    if (g_strcmp0 (job, job_of (runner, disk)) == 0 && g_strcmp0 (grower->image->file, into) == 0)
+    if (g_strcmp0 (job, runner_job_of (runner, disk)) == 0 && g_strcmp0 (grower->image->file, into) == 0)
       return grower;
   }
   return NULL;
@@ -146,7 +140,7 @@ receiver_of (Runner *runner, const char *job)
 static void
 go_on_job (Runner *runner, Grower *grower)
 {
-  const char *job = job_of (runner, grower->disk);
+  const char *job = runner_job_of (runner, grower->disk);
   grower->job_waits = FALSE;
   if (runner->erring != NULL)
     g_hash_table_remove (runner->erring, job);

@@ -114,7 +114,7 @@ disk_at_work (Runner *runner, const char *job)
   OpDisk *found = NULL;
   for (guint i = 0; i < runner->op->disks->len; i++) {
     OpDisk *disk = op_disk (runner->op, i);
-    if (g_strcmp0 (runner->in_fold ? disk->fold_job : disk->job, job) == 0)
+    if (g_strcmp0 (runner_job_of (runner, disk), job) == 0)
       found = disk;
   }
   return runner->ended || runner_cursor (runner)->back ? NULL : found;

@@ -126,6 +126,7 @@ struct _Runner {
 
 Cursor *runner_cursor (Runner *runner);
 const Step *runner_step (Runner *runner);
+const char *runner_job_of (Runner *runner, const OpDisk *disk); /* that is at work now; borrowed */
 const char *runner_direction (Runner *runner);
 void runner_changed (Runner *runner);
 /* One shot, replacing what was set before. */

@@ -59,6 +59,12 @@ runner_note_error (Runner *runner, OpDisk *disk, const GError *error)
   runner_note (runner, disk, "failed", text);
 }
 
+const char *
+runner_job_of (Runner *runner, const OpDisk *disk)
+{
+  return runner->in_fold ? disk->fold_job : disk->job;
+}
+
 void
 runner_stop_timer (Runner *runner)
 {
@@ -242,7 +248,7 @@ for_each_job (Runner *runner, const char *command, gint64 speed, GError **error)
                  runner->op->id);
   for (guint i = 0; !runner->lost && runner->client && i < runner->op->disks->len; i++) {
     OpDisk *disk = op_disk (runner->op, i);
-    const char *job = runner->in_fold ? disk->fold_job : disk->job;
+    const char *job = runner_job_of (runner, disk);
     qmp_client_execute (runner->client, command,
                         json_make (speed < 0 ? "id" : "device", json_str (job), "speed",
                                    speed < 0 ? NULL : json_int (speed), NULL),

@@ -143,7 +143,7 @@ zero_device_start (Op *op, OpDisk *disk, const WorkHost *host)
                  .disk = disk,
                  .host = *host,
                  .fd = -1,
-                 .at = (guint64)json_get_int (disk->details, "zero-from")};
+                 .at = op_disk_size (disk, "zero-from")};
   disk->current = 0;
   zero->source = g_idle_source_new ();
   g_source_set_callback (zero->source, turn, zero, NULL);
