@@ -164,6 +164,8 @@ void lane_free (gpointer lane);
 Ask *lane_ask (Lane *lane);                 /* the current one */
 void lane_next (Lane *lane);
 void lane_failed (Lane *lane, GError *take_error);
+void lane_ended (Lane *lane);               /* with or without lane->error */
+gboolean lane_is_stale (Lane *lane);        /* the runner is through with it */
 /* There is no client: the engine of an offline operation has died, or was never started. */
 void lane_send_to_nobody (Lane *lane);
 void lane_note_refusal (Lane *lane, const GError *error); /* of a tolerant ask */
@@ -177,6 +179,10 @@ void lanes_ended (Runner *runner);          /* in run-step.c */
 
 /* The lanes that wait for @job to catch up go on without, or fail where the guest must not be held. */
 void lanes_stop_waiting (Runner *runner, const char *job);
+
+/* run-calm.c */
+void lane_ask_calm (Lane *lane);
+void lane_stop_calm (Lane *lane);
 
 /* run-pace.c */
 void pace_see (Runner *runner, OpDisk *disk, JobStatus status, guint64 current, guint64 total);
