@@ -72,8 +72,7 @@ make_lv (Op *op, OpDisk *disk, GPtrArray *asks)
 {
   g_autofree char *tag = lv_tag (op);
   ask_lvm (asks, lv_snapshot_args (op_disk_detail (disk, "vg"), op_disk_detail (disk, "origin"),
-                                   op_disk_detail (disk, "lv"),
-                                   op_disk_size (disk, "size"), tag));
+                                   op_disk_detail (disk, "lv"), op_disk_size (disk, "size"), tag));
   lv_note_made (asks);
 }
 
@@ -117,8 +116,7 @@ settle_reflink (Op *op, OpDisk *disk, GPtrArray *asks)
 static gboolean
 remove_reflink (Op *op, OpDisk *disk, GError **error)
 {
-  FileId id = {.dev = op_disk_size (disk, "dev"),
-               .ino = op_disk_size (disk, "ino")};
+  FileId id = file_id_from_json (disk->details);
   if (file_is_locked (disk->to))
     return fail (error, REFUSED, "'%s' is open in another process; it is not removed", disk->to);
   return file_remove (disk->to, id, error);

@@ -434,16 +434,18 @@ try_later (Fetch *fetch, GError *take_why)
 static gboolean
 open_file (Fetch *fetch, GError **error)
 {
+  FileId id = {0};
   struct stat st;
   const char *path = fetch->disk->part;
   gboolean device =
       json_has (fetch->disk->details, "lv"); /* its name is a symlink, and carries our id */
   fetch->file = open (path, O_WRONLY | O_CLOEXEC | (device ? 0 : O_NOFOLLOW));
-  if (fetch->file < 0 || fstat (fetch->file, &st) != 0)
+  if (fetch->file < 0 || fstat (fetch->file, &st) != 0 ||
+      !file_identify_fd (fetch->file, path, &id))
     return fail_errno (error, errno, "open '%s'", path);
   if (device)
     return S_ISBLK (st.st_mode) || fail (error, REFUSED, "'%s' is no device", path);
-  if (!file_id_equal ((FileId){.dev = st.st_dev, .ino = st.st_ino}, fetch->disk->id))
+  if (!file_id_equal (id, fetch->disk->id))
     return fail (error, REFUSED, "'%s' is not the file that was just made: somebody replaced it",
                  path);
   return ftruncate (fetch->file, 0) == 0 || fail_errno (error, errno, "empty '%s'", path);

@@ -49,12 +49,10 @@ static gboolean
 open_file (FillFile *fill, GError **error)
 {
   FileId id = {0};
-  struct stat st;
   FileId planned = fill->disk->old_ids->len > 0 ? *(FileId *)fill->disk->old_ids->pdata[0] : id;
   fill->fd = open (file_of (fill), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  if (fill->fd < 0 || fstat (fill->fd, &st) != 0)
+  if (fill->fd < 0 || !file_identify_fd (fill->fd, file_of (fill), &id))
     return fail_errno (error, errno, "open '%s'", file_of (fill));
-  id = (FileId){.dev = st.st_dev, .ino = st.st_ino};
   return file_id_equal (id, planned) ||
          fail (error, REFUSED, "'%s' is another file now", file_of (fill));
 }

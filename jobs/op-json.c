@@ -52,14 +52,17 @@ get_strings (Json *json, gpointer object, const Field *fields, gsize n)
 static Json *
 id_to_json (FileId id)
 {
-  return json_list (json_int ((gint64)id.dev), json_int ((gint64)id.ino), NULL);
+  return json_list (json_int ((gint64)id.dev), json_int ((gint64)id.ino),
+                    json_int ((gint64)id.born), json_int ((gint64)id.home), NULL);
 }
 
 static FileId
 id_from_json (Json *json)
 {
   return (FileId){.dev = (guint64)json_object_get_int64 (json_at (json, 0)),
-                  .ino = (guint64)json_object_get_int64 (json_at (json, 1))};
+                  .ino = (guint64)json_object_get_int64 (json_at (json, 1)),
+                  .born = (guint64)json_object_get_int64 (json_at (json, 2)),
+                  .home = (guint64)json_object_get_int64 (json_at (json, 3))};
 }
 
 static Json *

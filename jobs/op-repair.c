@@ -266,8 +266,7 @@ remove_left_file (Op *op, OpDisk *disk, GError **error)
 {
   const char *path = op_disk_detail (disk, "path");
   Json *id = json_get (disk->details, "id");
-  FileId now,
-      ours = {.dev = (guint64)json_get_int (id, "dev"), .ino = (guint64)json_get_int (id, "ino")};
+  FileId now, ours = file_id_from_json (id);
   gboolean exists;
   if (!file_identify (path, &now, &exists, error))
     return FALSE;

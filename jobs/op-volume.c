@@ -14,19 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-Json *
-file_id_to_json (FileId id)
-{
-  return json_make ("dev", json_int ((gint64)id.dev), "ino", json_int ((gint64)id.ino), NULL);
-}
-
-FileId
-file_id_from_json (Json *json)
-{
-  return (FileId){.dev = (guint64)json_get_int (json, "dev"),
-                  .ino = (guint64)json_get_int (json, "ino")};
-}
-
 static FileId
 id_of (OpDisk *disk, const char *key)
 {
@@ -205,8 +192,7 @@ settle_file (Op *op, OpDisk *disk, GError **error)
   int fd = open (disk->part, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0)
     return fail_errno (error, errno, "open '%s'", disk->part);
-  gboolean ok = fstat (fd, &st) == 0;
-  id = (FileId){.dev = st.st_dev, .ino = st.st_ino};
+  gboolean ok = fstat (fd, &st) == 0 && file_identify_fd (fd, disk->part, &id);
   if (!ok || !file_id_equal (id, disk->id))
     ok = fail (error, REFUSED, "'%s' is not the file that was just made: somebody replaced it",
                disk->part);

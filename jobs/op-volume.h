@@ -80,8 +80,6 @@ void volume_drop_instant (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 const Step *volume_steps (Op *op);
 /* The ask of the step that gives a new volume its contents. */
 void volume_fill (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
-Json *file_id_to_json (FileId id);
-FileId file_id_from_json (Json *json);
 /* Under the name of the unfinished file: an empty one of our own; and it goes, which may be said twice. */
 gboolean volume_create_part (Op *op, OpDisk *disk, GError **error);
 gboolean volume_remove_part (Op *op, OpDisk *disk, GError **error);

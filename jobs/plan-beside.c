@@ -255,8 +255,7 @@ plan_beside_deletion (OpDisk *disk, const Record *record, const RecordDisk *from
   disk->mode = MODE_REFLINK;
   if (!file_identify (disk->to, &id, &exists, error))
     return FALSE;
-  disk->details =
-      json_make ("dev", json_int ((gint64)id.dev), "ino", json_int ((gint64)id.ino), NULL);
+  disk->details = file_id_to_json (id);
   return !file_is_locked (disk->to) ||
          fail (error, REFUSED, "'%s' is open in another process", disk->to);
 }

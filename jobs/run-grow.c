@@ -131,7 +131,8 @@ receiver_of (Runner *runner, const char *job)
     Grower *grower = runner->growth->growers->pdata[i];
     OpDisk *disk = grower->disk;
     const char *into = runner->in_fold ? op_disk_layer (disk, 0)->file : disk->receiver;
-    if (g_strcmp0 (job, runner_job_of (runner, disk)) == 0 && g_strcmp0 (grower->image->file, into) == 0)
+    if (g_strcmp0 (job, runner_job_of (runner, disk)) == 0 &&
+        g_strcmp0 (grower->image->file, into) == 0)
       return grower;
   }
   return NULL;

@@ -13,20 +13,19 @@
 Json *
 volume_id_of (const char *path)
 {
+  FileId id;
   struct stat st;
-  if (stat (path, &st) != 0)
-    return NULL;
+  Json *is = NULL;
   g_autofree char *uuid = lv_uuid (path);
-  if (S_ISBLK (st.st_mode))
-    return json_make ("device", json_int ((gint64)st.st_rdev), "uuid", json_str (uuid), NULL);
-  return json_make ("dev", json_int ((gint64)st.st_dev), "ino", json_int ((gint64)st.st_ino), NULL);
-}
-
-static FileId
-file_id_of (Json *id)
-{
-  return (FileId){.dev = (guint64)json_get_int (id, "dev"),
-                  .ino = (guint64)json_get_int (id, "ino")};
+  int fd = open (path, O_PATH | O_CLOEXEC);
+  if (fd < 0)
+    return NULL;
+  if (fstat (fd, &st) == 0 && S_ISBLK (st.st_mode))
+    is = json_make ("device", json_int ((gint64)st.st_rdev), "uuid", json_str (uuid), NULL);
+  else if (file_identify_fd (fd, path, &id))
+    is = file_id_to_json (id);
+  close (fd);
+  return is;
 }
 
 gboolean
@@ -40,7 +39,7 @@ volume_id_is (const char *path, Json *id)
     return g_strcmp0 (json_get_str (now, "uuid"), uuid) == 0;
   if (!json_has (now, "ino") || !json_has (id, "ino"))
     return json_object_equal (now, id);
-  return file_id_equal (file_id_of (now), file_id_of (id));
+  return file_id_equal (file_id_from_json (now), file_id_from_json (id));
 }
 
 /* Who has mounted it, or made another device of it, has it for himself. */

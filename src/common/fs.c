@@ -17,25 +17,6 @@
 #include <unistd.h>
 
 gboolean
-file_identify (const char *path, FileId *ret_id, gboolean *ret_exists, GError **error)
-{
-  struct stat st;
-  *ret_exists = FALSE;
-  if (lstat (path, &st) != 0)
-    return errno == ENOENT || errno == ENOTDIR ? TRUE
-                                               : fail_errno (error, errno, "look at '%s'", path);
-  *ret_exists = TRUE;
-  *ret_id = (FileId){.dev = st.st_dev, .ino = st.st_ino};
-  return TRUE;
-}
-
-gboolean
-file_id_equal (FileId a, FileId b)
-{
-  return a.ino == b.ino && (a.dev == b.dev || a.dev == 0 || b.dev == 0);
-}
-
-gboolean
 file_create_new (const char *path, const char *like, FileId *ret_id, GError **error)
 {
   struct stat st;
@@ -55,15 +36,12 @@ file_create_new (const char *path, const char *like, FileId *ret_id, GError **er
     if (ok && fchmod (fd, st.st_mode & 07777) != 0)
       ok = fail_errno (error, errno, "give '%s' the mode of '%s'", path, like);
   }
-  if (ok && fstat (fd, &st) != 0)
+  if (ok && !file_identify_fd (fd, path, ret_id))
     ok = fail_errno (error, errno, "look at '%s'", path);
   close (fd);
-  if (!ok) {
+  if (!ok)
     unlink (path);
-    return FALSE;
-  }
-  *ret_id = (FileId){.dev = st.st_dev, .ino = st.st_ino};
-  return TRUE;
+  return ok;
 }
 
 gboolean
@@ -115,16 +93,6 @@ file_rename_new (const char *from, const char *to, GError **error)
 }
 
 /* An overlay filesystem gives files other device numbers than their directories. */
-gboolean
-file_is_away (const char *path, FileId id)
-{
-  g_autofree char *dir = g_path_get_dirname (path);
-  struct stat st;
-  struct statfs fs;
-  return id.dev != 0 && lstat (path, &st) != 0 && stat (dir, &st) == 0 && st.st_dev != id.dev &&
-         statfs (dir, &fs) == 0 && fs.f_type != OVERLAYFS_SUPER_MAGIC;
-}
-
 gboolean
 file_remove (const char *path, FileId id, GError **error)
 {

@@ -1,20 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Files as a journal needs them: identified, created without clobbering, made durable. */
+/* Files as a journal needs them: created without clobbering, made durable. */
 #pragma once
 
-#include <glib.h>
+#include "src/common/file-id.h"
+
 #include <sys/types.h>
-
-/* What a file is, beyond its name: a file that is not the one we made is never removed. Devices may have other
- * numbers after a boot. */
-typedef struct {
-  guint64 dev; /* 0: not known any more */
-  guint64 ino;
-} FileId;
-
-/* ENOENT is not an error: returns TRUE and *ret_exists FALSE. */
-gboolean file_identify (const char *path, FileId *ret_id, gboolean *ret_exists, GError **error);
-gboolean file_id_equal (FileId a, FileId b);
 
 /* Creates an empty file that did not exist, with the owner, group and mode of @like (nullable), and
  * says what it is. */
@@ -27,8 +17,6 @@ gboolean file_length (const char *path, guint64 *ret_length, GError **error);
 char *file_stamp (const char *path);
 /* Renames without ever replacing: REFUSED where @to exists. The caller syncs the directory. */
 gboolean file_rename_new (const char *from, const char *to, GError **error);
-/* Is nothing there because another filesystem is, or none, where that of @id was mounted? */
-gboolean file_is_away (const char *path, FileId id);
 /* Removes @path if it is @id; absent is fine, unless it is away; something else is REFUSED. Syncs the
  * directory. */
 gboolean file_remove (const char *path, FileId id, GError **error);

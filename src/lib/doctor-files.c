@@ -30,10 +30,13 @@ image_free (gpointer data)
   g_free (image);
 }
 
-static Json *
-id_to_json (FileId id)
+static FileId
+identity_of (const char *path)
 {
-  return json_make ("dev", json_int ((gint64)id.dev), "ino", json_int ((gint64)id.ino), NULL);
+  FileId id = {0};
+  gboolean exists;
+  file_identify (path, &id, &exists, NULL);
+  return id;
 }
 
 /* Full: what a process does with it; NULL: none has it open. */
@@ -63,16 +66,16 @@ static gboolean
 is_what_was_replaced (Op *op, FileId id)
 {
   for (guint i = 0; i < op->disks->len; i++) {
-    Json *old = json_get (op_disk (op, i)->details, "replaces");
-    if (json_get_int (old, "dev") == (gint64)id.dev && json_get_int (old, "ino") == (gint64)id.ino)
+    if (file_id_equal (file_id_from_json (json_get (op_disk (op, i)->details, "replaces")), id))
       return TRUE;
   }
   return FALSE;
 }
 
 static void
-exam_part (Exam *exam, const char *path, FileId id, const char *op_id)
+exam_part (Exam *exam, const char *path, const char *op_id)
 {
+  FileId id = identity_of (path);
   g_autoptr (Op) op = exam_op (exam, op_id);
   g_autofree char *user = used_by (exam, path);
   g_autofree char *command = shell_words ("rm", "--", path, NULL);
@@ -96,7 +99,7 @@ exam_part (Exam *exam, const char *path, FileId id, const char *op_id)
                 op ? "remove it" : "remove it, unless another rechain is at work there");
   if (op != NULL && user == NULL)
     finding_repair (exam, finding, NULL, path, "file",
-                    json_make ("path", json_str (path), "id", id_to_json (id), NULL));
+                    json_make ("path", json_str (path), "id", file_id_to_json (id), NULL));
 }
 
 /* ---- images ---------------------------------------------------------------------------------- */
@@ -123,7 +126,7 @@ read_image (const char *dir, const char *name, const struct stat *st)
   Image *image = g_new0 (Image, 1);
   *image = (Image){.qcow2 = read && header.is_qcow2,
                    .corrupt = header.corrupt,
-                   .id = {.dev = st->st_dev, .ino = st->st_ino},
+                   .id = identity_of (path),
                    .backing = header.backing ? chain_file_in (dir, header.backing) : NULL};
   image->path = g_steal_pointer (&path);
   return image;
@@ -192,7 +195,7 @@ unused_image (Exam *exam, const Image *image)
     finding_shows (finding, "it is empty");
     finding_cure (finding, command, "remove it");
     finding_repair (exam, finding, NULL, image->path, "file",
-                    json_make ("path", json_str (image->path), "id", id_to_json (image->id),
+                    json_make ("path", json_str (image->path), "id", file_id_to_json (image->id),
                                "empty", json_flag (TRUE), NULL));
   } else
     finding_cure (finding, command, "if nobody wants it any more, remove it");
@@ -248,7 +251,7 @@ exam_directory (Exam *exam, const char *dir)
       continue;
     Image *image = id ? NULL : read_image (dir, names->pdata[i], &st);
     if (id != NULL)
-      exam_part (exam, path, (FileId){.dev = st.st_dev, .ino = st.st_ino}, id);
+      exam_part (exam, path, id);
     if (image != NULL)
       g_ptr_array_add (images, image);
   }
@@ -358,9 +361,9 @@ exam_run_file (Exam *exam, const char *dir, const char *name)
       exam_find (exam, FOUND_NOTE, "temporary-file", NULL, NULL, "'%s' is left over", path);
   finding_shows (finding, op ? "operation %s has ended" : "there is no operation %s", id);
   finding_cure (finding, command, "remove it");
-  FileId file = {.dev = st.st_dev, .ino = st.st_ino};
-  finding_repair (exam, finding, NULL, path, "file",
-                  json_make ("path", json_str (path), "id", id_to_json (file), NULL));
+  finding_repair (
+      exam, finding, NULL, path, "file",
+      json_make ("path", json_str (path), "id", file_id_to_json (identity_of (path)), NULL));
 }
 
 static void

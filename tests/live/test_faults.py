@@ -1,13 +1,16 @@
 """Disks that fail, filesystems that go away, guests that stop, reset and power off, a monitor that is slow or talks
 too much: in the middle of each operation. What fails at any single call is tests/crash/faults."""
 
+import contextlib
 import os
 import subprocess
+import tempfile
 import time
 
 import pytest
 
 from harness import death, images, sweep
+from harness.images import MiB
 from harness.proxy import PASS, Delay, Proxy, refuse
 from harness.qemu import versions
 from harness.rechain import Rechain
@@ -145,6 +148,44 @@ def test_a_target_whose_filesystem_is_unmounted_is_settled_once_it_is_back(versi
             assert gone, str(result)
             subprocess.run(["mount", device, new], check=True)
             judged(case, result)
+
+
+@contextlib.contextmanager
+def other_number(mount):
+    """The filesystem of images.small_fs is mounted again, from a device of another number."""
+    image, device = mount + ".img", images.run("findmnt", "-n", "-o", "SOURCE", mount).strip()
+    images.run("umount", mount)
+    with tempfile.NamedTemporaryFile() as other:
+        other.truncate(MiB)
+        images.run("losetup", device, other.name)
+        try:
+            was = os.stat(device).st_rdev
+            images.run("mount", "-o", "loop", image, mount)
+            assert os.stat(mount).st_dev != was
+            yield
+        finally:
+            images.run("losetup", "-d", device)
+
+
+@pytest.mark.parametrize("scenario", [MOVE, COPY, death.SNAPSHOT_THREE], ids=str)
+def test_what_was_made_on_a_device_that_comes_back_under_another_number_is_known(version, workdir, scenario):
+    """A host that lost its storage, and what ran on it. It is settled once, and no unfinished file stays."""
+    with images.small_fs(24, workdir) as new:
+        with scenario.stage(version, new=new) as stage, Proxy(stage.vm.qmp_path) as proxy:
+            case = Case(stage, proxy, scenario, 0)
+
+            def policy(m):
+                if m.kind == "command" and m.name in JOBS | {"transaction"}:
+                    case.kill()
+                    death.kill_qemu(case)
+                return PASS
+            run = case.start(None)
+            proxy.policy = stage.writing(policy)
+            result = run.wait(60)
+            stage.vm.process.wait(10)
+            with other_number(new):
+                assert os.listdir(new) != ["lost+found"]
+                assert death.settle(case, result) in ("old", "new")
 
 
 def into_a_full_device(stage, *words):

@@ -147,6 +147,49 @@ a_file_that_is_not_ours_is_never_removed (void **state)
   g_rmdir (dir);
 }
 
+/* ext4 gives the number of an inode that was removed to the next file. */
+static void
+a_file_is_known_by_when_it_was_made_where_its_filesystem_tells (void **state)
+{
+  FileId id = {.dev = 1, .ino = 2, .born = 3, .home = 4}, other = id;
+  g_autoptr (Json) json = file_id_to_json (id);
+  FileId again = file_id_from_json (json);
+  assert_memory_equal (&again, &id, sizeof id);
+  other.dev = 9;
+  assert_true (file_id_equal (id, other));
+  other.born = 0;
+  assert_false (file_id_equal (id, other));
+  other.dev = 0;
+  assert_true (file_id_equal (id, other));
+  other.born = 5;
+  assert_false (file_id_equal (id, other));
+}
+
+static void
+a_file_that_is_gone_is_away_only_where_its_directory_is_another (void **state)
+{
+  g_autofree char *dir = g_dir_make_tmp ("rechain-XXXXXX", NULL);
+  g_autofree char *path = g_build_filename (dir, "a", NULL);
+  FileId id;
+  assert_true (file_create_new (path, NULL, &id, NULL));
+  FileId moved = id, elsewhere = id;
+  moved.dev++;
+  elsewhere.dev++;
+  elsewhere.home++;
+  assert_false (file_is_away (path, elsewhere));
+  assert_true (file_remove (path, moved, NULL) || id.born == 0);
+  unlink (path);
+  assert_false (file_is_away (path, id));
+  assert_true (!file_is_away (path, moved) || id.home == 0);
+  elsewhere.home = MAX (elsewhere.home, 1);
+  g_autoptr (GError) error = NULL;
+  if (file_is_away (path, elsewhere)) { /* not told on overlayfs */
+    assert_false (file_remove (path, elsewhere, &error));
+    assert_error (error, FAILED, "not mounted");
+  }
+  g_rmdir (dir);
+}
+
 static void
 not_every_file_can_be_read_past_the_page_cache (void **state)
 {
@@ -178,6 +221,8 @@ main (void)
       cmocka_unit_test (json_is_built_and_read_in_one_expression),
       cmocka_unit_test (a_document_is_exactly_one_and_not_too_deep),
       cmocka_unit_test (a_file_that_is_not_ours_is_never_removed),
+      cmocka_unit_test (a_file_is_known_by_when_it_was_made_where_its_filesystem_tells),
+      cmocka_unit_test (a_file_that_is_gone_is_away_only_where_its_directory_is_another),
       cmocka_unit_test (not_every_file_can_be_read_past_the_page_cache),
       cmocka_unit_test (relative_names_are_not_read_as_protocols),
   };

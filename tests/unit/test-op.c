@@ -114,7 +114,7 @@ the_names_of_all_disks_fit_and_differ (void **state)
   g_autoptr (GHashTable) seen = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
     OpDisk *disk = op_disk (op, i);
-    char **old[] = {&disk->name,     &disk->part, &disk->node,    &disk->file_node,
+    char **old[] = {&disk->name,     &disk->part, &disk->node,     &disk->file_node,
                     &disk->old_node, &disk->job,  &disk->fold_job, &disk->export};
     for (guint k = 0; k < G_N_ELEMENTS (old); k++)
       g_clear_pointer (old[k], g_free);
@@ -184,7 +184,7 @@ full_op (void)
 {
   Op *op = op_for_test (OP_MOVE, "/img", 2);
   OpDisk *disk = op_disk (op, 1);
-  FileId id = {G_MAXUINT32, (guint64)G_MAXINT64};
+  FileId id = {G_MAXUINT32, (guint64)G_MAXINT64, 3, 4};
   op->qemu_pid = 4711;
   op->qemu_start = (guint64)G_MAXINT64;
   op->flags = OP_DELETE | OP_RELATIVE | OP_PIVOT_LIVE;

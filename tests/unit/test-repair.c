@@ -33,8 +33,7 @@ bitmap_cure (Op *op, const char *node, const char *name)
 static OpDisk *
 file_cure (Op *op, const char *path, FileId id, gboolean empty)
 {
-  Json *known =
-      json_make ("dev", json_int ((gint64)id.dev), "ino", json_int ((gint64)id.ino), NULL);
+  Json *known = file_id_to_json (id);
   return repair_add (
       op, path, "file",
       json_make ("path", json_str (path), "id", known, "empty", json_flag (empty), NULL));
