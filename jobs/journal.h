@@ -57,7 +57,3 @@ char *journal_find_user (Journal *journal, const char *file, gboolean changes);
 
 /* Full: where the relay socket and the lock of an operation are. */
 char *journal_run_path (const char *state_dir, const char *id, const char *suffix);
-/* This boot of the host; borrowed, nullable. */
-const char *host_boot (void);
-/* Start time of a process in clock ticks after boot, 0 where it does not exist. */
-guint64 process_start_time (pid_t pid);

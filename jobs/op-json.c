@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* An operation to and from the journal: what was fixed when it was planned, and its facts. */
 #include "jobs/grow.h"
-#include "jobs/journal.h"
 #include "jobs/step.h"
+#include "src/common/process.h"
 
 typedef struct {
   const char *key;

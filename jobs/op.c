@@ -2,8 +2,8 @@
 #include "jobs/op.h"
 
 #include "jobs/filesystem.h"
-#include "jobs/journal.h"
 #include "jobs/op-repair.h"
+#include "src/common/process.h"
 
 #include <stdio.h>
 #include <string.h>

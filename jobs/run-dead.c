@@ -6,6 +6,7 @@
 #include "jobs/op-volume.h"
 #include "jobs/overlay.h"
 #include "jobs/run-private.h"
+#include "src/common/process.h"
 
 /* Of a volume that has no chain on record, itself; of a repair, one of the VM's. Nullable. */
 static const char *

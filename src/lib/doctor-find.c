@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "src/lib/doctor-private.h"
 
+#include "src/common/process.h"
+
 #include <string.h>
 #include <sys/stat.h>
 

@@ -9,6 +9,7 @@
 
 #include "qmp/client.h"
 #include "src/common/error.h"
+#include "src/common/process.h"
 
 #include <glib/gstdio.h>
 #include <signal.h>
