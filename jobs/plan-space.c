@@ -119,6 +119,43 @@ choose_layers (const PlanContext *context, Look *look, int *ret_from, int *ret_t
                         virtual_size_of (disk, receiver), &look->receiver, error);
 }
 
+static gboolean
+takes_at_most (OpDisk *disk, guint64 *ret_bytes)
+{
+  Receiver image;
+  guint64 size = virtual_size_of (disk, 0);
+  if (disk->mode == MODE_MIRROR) {
+    image = receiver_new (disk->to_format, size);
+  } else {
+    ChainLayer *base = op_disk_layer (disk, disk->base);
+    size = MAX (size, base->virtual_size);
+    if (!receiver_read (base->file, base->format, size, &image, NULL))
+      return FALSE;
+  }
+  *ret_bytes = image.qcow2 ? receiver_whole (&image) : size;
+  return TRUE;
+}
+
+gboolean
+plan_has_room (Op *op)
+{
+  guint64 taken = 0, free = G_MAXUINT64;
+  for (guint i = 0; i < op->disks->len; i++) {
+    guint64 most;
+    OpDisk *disk = op_disk (op, i);
+    gboolean counts =
+        disk->mode == MODE_MIRROR || disk->mode == MODE_COMMIT ||
+        disk->mode == MODE_COMMIT_ACTIVE; /* what a stream passes over is known by its map */
+    if (!writes_something (disk, op->kind))
+      continue;
+    if (!counts || disk->grows != NULL || !takes_at_most (disk, &most))
+      return FALSE;
+    taken = most > G_MAXUINT64 - taken ? G_MAXUINT64 : taken + most;
+    free = MIN (free, disk->free);
+  }
+  return taken <= free;
+}
+
 /* ---- looking --------------------------------------------------------------------------------- */
 
 static void

@@ -637,6 +637,7 @@ static gboolean
 ask_around (Plan *plan)
 {
   ask_agent_of (plan);
+  gboolean fits = plan->request->brief && !op_is_offline (plan->op) && plan_has_room (plan->op);
   plan->op->locks = plan->op->vm != NULL && op_layers_are_open (plan->op);
   for (guint i = 0; i < plan->op->disks->len; i++) {
     OpDisk *disk = op_disk (plan->op, i);
@@ -644,7 +645,8 @@ ask_around (Plan *plan)
     ask_lvm_of (plan, disk, plan_ask_grow);
     if (op_is_offline (plan->op))
       ask_offline (plan, disk);
-    ask_space (plan, disk);
+    if (!fits)
+      ask_space (plan, disk);
     if (op_has_regions (plan->op) && !op_is_offline (plan->op))
       ask_iothread (plan, disk);
     if ((plan->op->flags & OP_REUSE) && disk->mode != MODE_MIRROR)

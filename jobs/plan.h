@@ -113,6 +113,8 @@ gboolean plan_check_not_shared (OpDisk *disk, ChainLayer *layer, pid_t qemu, Wor
 gboolean plan_ask_space (const PlanContext *context, Op *op, OpDisk *disk, PlanAnswer answer,
                          gpointer data, GError **error);
 gboolean plan_check_space (Op *op, GError **error);
+/* Would all that @op can ever write fit where it goes? FALSE also where that cannot be said without the maps. */
+gboolean plan_has_room (Op *op);
 
 /* plan-grow.c: which images of @disk are extended (--grow-lv); then LVM is asked about them, as above; then
  * whether their groups have the space that is forecast. */

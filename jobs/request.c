@@ -65,6 +65,7 @@ request_copy (const Request *request)
   copy->name = g_strdup (request->name);
   copy->description = g_strdup (request->description);
   copy->direction = request->direction;
+  copy->brief = request->brief;
   copy->all_others = request->all_others;
   copy->allow = g_strdupv (request->allow);
   copy->allow_vgs = g_strdupv (request->allow_vgs);

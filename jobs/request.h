@@ -25,6 +25,7 @@ struct _RechainRequest {
   char *name;             /* of the snapshot; nullable */
   char *description;      /* of the snapshot; nullable */
   MergeDirection direction; /* in which a snapshot is deleted; unsaid: as it is on record, disk by disk */
+  gboolean brief;         /* nobody reads the plan: no forecast of space where the whole disks fit */
   gboolean all_others;    /* also the writable disks that are not named */
   char **allow;           /* directories outside which no file may be named; NULL: anywhere */
   char **allow_vgs;       /* volume groups likewise */

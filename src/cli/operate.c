@@ -15,6 +15,7 @@ make_plan (Cli *cli, RechainVm *vm, RechainRequest *request, GError **error)
   g_autoptr (Wait) wait = wait_new (&(WaitSpec){0});
   GCancellable *cancellable = wait_cancellable (wait);
   RechainOperation *operation;
+  rechain_request_set_brief (request, !args_has (&cli->args, OPT_DRY_RUN));
   if (vm != NULL) {
     rechain_operation_plan_async (vm, request, cancellable, wait_done, wait);
     operation = rechain_operation_plan_finish (vm, wait_run (wait), error);

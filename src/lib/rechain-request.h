@@ -120,6 +120,13 @@ RECHAIN_API gboolean rechain_request_set_direction (RechainRequest *request, con
  */
 RECHAIN_API void rechain_request_set_allow_shared (RechainRequest *request, const char *const *layers);
 /**
+ * rechain_request_set_brief:
+ * @request: a request
+ * @brief: the plan will be performed, not shown: it says nothing of the space that a commit or a copy needs where
+ *   even the whole disks fit, which saves the reading of their maps. %FALSE when new
+ */
+RECHAIN_API void rechain_request_set_brief (RechainRequest *request, gboolean brief);
+/**
  * rechain_request_set_allowed:
  * @request: a request
  * @directories: (nullable) (array zero-terminated=1): absolute paths; files that the request names must

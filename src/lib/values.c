@@ -156,6 +156,12 @@ rechain_request_set_allow_shared (RechainRequest *request, const char *const *la
 }
 
 void
+rechain_request_set_brief (RechainRequest *request, gboolean brief)
+{
+  request->brief = brief;
+}
+
+void
 rechain_request_set_allowed (RechainRequest *request, const char *const *directories)
 {
   g_strfreev (request->allow);

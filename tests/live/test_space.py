@@ -108,3 +108,31 @@ def test_a_map_that_takes_too_long_is_a_note(make_chain, rechain, workdir):
     result = rechain.run("pull", "--offline", chain.active, "-n", json=True, env={"RECHAIN_QEMU_IMG": slow}).expect(0)
     plan = valid(result.json)
     assert plan["space"] == [] and any("is not known" in note for note in plan["notes"])
+
+
+@pytest.mark.parametrize("words, fits", [(["commit"], True), (["copy", "--to", "{new}"], True), (["commit"], False)])
+def test_maps_are_read_only_where_the_whole_disk_may_not_fit(make_vm, rechain, workdir, words, fits):
+    """A plan that is shown always tells what is needed."""
+    noted, log = os.path.join(workdir, "qemu-img"), os.path.join(workdir, "log")
+    with open(noted, "w") as file:
+        file.write(f'#!/bin/sh\necho "$1" >> {log}\nexec qemu-img "$@"\n')
+    os.chmod(noted, 0o755)
+
+    def maps():
+        with open(log, "a+") as file:
+            file.seek(0)
+            return file.read().split().count("map")
+    with images.small_fs(24, workdir) as small:
+        vm = make_vm(images.make_chain(workdir if fits else small, size=8 * MiB))
+        if not fits:
+            with open(os.path.join(small, "ballast"), "wb") as file:
+                file.truncate(0)
+                os.posix_fallocate(file.fileno(), 0, os.statvfs(small).f_bavail * os.statvfs(small).f_frsize - 7 * MiB)
+        verb, *options = [w.format(new=os.path.join(workdir, "new")) for w in words]
+        command = [verb, vm.qmp_path, "vda", *options]
+        env = {"RECHAIN_QEMU_IMG": noted}
+        plan = valid(rechain.run(*command, "-n", json=True, env=env).expect(0).json)
+        assert plan["space"][0]["needed"] > 0 and maps() > 0
+        shown = maps()
+        rechain.run(*command, env=env).expect(0)
+        assert (maps() == shown) == fits
