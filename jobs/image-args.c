@@ -44,6 +44,19 @@ image_repair_args (const char *file, const char *format)
 }
 
 char **
+image_resize_args (const char *file, const char *format, guint64 size, gboolean shrink)
+{
+  g_autofree char *name = plain_name (file);
+  g_autofree char *bytes = g_strdup_printf ("%" G_GUINT64_FORMAT, size);
+  g_autoptr (GStrvBuilder) args = g_strv_builder_new ();
+  g_strv_builder_add_many (args, "qemu-img", "resize", "-q", "-f", format, NULL);
+  if (shrink)
+    g_strv_builder_add (args, "--shrink");
+  g_strv_builder_add_many (args, name, bytes, NULL);
+  return g_strv_builder_end (args);
+}
+
+char **
 image_repoint_args (const char *file, const char *backing, const char *format)
 {
   g_autofree char *name = plain_name (file);

@@ -82,6 +82,7 @@ char **image_info_args (const char *file, const char *format);
 char **image_repair_args (const char *file, const char *format);
 /* qemu-img rebase -u -f qcow2 -b BACKING [-F FORMAT] FILE: rewrites the header and nothing else; it opens no other
  * image. @backing NULL: none. */
+char **image_resize_args (const char *file, const char *format, guint64 size, gboolean shrink);
 char **image_repoint_args (const char *file, const char *backing, const char *format);
 /* qemu-img commit -d -f FORMAT FILE: into the layer that its header names; FILE keeps what it holds. */
 char **image_commit_args (const char *file, const char *format);

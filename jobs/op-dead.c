@@ -12,6 +12,7 @@
  * (qemu-facts, hazard 0). A commit is repeated as long as it is not on record, and never after that
  * (hazard 7). Nobody may have open what is changed: a guest that was started again runs on one of
  * these files. */
+#include "jobs/base-size.h"
 #include "jobs/beside.h"
 #include "jobs/blocks.h"
 #include "jobs/export.h"
@@ -304,6 +305,7 @@ record_snapshot (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* clang-format off */
 const Step dead_back_steps[] = {
+  BASE_SIZE_STEP,
   {.name = "overlay",
    .says = "remove the new file",
    .kind = STEP_UNDOABLE,

@@ -9,6 +9,7 @@
  * normal course. */
 #include "jobs/op-offline.h"
 
+#include "jobs/base-size.h"
 #include "jobs/beside.h"
 #include "jobs/bitmaps.h"
 #include "jobs/blocks.h"
@@ -313,6 +314,7 @@ offline_check (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* clang-format off */
 const Step offline_steps[] = {
+  BASE_SIZE_STEP,
   {.name = "open",
    .says = "open the layers in a qemu-storage-daemon of our own",
    .kind = STEP_UNDOABLE,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Changing a volume where it is: its size, its end. */
 #include "jobs/header.h"
+#include "jobs/image.h"
 #include "jobs/op-volume.h"
 #include "jobs/volume-id.h"
 
@@ -99,14 +100,9 @@ ask_resize (OpDisk *disk, guint64 size, gboolean shrink, GPtrArray *asks)
     ask_local (asks, says, local)->no_facts = TRUE;
     return;
   }
-  g_autoptr (GStrvBuilder) argv = g_strv_builder_new ();
-  g_strv_builder_add_many (argv, "qemu-img", "resize", "-q", "-f",
-                           json_get_str (disk->details, "format"), NULL);
-  if (shrink)
-    g_strv_builder_add (argv, "--shrink");
-  g_strv_builder_add_many (argv, disk->to, bytes, NULL);
   ask_local (asks, "make sure that nobody opened it", check_it)->no_facts = TRUE;
-  ask_run (asks, g_strv_builder_end (argv));
+  ask_run (asks,
+           image_resize_args (disk->to, json_get_str (disk->details, "format"), size, shrink));
   ask_local (asks, "sync it", sync_it)->no_facts = TRUE;
 }
 

@@ -211,6 +211,8 @@ check_sizes (Op *op, OpDisk *disk, GError **error)
   if (disk->mode == MODE_STREAM)
     return check_sizes_of_pull (disk, error);
   guint64 base = op_disk_layer (disk, disk->base)->virtual_size, largest = 0;
+  const char *undone = op_is_offline (op) ? "and gets its size back"
+                                          : "and stays so, as QEMU resizes no layer under another,";
   for (int i = disk->first; i < disk->base; i++) {
     ChainLayer *layer = op_disk_layer (disk, i);
     largest = MAX (largest, layer->virtual_size);
@@ -226,8 +228,8 @@ check_sizes (Op *op, OpDisk *disk, GError **error)
   if (largest > base)
     g_ptr_array_add (op->notes,
                      g_strdup_printf ("'%s' grows from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
-                                      " bytes, and stays so when the operation is undone",
-                                      disk->receiver, base, largest));
+                                      " bytes, %s when the operation is undone",
+                                      disk->receiver, base, largest, undone));
   return TRUE;
 }
 

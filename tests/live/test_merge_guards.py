@@ -7,7 +7,7 @@ import pytest
 from harness import images
 from harness.images import MiB, run
 from harness.qemu import Disk, leftovers
-from harness.scene import assert_chain, change, change_of, graph, tree, valid
+from harness.scene import assert_chain, change, change_of, graph, tree, valid, wait_until
 
 NAMES = ("base", "one", "two", "current")
 
@@ -197,6 +197,28 @@ def test_a_base_that_is_smaller_grows(make_chain, make_vm, rechain, style):
     vm.stop()
     with images.raw_view(chain.base) as raw, open(raw, "rb") as now, open(chain.reference, "rb") as before:
         assert now.read(4 * MiB) == before.read() and now.read() == bytes(3 * MiB) + b"\x55" * MiB
+
+
+@pytest.mark.parametrize("verb", [("commit", "vda"), ("commit", "vda", "--top", "one.qcow2")], ids=["active", "inner"])
+def test_a_base_that_has_grown_gets_its_size_back_when_qemu_is_dead(make_chain, make_vm, rechain, verb):
+    chain = make_chain(("base", "one", "current"), size=4 * MiB)
+    for layer in chain.layers[:2]:
+        run("qemu-img", "resize", "-q", "-f", "qcow2", layer, 12 * MiB)
+    run("qemu-io", "-f", "qcow2", "-c", "write -q -P 2 3M 9M", chain.layers[1])
+    with images.raw_view(chain.active) as raw, open(raw, "rb") as file:
+        before = file.read()
+    vm = make_vm(chain)
+    started = rechain.start(verb[0], vm.qmp_path, *verb[1:], *(["--base", "base.qcow2"] if len(verb) == 2 else []),
+                            "--bandwidth", "1M")
+    wait_until(lambda: images.info(chain.base, "qcow2")["virtual-size"] > 4 * MiB, "the base has not grown")
+    started.kill()
+    vm.sigkill()
+    settled = rechain.run("recover", json=True).expect(0).json["operations"][0]
+    assert settled["state"] == "undone" and images.info(chain.base, "qcow2")["virtual-size"] == 4 * MiB
+    for layer in chain.layers:
+        images.check_image(layer)
+    with images.raw_view(chain.active) as raw, open(raw, "rb") as file:
+        assert file.read() == before
 
 
 def test_a_pull_that_would_not_fit_is_refused_beforehand(make_vm, refused, workdir):

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import model, qemu
+from harness import images, model, qemu
 from harness.images import MiB, run, small_fs
 from harness.model import CLUSTER
 from harness.scene import valid, wait_until
@@ -170,6 +170,27 @@ def test_a_base_that_is_smaller_grows(rechain, workdir):
     assert any("grows" in n for n in plan["notes"])
     rechain.run("commit", "--offline", top).expect(0)
     assert model.read(base, "qcow2") == before
+
+
+@pytest.mark.parametrize("format", ["qcow2", "raw"])
+def test_a_base_that_has_grown_gets_its_size_back(rechain, workdir, format):
+    """What was copied beyond its old end is in the layer above, which stays."""
+    base, top = os.path.join(workdir, f"base.{format}"), os.path.join(workdir, "top.qcow2")
+    run("qemu-img", "create", "-q", "-f", format, base, "1M")
+    run("qemu-io", "-f", format, "-c", "write -q -P 1 0 1M", base)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", format, top, "9M")
+    run("qemu-io", "-f", "qcow2", "-c", "write -q -P 2 512k 8M", top)
+    before = model.read(top, "qcow2")
+    started = rechain.start("commit", "--offline", top, "--bandwidth", "1M")
+    wait_until(lambda: run("qemu-img", "info", "-U", "-f", format, base).find("9 MiB") > 0, "the base has not grown")
+    started.kill()
+    state = rechain.run("recover", "--undo", json=True).expect(0).json["operations"][0]["state"]
+    assert state == "undone" and images.info(base, format)["virtual-size"] == MiB
+    assert model.read(top, "qcow2") == before
+    if format == "qcow2":
+        images.check_image(base)
+    rechain.run("commit", "--offline", top).expect(0)
+    assert model.read(base, format) == before
 
 
 def test_dropped_layers_are_removed_where_that_was_asked(chains, rechain, workdir):
