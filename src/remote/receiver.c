@@ -13,6 +13,12 @@
 
 #define WRITE_BACK (8u << 20)
 
+/* Of one write into a file. The kernel makes as large a piece of page cache of each as it can get,
+ * and large ones are memory that nobody used for long: not in any processor's cache, in a guest
+ * perhaps not even the guest's. What rsync and cp write at once comes out of what was just freed,
+ * at a fifth of the CPU time. */
+#define PIECE (64u << 10)
+
 struct _Receiver {
   ReceiverSpec spec;
   FrameReader *reader;
@@ -50,7 +56,7 @@ write_file (Receiver *receiver, const Frame *frame, const guint8 *payload, GErro
 {
   gsize done = 0;
   while (done < frame->length) {
-    gssize n = pwrite (receiver->spec.out, payload + done, frame->length - done,
+    gssize n = pwrite (receiver->spec.out, payload + done, MIN (frame->length - done, PIECE),
                        (off_t)(frame->offset + done));
     if (n < 0 && errno != EINTR)
       return fail_errno (error, errno, "write at byte %" G_GUINT64_FORMAT, frame->offset + done);
