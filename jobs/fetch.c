@@ -274,7 +274,7 @@ ask_host (Fetch *fetch, GError **error)
   const char *name = json_get_str (from, "name");
   g_autoptr (Far) far = far_new (name ? name : "", json_get_str (from, "address"),
                                  json_get_str (from, "config"), error);
-  fetch->session = far ? session_open (far, &callbacks, fetch, error) : NULL;
+  fetch->session = far ? session_open_for_data (far, &callbacks, fetch, error) : NULL;
   if (fetch->session == NULL)
     return FALSE;
   bulk_ask_to_send (fetch->session, offer, fetch->at);

@@ -114,10 +114,10 @@ feed_start (const Far *to, const char *operation, const FeedSource *source, guin
       .event = on_event, .reply = on_from_reply, .ended = on_ended};
   Feed *feed = g_new0 (Feed, 1);
   *feed = (Feed){.source = *source, .from = from, .out = -1, .in = -1};
-  feed->to_session = session_open (to, &to_owner, feed, NULL);
+  feed->to_session = session_open_for_data (to, &to_owner, feed, NULL);
   if (source->host != NULL)
     feed->from_session =
-        session_open (rechain_host_get_far (source->host), &from_owner, feed, NULL);
+        session_open_for_data (rechain_host_get_far (source->host), &from_owner, feed, NULL);
   if (feed->to_session != NULL)
     bulk_ask_to_feed (feed->to_session, operation);
   if (feed->from_session != NULL)

@@ -53,6 +53,7 @@ far_copy (const Far *far)
   copy->name = g_strdup (far->name);
   copy->address = g_strdup (far->address);
   copy->config = g_strdup (far->config);
+  copy->ciphers = g_strdup (far->ciphers);
   return copy;
 }
 
@@ -64,6 +65,7 @@ far_free (Far *far)
   g_free (far->name);
   g_free (far->address);
   g_free (far->config);
+  g_free (far->ciphers);
   g_free (far);
 }
 
@@ -83,6 +85,9 @@ far_command (const Far *far)
     g_strv_builder_add_many (argv, "-F", far->config, NULL);
   for (gsize i = 0; i < G_N_ELEMENTS (always); i++)
     g_strv_builder_add_many (argv, "-o", always[i], NULL);
+  g_autofree char *ciphers = g_strconcat ("Ciphers=", far->ciphers, NULL);
+  if (far->ciphers != NULL)
+    g_strv_builder_add_many (argv, "-o", ciphers, NULL);
   g_strv_builder_add_many (argv, "--", far->address, "rechain", "--stdio", NULL);
   return g_strv_builder_end (argv);
 }

@@ -8,6 +8,7 @@ typedef struct {
   char *name;    /* what it is called here */
   char *address; /* [USER@]HOST, for ssh */
   char *config;  /* ssh's own configuration file; NULL: the usual ones */
+  char *ciphers; /* in the order in which they are offered; NULL: as ssh does */
 } Far;
 
 /* @address: NULL: the same as @name. USAGE for what ssh could take for an option, or no host can be called. */

@@ -5,9 +5,10 @@
  *
  *   "rcf" kind length offset digest payload     4 + 4 + 8 + 16 bytes, big endian, then the payload
  *
- * The digest is the first half of the SHA-256 of what stands before it and of the payload. The end frame has
- * the size of the volume as its offset, and as payload the SHA-256 of all digests of its stream before: a frame
- * that is missing is missed. A frame "abort" carries words for people.
+ * The digest is the XXH3 (128 bits, canonical) of what stands before it and of the payload. The end frame has the
+ * size of the volume as its offset, and as payload the digest of all digests of its stream before: a frame that is
+ * missing is missed. They are there against accidents; against whoever would forge data on the way there is ssh, and
+ * against one who sends something else no digest helps. A frame "abort" carries words for people.
  *
  * Reading asks for exactly as many bytes as the next part has, checks before it believes, and knows no
  * descriptors. */
@@ -18,7 +19,7 @@
 #define FRAME_HEAD   32u
 #define FRAME_DATA_MAX (256u << 10)
 #define FRAME_WORDS_MAX 1000u
-#define FRAME_DIGEST 32u
+#define FRAME_DIGEST 16u
 
 typedef enum { FRAME_DATA = 1, FRAME_END, FRAME_ABORT } FrameKind;
 

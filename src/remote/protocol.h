@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What passes over `ssh HOST rechain --stdio`: JSON objects, one a line, shaped like QMP.
  *
- *   server   {"rechain":{"protocol":1,"version":"0.1.0"}}               first of all
- *   client   {"execute":"hello","arguments":{"protocol":1},"id":1}
+ *   server   {"rechain":{"protocol":2,"version":"0.1.0"}}               first of all
+ *   client   {"execute":"hello","arguments":{"protocol":2},"id":1}
  *            {"execute":"document","arguments":{"option":"--xml","text":PIECE}}    before the "run"
  *            {"execute":"run","arguments":{"argv":["chain","web1"]},"id":2}
  *            {"execute":"interrupt"}  {"execute":"status"}  {"execute":"release"}
@@ -18,7 +18,7 @@
  * "vol send" or "vol feed" the connection carries frames (frames.h) instead. */
 #pragma once
 
-#define REMOTE_PROTOCOL    1
+#define REMOTE_PROTOCOL    2
 #define REMOTE_MAX_MESSAGE (1u << 20)   /* bytes of a line, either way */
 #define REMOTE_MAX_QUEUED  (8u << 20)   /* what a peer may leave unread */
 #define REMOTE_PIECE       (96u << 10)  /* of a text, so that no escaping makes it too long for a line */

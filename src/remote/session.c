@@ -3,6 +3,7 @@
 
 #include "qmp/stream.h"
 #include "src/common/error.h"
+#include "src/remote/ciphers.h"
 #include "src/remote/protocol.h"
 #include "src/remote/wait.h"
 
@@ -24,14 +25,15 @@ struct _Session {
   const SessionOwner *owner;
   gpointer data;
   Phase phase;
-  GSubprocess *ssh;
+  Ciphers *ciphers; /* that are asked for first; nullable */
+  GSubprocess *ssh; /* NULL: not yet */
   GCancellable *cancellable;
   QmpStream *stream;
   int fd;             /* our end of the socket pair */
   GString *words;     /* what ssh wrote to stderr */
   char *buffer;       /* of the read in flight */
-  gboolean heard_out; /* stderr is at its end */
-  gboolean exited;
+  gboolean heard_out; /* stderr is at its end, or nobody has one */
+  gboolean exited;    /* ssh has, or did not begin */
   Wait timer;
   GError *why;      /* it ends, as soon as ssh has said its part */
   gboolean lost;    /* it ends because the connection did */
@@ -79,7 +81,7 @@ session_last_words (Session *session)
 int
 session_exit_status (Session *session)
 {
-  return session->exited && g_subprocess_get_if_exited (session->ssh)
+  return session->ssh != NULL && session->exited && g_subprocess_get_if_exited (session->ssh)
              ? g_subprocess_get_exit_status (session->ssh)
              : -1;
 }
@@ -142,6 +144,7 @@ end (Session *session, GError *take_why)
   }
   session->phase = ENDING;
   session->why = take_why;
+  g_clear_pointer (&session->ciphers, ciphers_stop);
   g_clear_pointer (&session->stream, qmp_stream_free);
   if (session->fd >= 0)
     close (session->fd);
@@ -400,31 +403,75 @@ stream_over (Session *session)
                          &callbacks, session);
 }
 
-Session *
-session_open (const Far *far, const SessionOwner *owner, gpointer data, GError **error)
+static Session *
+session_new (const Far *far, const SessionOwner *owner, gpointer data)
 {
-  int fds[2];
-  if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
-    fail_errno (error, errno, "make a pair of sockets for ssh");
-    return NULL;
-  }
-  GSubprocess *ssh = start_ssh (far, fds[1], error);
-  if (ssh == NULL) {
-    close (fds[0]);
-    return NULL;
-  }
   Session *session = g_new0 (Session, 1);
-  *session = (Session){
-      .refs = 2, .far = far_copy (far), .owner = owner, .data = data, .ssh = ssh, .fd = fds[0]};
+  *session = (Session){.refs = 1,
+                       .far = far_copy (far),
+                       .owner = owner,
+                       .data = data,
+                       .fd = -1,
+                       .exited = TRUE,
+                       .heard_out = TRUE};
   session->cancellable = g_cancellable_new ();
   session->words = g_string_new (NULL);
   session->early = g_ptr_array_new_with_free_func (free_message);
   session->buffer = g_malloc (MAX_STDERR);
-  session->stream = stream_over (session);
-  g_subprocess_wait_async (ssh, NULL, on_exited, session);
-  read_words (session);
   start_timer (session, REMOTE_GREETING_MS, on_late);
   return session;
+}
+
+static gboolean
+begin (Session *session, GError **error)
+{
+  int fds[2];
+  if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
+    return fail_errno (error, errno, "make a pair of sockets for ssh");
+  session->ssh = start_ssh (session->far, fds[1], error);
+  if (session->ssh == NULL) {
+    close (fds[0]);
+    return FALSE;
+  }
+  session->fd = fds[0];
+  session->exited = session->heard_out = FALSE;
+  session->stream = stream_over (session);
+  session->refs++;
+  g_subprocess_wait_async (session->ssh, NULL, on_exited, session);
+  read_words (session);
+  return TRUE;
+}
+
+Session *
+session_open (const Far *far, const SessionOwner *owner, gpointer data, GError **error)
+{
+  Session *session = session_new (far, owner, data);
+  if (begin (session, error))
+    return session;
+  session_free (session);
+  return NULL;
+}
+
+static void
+on_ciphers (const char *list, gpointer data)
+{
+  Session *session = data;
+  g_autoptr (GError) error = NULL;
+  session->ciphers = NULL;
+  session->far->ciphers = g_strdup (list);
+  if (!begin (session, &error))
+    end_with (session, "cannot be reached: %s", error->message);
+}
+
+Session *
+session_open_for_data (const Far *far, const SessionOwner *owner, gpointer data, GError **error)
+{
+  Session *session = session_new (far, owner, data);
+  session->ciphers = ciphers_ask (far, on_ciphers, session);
+  if (session->ciphers != NULL || begin (session, error))
+    return session;
+  session_free (session);
+  return NULL;
 }
 
 static void
@@ -475,6 +522,7 @@ session_free (Session *session)
     return;
   session->phase = OVER;
   wait_stop (&session->timer);
+  g_clear_pointer (&session->ciphers, ciphers_stop);
   g_clear_pointer (&session->stream, qmp_stream_free);
   if (session->fd >= 0)
     close (session->fd);

@@ -21,6 +21,8 @@ typedef struct {
 
 /* NULL where ssh cannot be started. */
 Session *session_open (const Far *far, const SessionOwner *owner, gpointer data, GError **error);
+/* The same for one that is to carry much data: ssh's fastest cipher comes first. */
+Session *session_open_for_data (const Far *far, const SessionOwner *owner, gpointer data, GError **error);
 /* Nothing else may be asked before the reply. Takes @arguments. */
 void session_ask (Session *session, const char *command, Json *take_arguments);
 /* What is not answered. Both wait until the other side has greeted. */

@@ -14,7 +14,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
-  static const char hello[] = "{\"execute\":\"hello\",\"arguments\":{\"protocol\":1},\"id\":1}\n";
+  static const char hello[] = "{\"execute\":\"hello\",\"arguments\":{\"protocol\":2},\"id\":1}\n";
   int fds[2];
   if (size == 0 || size > 60000 || socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
     return 0;

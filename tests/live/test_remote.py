@@ -9,6 +9,9 @@ import pytest
 from harness.images import MiB
 from harness.scene import wait_until
 
+PROTOCOL = 2  # src/remote/protocol.h
+HELLO_REQUEST = b'{"execute":"hello","arguments":{"protocol":%d},"id":1}\n' % PROTOCOL
+
 
 def same(net, *words, rc=0, json=False, stable=lambda text: text):
     """The command says the same through ssh as on the host itself, with the same exit code."""
@@ -128,7 +131,7 @@ class Stdio:
         return json.loads(line) if line else None
 
     def hello(self):
-        self.send({"execute": "hello", "arguments": {"protocol": 1}, "id": 1})
+        self.send({"execute": "hello", "arguments": {"protocol": PROTOCOL}, "id": 1})
         assert self.read() == {"return": {}, "id": 1}
 
     def run(self, *argv):
@@ -153,7 +156,7 @@ class Stdio:
 
 def test_stdio_needs_no_ssh_and_takes_one_command_after_the_other(net):
     with Stdio(net.b) as session:
-        assert session.greeting["rechain"]["protocol"] == 1
+        assert session.greeting["rechain"]["protocol"] == PROTOCOL
         session.hello()
         for _ in range(3):
             printed, reply = session.run("version", "-o", "json")
@@ -187,11 +190,11 @@ HOSTILE_REQUESTS = {
     "no-hello": b'{"execute":"run","arguments":{"argv":["version"]},"id":1}\n',
     "other-protocol": b'{"execute":"hello","arguments":{"protocol":99},"id":1}\n{"execute":"run","id":2}\n',
     "deep": b'{"execute":' + b"[" * 100000 + b"]" * 100000 + b"}\n",
-    "unknown": b'{"execute":"hello","arguments":{"protocol":1},"id":1}\n{"execute":"shell","arguments":{"argv":["id"]}}\n',
-    "no-words": b'{"execute":"hello","arguments":{"protocol":1},"id":1}\n{"execute":"run","arguments":{"argv":[1]},"id":2}\n',
-    "nul": b'{"execute":"hello","arguments":{"protocol":1},"id":1}\n'
-           b'{"execute":"run","arguments":{"argv":["vers\\u0000ion"]},"id":2}\n',
-    "documents": b'{"execute":"hello","arguments":{"protocol":1},"id":1}\n'
+    "unknown": HELLO_REQUEST + b'{"execute":"shell","arguments":{"argv":["id"]}}\n',
+    "no-words": HELLO_REQUEST + b'{"execute":"run","arguments":{"argv":[1]},"id":2}\n',
+    "nul": HELLO_REQUEST
+           + b'{"execute":"run","arguments":{"argv":["vers\\u0000ion"]},"id":2}\n',
+    "documents": HELLO_REQUEST
                  + (b'{"execute":"document","arguments":{"option":"--xml","text":"' + b"x" * 500000 + b'"}}\n') * 20,
 }
 
@@ -224,13 +227,13 @@ def say(text):
   sys.stdout.flush()
 line = sys.stdin.readline
 """
-GREETING = '{"rechain":{"protocol":1,"version":"0.1.0"}}\\n'
+GREETING = f'{{"rechain":{{"protocol":{PROTOCOL},"version":"0.1.0"}}}}\\n'
 HELLO = '{"return":{},"id":-1}\\n'
 SERVERS = {
     "garbage": r"print('\x00\x01garbage\xff'*100, flush=True)",
     "motd": "say('Welcome to host b!\\n')",
     "silent-end": "pass",
-    "other": "say('{\"rechain\":{\"protocol\":2,\"version\":\"9\"}}\\n')",
+    "other": "say('{\"rechain\":{\"protocol\":99,\"version\":\"9\"}}\\n')",
     "no-rechain": "say('{\"QMP\":{}}\\n')",
     "long-line": "say('{'); [say(' ' * (1 << 20)) for i in range(1024)]",
     "deep": "say('{\"rechain\":' + '['*200000 + ']'*200000 + '}\\n')",

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "src/remote/ciphers.h"
 #include "src/remote/far.h"
 #include "src/remote/frames.h"
 #include "src/remote/protocol.h"
@@ -176,6 +177,43 @@ names_that_ssh_could_take_for_more_are_refused (void **state)
   }
 }
 
+/* ssh itself judges what the configuration says. */
+static void
+ciphers_change_their_order_and_nothing_else (void **state)
+{
+  const struct {
+    const char *configuration, *list;
+  } cases[] = {
+      {"host b\nciphers chacha20-poly1305@openssh.com,aes128-ctr,aes256-gcm@openssh.com,aes128-gcm@openssh.com\n"
+       "macs x",
+       "aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr"},
+      {"ciphers aes256-gcm@openssh.com,aes256-ctr\n", NULL},
+      {"ciphers chacha20-poly1305@openssh.com", NULL},
+      {"ciphers \nhost b\n", NULL},
+      {"host ciphers\nciphersuites aes128-gcm@openssh.com\n", NULL},
+      {"", NULL},
+  };
+  for (gsize i = 0; i < G_N_ELEMENTS (cases); i++) {
+    g_autofree char *list = ciphers_of (cases[i].configuration);
+    assert_int_equal (list != NULL, cases[i].list != NULL);
+    if (list != NULL)
+      assert_string_equal (list, cases[i].list);
+  }
+}
+
+static void
+ciphers_are_told_to_ssh_before_the_host (void **state)
+{
+  g_autoptr (Far) far = far_new ("b", NULL, NULL, NULL);
+  far->ciphers = g_strdup ("one,two");
+  g_autoptr (Far) copy = far_copy (far);
+  g_auto (GStrv) argv = far_command (copy);
+  guint n = g_strv_length (argv);
+  assert_string_equal (argv[n - 6], "-o");
+  assert_string_equal (argv[n - 5], "Ciphers=one,two");
+  assert_string_equal (argv[n - 4], "--");
+}
+
 static void
 a_text_is_cut_between_characters (void **state)
 {
@@ -203,6 +241,8 @@ main (void)
       cmocka_unit_test (places_only_grow_and_end_with_the_volume),
       cmocka_unit_test (a_sender_that_gives_up_says_why),
       cmocka_unit_test (names_that_ssh_could_take_for_more_are_refused),
+      cmocka_unit_test (ciphers_change_their_order_and_nothing_else),
+      cmocka_unit_test (ciphers_are_told_to_ssh_before_the_host),
       cmocka_unit_test (a_text_is_cut_between_characters),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
