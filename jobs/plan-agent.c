@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Preflight of a freeze: is there an agent, does it answer, may it freeze, and is nothing frozen
  * yet? That it says so promises nothing: what counts is what happens when it is asked to. */
-#include "jobs/plan.h"
+#include "jobs/plan-private.h"
 
 #include "jobs/freeze.h"
 #include "qmp/agent.h"

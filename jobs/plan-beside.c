@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The plan of snapshots that lie beside the chain: what there is to be taken, and where it will be.
  * All of it comes with the request; nothing of it is looked up in the VM's configuration. */
-#include "jobs/plan.h"
+#include "jobs/plan-private.h"
 
 #include "jobs/beside.h"
 #include "jobs/lv.h"

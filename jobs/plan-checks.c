@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Preflight. Each check looks at one thing and refuses with the reason and the cure. */
-#include "jobs/plan.h"
+#include "jobs/plan-private.h"
 
 #include "jobs/header.h"
 #include "jobs/journal.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* --grow-lv: which layers of a disk are written to and lie in logical volumes that are smaller than
  * they may need to be, and whether their groups have space for what is forecast. */
-#include "jobs/plan.h"
+#include "jobs/plan-private.h"
 
 #include "jobs/forecast.h"
 #include "jobs/grow.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Which layers fall out of the chain, which one receives what they hold, and by which job. */
-#include "jobs/plan.h"
+#include "jobs/plan-private.h"
 
 #include "jobs/header.h"
 #include "src/common/fs.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The plan of an operation on images that no process has open. Headers are read by our own reader
  * only, and nothing in them is followed that is not a plain file. */
-#include "jobs/plan.h"
+#include "jobs/plan-private.h"
 
 #include "jobs/bitmaps.h"
 #include "jobs/header.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Preflight of operations on regions of a disk, which leave its chain as it is: map, allocate. */
-#include "jobs/plan.h"
+#include "jobs/plan-private.h"
 
 #include "jobs/export.h"
 #include "jobs/header.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Planning: what only snapshots have. */
-#include "jobs/plan.h"
+#include "jobs/plan-private.h"
 #include "jobs/lv.h"
 #include "jobs/records.h"
 

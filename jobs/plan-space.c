@@ -5,7 +5,7 @@
  *
  * The map of a huge, scattered image takes long, and a plan may not: after a while the operation
  * goes on without a forecast, and says so. Should the space run out, it is taken back. */
-#include "jobs/plan.h"
+#include "jobs/plan-private.h"
 
 #include "jobs/fill.h"
 #include "jobs/forecast.h"
