@@ -37,7 +37,17 @@ char *rechain_vm_normalize_address (const char *address);
 
 /* operation.c: around a planned operation, or one of the journal. @vm: NULL where it is offline. Takes @op. */
 RechainOperation *rechain_operation_wrap (RechainController *controller, RechainVm *vm, Op *op);
-/* Connects, checks that it is the same QEMU, and settles it. */
+/* From its beginning, or as an operation of the journal is recovered. TRUE: @task is taken, and its end comes
+ * from the runner. */
+gboolean rechain_operation_start (RechainOperation *operation, const RunDirection *recover, GTask *task,
+                                  GCancellable *cancellable, GError **error);
+RechainVm *rechain_operation_get_vm (RechainOperation *operation); /* borrowed; NULL: offline */
+/* Borrowed; the runner's while it runs. */
+Op *rechain_operation_get_op (RechainOperation *operation);
+/* What an operation of the kind map has read; borrowed, NULL before it is done. */
+Map *rechain_operation_get_map (RechainOperation *operation);
+
+/* operation-recover.c: connects, checks that it is the same QEMU, and settles it. */
 void rechain_operation_recover_async (RechainOperation *operation, RechainDirection direction,
                                       GCancellable *cancellable, GAsyncReadyCallback callback,
                                       gpointer user_data);
@@ -65,11 +75,6 @@ typedef struct {
 } FeedSource;
 Feed *feed_start (const Far *to, const char *operation, const FeedSource *source, guint64 from);
 void feed_free (Feed *feed);
-
-/* What an operation of the kind map has read; borrowed, NULL before it is done. */
-/* Borrowed; the runner's while it runs. */
-Op *rechain_operation_get_op (RechainOperation *operation);
-Map *rechain_operation_get_map (RechainOperation *operation);
 
 /* documents.c; all full */
 Json *document_chain (World *world, const char *address, ChainDisk *only);

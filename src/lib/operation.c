@@ -3,7 +3,6 @@
 
 #include "jobs/journal.h"
 #include "jobs/lend.h"
-#include "qmp/address.h"
 #include "src/storage/offer.h"
 
 struct _RechainOperation {
@@ -154,151 +153,6 @@ rechain_operation_wrap (RechainController *controller, RechainVm *vm, Op *op)
   return operation;
 }
 
-/* ---- planning -------------------------------------------------------------------------------- */
-
-static void
-on_plan (Op *op, const GError *error, gpointer data)
-{
-  g_autoptr (GTask) task = data;
-  RechainVm *vm = g_task_get_source_object (task);
-  if (op == NULL) {
-    g_task_return_error (task, g_error_copy (error));
-    return;
-  }
-  RechainOperation *operation =
-      rechain_operation_wrap (rechain_vm_get_link (vm)->controller, vm, op);
-  if (g_task_return_error_if_cancelled (task))
-    g_object_unref (operation);
-  else
-    g_task_return_pointer (task, operation, g_object_unref);
-}
-
-/* A VM that is off: its snapshot is deleted on the files, which must not be open. */
-static void
-on_plan_of_vm_that_is_off (Op *op, const GError *error, gpointer data)
-{
-  g_autoptr (GTask) task = data;
-  RechainVm *vm = g_task_get_source_object (task);
-  if (op == NULL)
-    g_task_return_error (task, g_error_copy (error));
-  else
-    g_task_return_pointer (task,
-                           rechain_operation_wrap (rechain_vm_get_link (vm)->controller, NULL, op),
-                           g_object_unref);
-}
-
-static void
-plan_without_qemu (GTask *task)
-{
-  RechainVm *vm = g_task_get_source_object (task);
-  PlanContext context = {
-      .state_dir = rechain_controller_get_state_dir (rechain_vm_get_link (vm)->controller),
-      .vm = rechain_vm_get_address (vm)};
-  plan_make (&context, g_task_get_task_data (task), on_plan_of_vm_that_is_off, task);
-}
-
-static void
-on_looked (GObject *source, GAsyncResult *result, gpointer data)
-{
-  GTask *task = data;
-  RechainVm *vm = RECHAIN_VM (source);
-  VmLink *link = rechain_vm_get_link (vm);
-  GError *error = NULL;
-  if (rechain_vm_look_finish (vm, result, &error) && link->borrowed_from != NULL) {
-    fail (&error, REFUSED, "operation %s is running on this VM and holds its monitor",
-          link->borrowed_from);
-    hint (&error, "wait for it (rechain op wait %s), or give the VM a second monitor (-qmp)",
-          link->borrowed_from);
-  }
-  const Request *request = g_task_get_task_data (task);
-  if (request->kind == OP_SNAPSHOT_DELETE && g_error_matches (error, RECHAIN_ERROR, UNREACHABLE) &&
-      qmp_address_is_dead (rechain_vm_get_address (vm))) {
-    g_clear_error (&error);
-    plan_without_qemu (task);
-    return;
-  }
-  if (error != NULL) {
-    g_task_return_error (task, error);
-    g_object_unref (task);
-    return;
-  }
-  PlanContext context = {.client = link->client,
-                         .features = link->features,
-                         .world = link->world,
-                         .state_dir = rechain_controller_get_state_dir (link->controller)};
-  plan_make (&context, g_task_get_task_data (task), on_plan, task);
-}
-
-void
-rechain_operation_plan_async (RechainVm *vm, const RechainRequest *request,
-                              GCancellable *cancellable, GAsyncReadyCallback callback,
-                              gpointer user_data)
-{
-  GTask *task = g_task_new (vm, cancellable, callback, user_data);
-  g_task_set_task_data (task, request_copy (request), (GDestroyNotify)request_free);
-  rechain_vm_look_async (vm, cancellable, on_looked, task);
-}
-
-RechainOperation *
-rechain_operation_plan_finish (RechainVm *vm, GAsyncResult *result, GError **error)
-{
-  return g_task_propagate_pointer (G_TASK (result), error);
-}
-
-RechainOperation *
-rechain_operation_plan (RechainVm *vm, const RechainRequest *request, GCancellable *cancellable,
-                        GError **error)
-{
-  g_auto (Waiting) waiting = {0};
-  rechain_operation_plan_async (vm, request, cancellable, waiting_done, &waiting);
-  return rechain_operation_plan_finish (vm, waiting_result (&waiting), error);
-}
-
-static void
-on_offline_plan (Op *op, const GError *error, gpointer data)
-{
-  g_autoptr (GTask) task = data;
-  RechainController *controller = g_task_get_source_object (task);
-  if (op == NULL)
-    g_task_return_error (task, g_error_copy (error));
-  else
-    g_task_return_pointer (task, rechain_operation_wrap (controller, NULL, op), g_object_unref);
-}
-
-void
-rechain_operation_plan_offline_async (RechainController *controller, const RechainRequest *request,
-                                      GCancellable *cancellable, GAsyncReadyCallback callback,
-                                      gpointer user_data)
-{
-  GTask *task = g_task_new (controller, cancellable, callback, user_data);
-  RechainRequest *copy = request_copy (request);
-  g_task_set_task_data (task, copy, (GDestroyNotify)request_free);
-  PlanContext context = {.state_dir = rechain_controller_get_state_dir (controller)};
-  plan_make (&context, copy, on_offline_plan, task);
-}
-
-RechainOperation *
-rechain_operation_plan_offline_finish (RechainController *controller, GAsyncResult *result,
-                                       GError **error)
-{
-  return g_task_propagate_pointer (G_TASK (result), error);
-}
-
-RechainOperation *
-rechain_operation_plan_offline (RechainController *controller, const RechainRequest *request,
-                                GCancellable *cancellable, GError **error)
-{
-  g_auto (Waiting) waiting = {0};
-  rechain_operation_plan_offline_async (controller, request, cancellable, waiting_done, &waiting);
-  return rechain_operation_plan_offline_finish (controller, waiting_result (&waiting), error);
-}
-
-char *
-rechain_operation_plan_to_json (RechainOperation *operation)
-{
-  return print_document (document_plan (op_of (operation)));
-}
-
 /* ---- running --------------------------------------------------------------------------------- */
 
 static void
@@ -385,6 +239,24 @@ make_runner (RechainOperation *operation, GError **error)
   return operation->runner;
 }
 
+gboolean
+rechain_operation_start (RechainOperation *operation, const RunDirection *recover, GTask *task,
+                         GCancellable *cancellable, GError **error)
+{
+  Runner *runner = make_runner (operation, error);
+  if (runner == NULL)
+    return FALSE;
+  operation->task = task;
+  gboolean started = recover
+                         ? runner_recover (runner, *recover, on_ended, on_changed, operation, error)
+                         : runner_start (runner, on_ended, on_changed, operation, error);
+  if (started)
+    watch_cancellable (operation, cancellable);
+  else
+    operation->task = NULL;
+  return started;
+}
+
 void
 rechain_operation_run_async (RechainOperation *operation, GCancellable *cancellable,
                              GAsyncReadyCallback callback, gpointer user_data)
@@ -395,14 +267,8 @@ rechain_operation_run_async (RechainOperation *operation, GCancellable *cancella
     fail (&error, USAGE, "operation %s was started already", op_of (operation)->id);
   else if (cancellable != NULL && g_cancellable_is_cancelled (cancellable))
     fail (&error, INTERRUPTED, "interrupted before anything was changed");
-  else if (make_runner (operation, &error) != NULL) {
-    operation->task = task;
-    if (runner_start (operation->runner, on_ended, on_changed, operation, &error)) {
-      watch_cancellable (operation, cancellable);
-      return;
-    }
-    operation->task = NULL;
-  }
+  else if (rechain_operation_start (operation, NULL, task, cancellable, &error))
+    return;
   g_task_return_error (task, error);
   g_object_unref (task);
 }
@@ -419,102 +285,6 @@ rechain_operation_run (RechainOperation *operation, GCancellable *cancellable, G
   g_auto (Waiting) waiting = {0};
   rechain_operation_run_async (operation, cancellable, waiting_done, &waiting);
   return rechain_operation_run_finish (operation, waiting_result (&waiting), error);
-}
-
-/* ---- recovering ------------------------------------------------------------------------------ */
-
-typedef struct {
-  RechainDirection direction;
-} Recovery;
-
-/* TRUE: @task is taken; its end comes from the runner. */
-static gboolean
-start_to_recover (GTask *task, GError **error)
-{
-  static const RunDirection directions[] = {[RECHAIN_DIRECTION_DEFAULT] = RUN_BY_RECORD,
-                                            [RECHAIN_DIRECTION_UNDO] = RUN_BACK,
-                                            [RECHAIN_DIRECTION_FINISH] = RUN_ON};
-  RechainOperation *operation = g_task_get_source_object (task);
-  Recovery *recovery = g_task_get_task_data (task);
-  if (make_runner (operation, error) == NULL)
-    return FALSE;
-  operation->task = task;
-  if (runner_recover (operation->runner, directions[recovery->direction], on_ended, on_changed,
-                      operation, error)) {
-    watch_cancellable (operation, g_task_get_cancellable (task));
-    return TRUE;
-  }
-  operation->task = NULL;
-  return FALSE;
-}
-
-static void
-not_recovered (GTask *task, GError *take_error)
-{
-  g_task_return_error (task, take_error);
-  g_object_unref (task);
-}
-
-/* The old one lives, at another address. */
-static gboolean
-check_same_qemu (RechainOperation *operation, GError **error)
-{
-  VmLink *link = rechain_vm_get_link (operation->vm);
-  Op *op = op_of (operation);
-  pid_t pid = qmp_client_get_peer_pid (link->client);
-  if (op->dead || op->qemu_pid <= 0 || pid <= 0 || pid == op->qemu_pid)
-    return TRUE;
-  fail (error, STUCK, "at '%s' there is another QEMU now (process %d instead of %d)", op->vm,
-        (int)pid, (int)op->qemu_pid);
-  return hint (error, "is the VM's address used by another VM now?");
-}
-
-/* The same QEMU is its process, or, where that cannot be told (TCP), one that has our nodes (looked
- * at by the runner). A QEMU that is gone is not waited for, and one that was started since is no
- * help: what is left to do is done on the files. */
-static void
-on_connected_to_recover (GObject *source, GAsyncResult *result, gpointer data)
-{
-  RechainOperation *operation = g_task_get_source_object (data);
-  GError *error = NULL;
-  gboolean reached = rechain_vm_look_finish (RECHAIN_VM (source), result, &error);
-  Op *op = op_of (operation);
-  if (op_qemu_is_gone (op)) {
-    g_clear_error (&error);
-    op_forget_qemu (op);
-    reached = TRUE;
-  }
-  if (!reached || !check_same_qemu (operation, &error) || !start_to_recover (data, &error)) {
-    if (op_of (operation)->frozen)
-      hint (&error, "the guest may still be frozen: 'rechain thaw' needs its agent only");
-    not_recovered (data, error);
-  }
-}
-
-static void
-recover_thawed (gpointer data)
-{
-  GTask *task = data;
-  RechainOperation *operation = g_task_get_source_object (task);
-  GError *error = NULL;
-  if (operation->vm != NULL)
-    rechain_vm_connect_async (operation->vm, g_task_get_cancellable (task), on_connected_to_recover,
-                              task);
-  else if (!start_to_recover (task, &error))
-    not_recovered (task, error);
-}
-
-void
-rechain_operation_recover_async (RechainOperation *operation, RechainDirection direction,
-                                 GCancellable *cancellable, GAsyncReadyCallback callback,
-                                 gpointer user_data)
-{
-  GTask *task = g_task_new (operation, cancellable, callback, user_data);
-  Recovery *recovery = g_new0 (Recovery, 1);
-  recovery->direction = direction;
-  g_task_set_task_data (task, recovery, g_free);
-  g_task_set_check_cancellable (task, FALSE);
-  runner_thaw_op (operation->op, recover_thawed, task);
 }
 
 /* ---- control and reading --------------------------------------------------------------------- */
@@ -586,6 +356,12 @@ rechain_operation_get_state (RechainOperation *operation)
 }
 
 char *
+rechain_operation_plan_to_json (RechainOperation *operation)
+{
+  return print_document (document_plan (op_of (operation)));
+}
+
+char *
 rechain_operation_to_json (RechainOperation *operation)
 {
   return print_document (document_operation (op_of (operation)));
@@ -595,6 +371,12 @@ Op *
 rechain_operation_get_op (RechainOperation *operation)
 {
   return op_of (operation);
+}
+
+RechainVm *
+rechain_operation_get_vm (RechainOperation *operation)
+{
+  return operation->vm;
 }
 
 Map *
