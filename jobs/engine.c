@@ -3,6 +3,7 @@
 
 #include "jobs/image.h"
 #include "src/common/error.h"
+#include "src/common/source.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -61,9 +62,7 @@ on_grace (gpointer data)
 static void
 set_grace (Engine *engine)
 {
-  engine->grace = g_timeout_source_new (GRACE_MS);
-  g_source_set_callback (engine->grace, on_grace, engine, NULL);
-  g_source_attach (engine->grace, g_main_context_get_thread_default ());
+  source_after (&engine->grace, GRACE_MS, on_grace, engine);
 }
 
 static void
@@ -114,9 +113,7 @@ engine_free (Engine *engine)
 {
   if (engine == NULL)
     return;
-  if (engine->grace != NULL)
-    g_source_destroy (engine->grace);
-  g_clear_pointer (&engine->grace, g_source_unref);
+  source_clear (&engine->grace);
   qmp_client_unlisten (engine->client, engine->watcher);
   g_clear_pointer (&engine->client, qmp_client_unref);
   engine->freed = TRUE;

@@ -2,6 +2,7 @@
 #include "jobs/fetch.h"
 
 #include "qmp/address.h"
+#include "src/common/source.h"
 #include "src/remote/bulk.h"
 #include "src/remote/receiver.h"
 
@@ -42,14 +43,6 @@ try_later (Fetch *fetch, GError *take_why);
 /* ---- the end --------------------------------------------------------------------------------- */
 
 static void
-drop_source (GSource **source)
-{
-  if (*source != NULL)
-    g_source_destroy (*source);
-  g_clear_pointer (source, g_source_unref);
-}
-
-static void
 close_fd (int *fd)
 {
   if (*fd >= 0)
@@ -60,8 +53,8 @@ close_fd (int *fd)
 static void
 drop_connection (Fetch *fetch)
 {
-  drop_source (&fetch->source);
-  drop_source (&fetch->deadline);
+  source_clear (&fetch->source);
+  source_clear (&fetch->deadline);
   g_clear_pointer (&fetch->receiver, receiver_free);
   g_clear_pointer (&fetch->session, session_free);
   g_clear_object (&fetch->feeder);
@@ -94,15 +87,6 @@ end (Fetch *fetch, GError *take_error)
   close_fd (&fetch->file);
   g_free (fetch);
   host.done (error, host.data);
-}
-
-static void
-later (Fetch *fetch, GSource **slot, guint ms, GSourceFunc callback)
-{
-  drop_source (slot);
-  *slot = ms > 0 ? g_timeout_source_new (ms) : g_idle_source_new ();
-  g_source_set_callback (*slot, callback, fetch, NULL);
-  g_source_attach (*slot, g_main_context_get_thread_default ());
 }
 
 /* ---- the program that it goes through -------------------------------------------------------- */
@@ -215,8 +199,8 @@ static void
 receive (Fetch *fetch, int take_fd)
 {
   gint64 bytes = json_get_int (fetch->stream, "bytes");
-  drop_source (&fetch->source);
-  drop_source (&fetch->deadline);
+  source_clear (&fetch->source);
+  source_clear (&fetch->deadline);
   fetch->began = fetch->at;
   fetch->receiver =
       receiver_start (&(ReceiverSpec){.in = take_fd,
@@ -328,7 +312,7 @@ on_descriptor (GSocket *socket, GIOCondition condition, gpointer data)
 static void
 watch_socket (Fetch *fetch, GSocket *socket, GSocketSourceFunc callback)
 {
-  drop_source (&fetch->source);
+  source_clear (&fetch->source);
   fetch->source = g_socket_create_source (socket, G_IO_IN | G_IO_HUP, NULL);
   g_source_set_callback (fetch->source, G_SOURCE_FUNC (callback), fetch, NULL);
   g_source_attach (fetch->source, g_main_context_get_thread_default ());
@@ -368,7 +352,7 @@ wait_for_feeder (Fetch *fetch, GError **error)
   if (errnum != 0)
     return fail_errno (error, errnum, "listen at '%s'", path);
   watch_socket (fetch, fetch->listener, on_incoming);
-  later (fetch, &fetch->deadline, FEED_MS, on_nobody);
+  source_after (&fetch->deadline, FEED_MS, on_nobody, fetch);
   fetch->op->fed++;
   fetch->op->fed_from = fetch->at;
   if (fetch->host.changed != NULL)
@@ -426,7 +410,7 @@ try_later (Fetch *fetch, GError *take_why)
   g_info ("copy '%s': %s; trying again", json_get_str (fetch->stream, "name"), take_why->message);
   g_error_free (take_why);
   drop_connection (fetch);
-  later (fetch, &fetch->source, 250u << fetch->tries++, connect_now);
+  source_after (&fetch->source, 250u << fetch->tries++, connect_now, fetch);
 }
 
 /* ---- the beginning --------------------------------------------------------------------------- */
@@ -456,7 +440,7 @@ begin (gpointer data)
 {
   Fetch *fetch = data;
   GError *error = NULL;
-  drop_source (&fetch->source);
+  source_clear (&fetch->source);
   if (!open_file (fetch, &error) || !start_program (fetch, &error)) {
     end (fetch, error);
     return G_SOURCE_REMOVE;
@@ -478,7 +462,7 @@ cancel (Work *work)
 {
   Fetch *fetch = (Fetch *)work;
   drop_connection (fetch);
-  later (fetch, &fetch->source, 0, on_cancelled);
+  source_idle (&fetch->source, on_cancelled, fetch);
 }
 
 Work *
@@ -489,6 +473,6 @@ fetch_start (Op *op, OpDisk *disk, const WorkHost *host)
   fetch->stream = json_get (disk->details, "stream");
   disk->total = (guint64)MAX (json_get_int (fetch->stream, "data"), 0);
   disk->current = 0;
-  later (fetch, &fetch->source, 0, begin);
+  source_idle (&fetch->source, begin, fetch);
   return &fetch->work;
 }

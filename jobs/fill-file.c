@@ -5,6 +5,7 @@
 #include "jobs/fill.h"
 
 #include "src/common/fs.h"
+#include "src/common/source.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,8 +32,7 @@ end (FillFile *fill, GError *take_error)
 {
   WorkHost host = fill->host;
   g_autoptr (GError) error = take_error;
-  g_source_destroy (fill->timer);
-  g_source_unref (fill->timer);
+  source_clear (&fill->timer);
   if (fill->fd >= 0)
     close (fill->fd);
   g_free (fill);
@@ -94,12 +94,10 @@ turn (gpointer data);
 static void
 later (FillFile *fill, gint64 us)
 {
-  if (fill->timer != NULL)
-    g_source_destroy (fill->timer);
-  g_clear_pointer (&fill->timer, g_source_unref);
-  fill->timer = us > 0 ? g_timeout_source_new ((guint)(us / 1000 + 1)) : g_idle_source_new ();
-  g_source_set_callback (fill->timer, turn, fill, NULL);
-  g_source_attach (fill->timer, g_main_context_get_thread_default ());
+  if (us > 0)
+    source_after (&fill->timer, (guint)(us / 1000 + 1), turn, fill);
+  else
+    source_idle (&fill->timer, turn, fill);
 }
 
 static gboolean

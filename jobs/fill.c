@@ -2,6 +2,7 @@
 #include "jobs/fill.h"
 
 #include "jobs/forecast.h"
+#include "src/common/source.h"
 
 gboolean
 fill_is_full (OpDisk *disk)
@@ -12,19 +13,11 @@ fill_is_full (OpDisk *disk)
 /* ---- the end --------------------------------------------------------------------------------- */
 
 static void
-stop_timer (Fill *fill)
-{
-  if (fill->timer != NULL)
-    g_source_destroy (fill->timer);
-  g_clear_pointer (&fill->timer, g_source_unref);
-}
-
-static void
 end (Fill *fill)
 {
   WorkHost host = fill->host;
   g_autoptr (GError) error = g_steal_pointer (&fill->error);
-  stop_timer (fill);
+  source_clear (&fill->timer);
   nbd_link_close (fill->link);
   map_reader_free (fill->reader);
   fill_copy_free (fill);
@@ -55,11 +48,11 @@ on_timer (gpointer data)
 void
 fill_later (Fill *fill, gint64 us)
 {
-  stop_timer (fill);
-  fill->timer = us > 0 ? g_timeout_source_new ((guint)(us / 1000 + 1)) : g_idle_source_new ();
+  if (us > 0)
+    source_after (&fill->timer, (guint)(us / 1000 + 1), on_timer, fill);
+  else
+    source_idle (&fill->timer, on_timer, fill);
   g_source_set_priority (fill->timer, G_PRIORITY_DEFAULT);
-  g_source_set_callback (fill->timer, on_timer, fill, NULL);
-  g_source_attach (fill->timer, g_main_context_get_thread_default ());
 }
 
 /* ---- what there is to do --------------------------------------------------------------------- */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/image-pipe.h"
 
+#include "src/common/source.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
@@ -25,8 +27,7 @@ typedef enum { EMPTY, FLOWING, FULL, ENDED } State;
 void
 image_pipe_stop (ImagePipe *pipe)
 {
-  g_source_destroy (pipe->source);
-  g_source_unref (pipe->source);
+  source_clear (&pipe->source);
   g_free (pipe);
 }
 
@@ -51,10 +52,7 @@ static void
 wait_for (ImagePipe *pipe, State state)
 {
   gboolean paced = state != EMPTY;
-  if (pipe->source != NULL) {
-    g_source_destroy (pipe->source);
-    g_source_unref (pipe->source);
-  }
+  source_clear (&pipe->source);
   pipe->source = paced ? g_timeout_source_new (PACE_MS)
                        : g_unix_fd_source_new (pipe->fd, G_IO_IN | G_IO_HUP | G_IO_ERR);
   g_source_set_callback (pipe->source, paced ? on_time : G_SOURCE_FUNC (on_readable), pipe, NULL);

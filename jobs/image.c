@@ -12,6 +12,7 @@
 #include "jobs/image-pipe.h"
 
 #include "src/common/error.h"
+#include "src/common/source.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,13 +57,8 @@ struct _ImageRun {
 static void
 image_run_free (ImageRun *run)
 {
-  if (run->timer != NULL) {
-    g_source_destroy (run->timer);
-    g_source_unref (run->timer);
-  }
-  if (run->watch != NULL)
-    g_source_destroy (run->watch);
-  g_clear_pointer (&run->watch, g_source_unref);
+  source_clear (&run->timer);
+  source_clear (&run->watch);
   if (run->from >= 0)
     close (run->from);
   g_clear_object (&run->process);
@@ -73,20 +69,7 @@ image_run_free (ImageRun *run)
   g_free (run);
 }
 
-static void
-set_timer (ImageRun *run, guint ms, GSourceFunc callback)
-{
-  g_autoptr (GMainContext) context = g_main_context_ref_thread_default ();
-  if (run->timer != NULL) {
-    g_source_destroy (run->timer);
-    g_source_unref (run->timer);
-  }
-  run->timer = ms > 0 ? g_timeout_source_new (ms) : g_idle_source_new ();
-  g_source_set_callback (run->timer, callback, run, NULL);
-  g_source_attach (run->timer, context);
-}
-
-/* -- limits ------------------------------------------------------------------------------------ */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 /* In the child, between fork and exec: system calls only. A lower limit of the host stays. */
 static void
@@ -122,7 +105,7 @@ limit_child (gpointer data)
     _exit (127);
 }
 
-/* -- the end ----------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 /* The last lines of stderr, as UTF-8 and without the newline; full. */
 static char *
@@ -187,7 +170,7 @@ on_not_started (gpointer data)
   return G_SOURCE_REMOVE;
 }
 
-/* -- the process ------------------------------------------------------------------------------- */
+/* ---- the process ----------------------------------------------------------------------------- */
 
 static gboolean
 on_drained_long_enough (gpointer data)
@@ -213,7 +196,7 @@ on_dead (GObject *process, GAsyncResult *result, gpointer data)
   g_subprocess_wait_finish (run->process, result, NULL);
   run->dead = TRUE;
   if (run->pending > 1)
-    set_timer (run, DRAIN_MS, on_drained_long_enough);
+    source_after (&run->timer, DRAIN_MS, on_drained_long_enough, run);
   one_ended (run);
 }
 
@@ -223,7 +206,7 @@ stop (ImageRun *run)
   if (run->process == NULL || run->dead || (run->flags & IMAGE_LIVES_ON) != 0)
     return;
   g_subprocess_send_signal (run->process, SIGTERM);
-  set_timer (run, KILL_AFTER_MS, on_still_there);
+  source_after (&run->timer, KILL_AFTER_MS, on_still_there, run);
 }
 
 void
@@ -235,7 +218,7 @@ image_cancel (ImageRun *run)
   stop (run);
 }
 
-/* -- the pipes --------------------------------------------------------------------------------- */
+/* ---- the pipes ------------------------------------------------------------------------------- */
 
 /* "    (12.34/100%)\r", as often as it likes; nothing of it is kept. */
 static void
@@ -303,7 +286,7 @@ open_pipe (ImageRun *run, GInputStream *stream, ImagePipeText text, ImagePipeEnd
                           run);
 }
 
-/* -- the start --------------------------------------------------------------------------------- */
+/* ---- the start ------------------------------------------------------------------------------- */
 
 static gboolean
 on_watch (gpointer data)
@@ -329,9 +312,7 @@ open_from (ImageRun *run, GSubprocessLauncher *launcher, const char *path, GErro
   g_subprocess_launcher_take_stdin_fd (launcher, copy);
   if (run->on_progress == NULL)
     return TRUE;
-  run->watch = g_timeout_source_new (PROGRESS_MS);
-  g_source_set_callback (run->watch, on_watch, run, NULL);
-  g_source_attach (run->watch, g_main_context_get_thread_default ());
+  source_after (&run->watch, PROGRESS_MS, on_watch, run);
   return TRUE;
 }
 
@@ -441,7 +422,7 @@ image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more
   run->err = g_string_new (NULL);
   run->process = spawn (run, argv, more, &run->error);
   if (run->process == NULL) {
-    set_timer (run, 0, on_not_started);
+    source_idle (&run->timer, on_not_started, run);
     return run;
   }
   run->pending++;

@@ -2,6 +2,7 @@
 #include "jobs/lend.h"
 
 #include "src/common/error.h"
+#include "src/common/source.h"
 
 typedef struct {
   Work work;
@@ -11,22 +12,11 @@ typedef struct {
 } Lending;
 
 static void
-later (Lending *lending, GSourceFunc callback)
-{
-  if (lending->later != NULL)
-    g_source_destroy (lending->later);
-  g_clear_pointer (&lending->later, g_source_unref);
-  lending->later = g_idle_source_new ();
-  g_source_set_callback (lending->later, callback, lending, NULL);
-  g_source_attach (lending->later, g_main_context_get_thread_default ());
-}
-
-static void
 end (Lending *lending, const GError *error)
 {
   WorkHost host = lending->host;
   lending->op->lent = NULL;
-  g_source_unref (lending->later);
+  source_clear (&lending->later);
   g_free (lending);
   host.done (error, host.data);
 }
@@ -60,7 +50,8 @@ on_lent (gpointer data)
 static void
 cancel (Work *work)
 {
-  later ((Lending *)work, on_cancelled);
+  Lending *lending = (Lending *)work;
+  source_idle (&lending->later, on_cancelled, lending);
 }
 
 Work *
@@ -68,13 +59,14 @@ lend_start (Op *op, OpDisk *disk, const WorkHost *host)
 {
   Lending *lending = g_new0 (Lending, 1);
   *lending = (Lending){.work = {cancel}, .op = op, .host = *host};
-  later (lending, on_lent);
+  source_idle (&lending->later, on_lent, lending);
   return &lending->work;
 }
 
 void
 lend_give_back (Op *op)
 {
-  if (op->lent != NULL)
-    later ((Lending *)op->lent, on_given_back);
+  Lending *lending = (Lending *)op->lent;
+  if (lending != NULL)
+    source_idle (&lending->later, on_given_back, lending);
 }

@@ -2,6 +2,7 @@
 #include "jobs/nbd.h"
 
 #include "src/common/error.h"
+#include "src/common/source.h"
 
 #include <errno.h>
 #include <string.h>
@@ -186,8 +187,7 @@ nbd_link_close (NbdLink *link)
   link->closed = TRUE;
   if (link->ready && nbd_aio_is_ready (link->nbd))
     nbd_aio_disconnect (link->nbd, 0); /* a courtesy: its answer is not waited for */
-  g_source_destroy (link->source);
-  g_clear_pointer (&link->source, g_source_unref);
+  source_clear (&link->source);
   link_unref (link);
 }
 

@@ -7,6 +7,7 @@
  * remembers exports would be the same once more. It costs two writes of the journal. */
 #include "jobs/export.h"
 #include "jobs/map-nbd.h"
+#include "src/common/source.h"
 
 typedef struct {
   Work work;
@@ -35,9 +36,7 @@ static void
 reading_end (Reading *reading, const GError *error)
 {
   WorkHost host = reading->host;
-  if (reading->later != NULL)
-    g_source_destroy (reading->later);
-  g_clear_pointer (&reading->later, g_source_unref);
+  source_clear (&reading->later);
   nbd_link_close (reading->link);
   map_reader_free (reading->reader);
   g_free (reading);
@@ -84,9 +83,7 @@ reading_cancel (Work *work)
   Reading *reading = (Reading *)work;
   if (reading->later != NULL)
     return;
-  reading->later = g_idle_source_new ();
-  g_source_set_callback (reading->later, on_cancelled, reading, NULL);
-  g_source_attach (reading->later, g_main_context_get_thread_default ());
+  source_idle (&reading->later, on_cancelled, reading);
 }
 
 static Work *

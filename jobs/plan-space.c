@@ -13,6 +13,7 @@
 #include "jobs/map-image.h"
 #include "src/common/fs.h"
 #include "src/common/size.h"
+#include "src/common/source.h"
 
 #include <sys/stat.h>
 
@@ -201,8 +202,7 @@ ended (Look *look, guint run, Map *map, const GError *error)
   if (look->error != NULL)
     prefix (&look->error, "read what disk '%s' holds", look->disk->name);
   look->answer (look->error, look->data);
-  g_source_destroy (look->patience);
-  g_source_unref (look->patience);
+  source_clear (&look->patience);
   map_unref (look->from);
   map_unref (look->has);
   g_free (look);
@@ -260,9 +260,7 @@ plan_ask_space (const PlanContext *context, Op *op, OpDisk *disk, PlanAnswer ans
   look->runs[0] = look_at (look, from, to, FALSE, on_from);
   if (has >= 0)
     look->runs[1] = look_at (look, has, has + 1, TRUE, on_has);
-  look->patience = g_timeout_source_new_seconds (PATIENCE_S);
-  g_source_set_callback (look->patience, on_late, look, NULL);
-  g_source_attach (look->patience, g_main_context_get_thread_default ());
+  source_after (&look->patience, PATIENCE_S * 1000, on_late, look);
   return TRUE;
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/plan-private.h"
 
+#include "src/common/source.h"
+
 #include <unistd.h>
 
 /* QEMU 7.2: mirror-like jobs may start while writes are in flight (upstream da93d5c84e). */
@@ -180,10 +182,7 @@ plan_make (const PlanContext *context, const Request *request, PlanReady callbac
                  .callback = callback,
                  .data = data};
   if (!fill (plan, request, &plan->error) || !plan_ask_around (plan)) {
-    g_autoptr (GSource) source = g_idle_source_new ();
-    g_source_set_priority (source, G_PRIORITY_DEFAULT);
-    g_source_set_callback (source, plan_tell, plan, NULL);
-    g_source_attach (source, g_main_context_get_thread_default ());
+    source_soon (plan_tell, plan, NULL);
   }
 }
 

@@ -4,6 +4,7 @@
 #include "jobs/run-private.h"
 
 #include "src/common/size.h"
+#include "src/common/source.h"
 
 #include <errno.h>
 
@@ -15,9 +16,7 @@
 void
 lane_stop_calm (Lane *lane)
 {
-  if (lane->calm != NULL)
-    g_source_destroy (lane->calm);
-  g_clear_pointer (&lane->calm, g_source_unref);
+  source_clear (&lane->calm);
 }
 
 static gboolean
@@ -151,9 +150,7 @@ is_calm (Lane *lane, Json *jobs)
 static void
 ask_calm_later (Lane *lane, guint ms)
 {
-  lane->calm = g_timeout_source_new (ms);
-  g_source_set_callback (lane->calm, on_calm_timer, lane, NULL);
-  g_source_attach (lane->calm, g_main_context_get_thread_default ());
+  source_after (&lane->calm, ms, on_calm_timer, lane);
 }
 
 static void

@@ -4,6 +4,7 @@
 #include "jobs/grow.h"
 #include "jobs/on-disk.h"
 #include "jobs/run-private.h"
+#include "src/common/source.h"
 
 #include <sys/stat.h>
 
@@ -25,20 +26,15 @@ void
 runner_end (Runner *runner)
 {
   runner->ended = TRUE;
-  runner_stop_timer (runner);
-  if (runner->deadline != NULL)
-    g_source_destroy (runner->deadline);
-  g_clear_pointer (&runner->deadline, g_source_unref);
+  source_clear (&runner->timer);
+  source_clear (&runner->deadline);
   lanes_stop (runner);
   engine_drop (runner);
   link_drop (runner);
   runner_drop_agent (runner);
   runner_drop_hold (runner);
   g_clear_pointer (&runner->relay, qmp_relay_free);
-  g_autoptr (GSource) source = g_idle_source_new ();
-  g_source_set_priority (source, G_PRIORITY_DEFAULT);
-  g_source_set_callback (source, tell_end, runner_ref (runner), NULL);
-  g_source_attach (source, g_main_context_get_thread_default ());
+  source_soon (tell_end, runner_ref (runner), NULL);
 }
 
 typedef struct {

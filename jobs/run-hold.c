@@ -9,6 +9,7 @@
 
 #include "jobs/beside.h"
 #include "jobs/blocks-hold.h"
+#include "src/common/source.h"
 
 static void
 note (Runner *runner, const char *phase, const char *detail)
@@ -94,15 +95,11 @@ runner_watch_hold (Runner *runner)
   }
   gint64 passed_ms = (g_get_monotonic_time () - op->held_us) / 1000;
   gint64 left_ms = (gint64)MIN (op->max_pause_ms, G_MAXINT32) - passed_ms;
-  runner->hold_limit = g_timeout_source_new ((guint)CLAMP (left_ms, 0, G_MAXINT32));
-  g_source_set_callback (runner->hold_limit, on_hold_limit, runner, NULL);
-  g_source_attach (runner->hold_limit, g_main_context_get_thread_default ());
+  source_after (&runner->hold_limit, (guint)CLAMP (left_ms, 0, G_MAXINT32), on_hold_limit, runner);
 }
 
 void
 runner_drop_hold (Runner *runner)
 {
-  if (runner->hold_limit != NULL)
-    g_source_destroy (runner->hold_limit);
-  g_clear_pointer (&runner->hold_limit, g_source_unref);
+  source_clear (&runner->hold_limit);
 }

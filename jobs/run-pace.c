@@ -14,6 +14,7 @@
 
 #include "jobs/blocks-hold.h"
 #include "src/common/size.h"
+#include "src/common/source.h"
 
 #define WINDOW    (2 * G_TIME_SPAN_SECOND)
 #define PATIENCE  (60 * G_TIME_SPAN_SECOND)
@@ -164,10 +165,7 @@ static void
 wait_no_more (Runner *runner)
 {
   runner->op->stalled = TRUE;
-  g_autoptr (GSource) source = g_idle_source_new ();
-  g_source_set_priority (source, G_PRIORITY_DEFAULT);
-  g_source_set_callback (source, stop_waiting, runner_ref (runner), (GDestroyNotify)runner_unref);
-  g_source_attach (source, g_main_context_get_thread_default ());
+  source_soon (stop_waiting, runner_ref (runner), (GDestroyNotify)runner_unref);
 }
 
 static void

@@ -134,7 +134,6 @@ void runner_after (Runner *runner, guint ms, GSourceFunc func);
 
 void runner_note (Runner *runner, OpDisk *disk, const char *phase, const char *detail);
 void runner_note_error (Runner *runner, OpDisk *disk, const GError *error);
-void runner_stop_timer (Runner *runner);
 
 /* run-step.c */
 void runner_begin_step (Runner *runner);

@@ -7,6 +7,7 @@
 #include "jobs/run-private.h"
 
 #include "jobs/freeze.h"
+#include "src/common/source.h"
 
 #define TRIES 2
 
@@ -21,9 +22,7 @@ runner_agent (Runner *runner, GError **error)
 void
 runner_drop_agent (Runner *runner)
 {
-  if (runner->freeze_limit != NULL)
-    g_source_destroy (runner->freeze_limit);
-  g_clear_pointer (&runner->freeze_limit, g_source_unref);
+  source_clear (&runner->freeze_limit);
   g_clear_pointer (&runner->agent, qmp_agent_free);
 }
 
@@ -182,13 +181,11 @@ runner_watch_freeze (Runner *runner)
   if (counts == (runner->freeze_limit != NULL))
     return;
   if (!counts) {
-    g_source_destroy (runner->freeze_limit);
-    g_clear_pointer (&runner->freeze_limit, g_source_unref);
+    source_clear (&runner->freeze_limit);
     return;
   }
   gint64 passed_ms = (g_get_monotonic_time () - op->frozen_us) / 1000;
   gint64 left_ms = (gint64)MIN (op->max_freeze_ms, G_MAXINT32) - passed_ms;
-  runner->freeze_limit = g_timeout_source_new ((guint)CLAMP (left_ms, 0, G_MAXINT32));
-  g_source_set_callback (runner->freeze_limit, on_freeze_limit, runner, NULL);
-  g_source_attach (runner->freeze_limit, g_main_context_get_thread_default ());
+  source_after (&runner->freeze_limit, (guint)CLAMP (left_ms, 0, G_MAXINT32), on_freeze_limit,
+                runner);
 }

@@ -5,6 +5,7 @@
 #include "jobs/run-private.h"
 
 #include "jobs/blocks.h"
+#include "src/common/source.h"
 
 /* ---- where we are ---------------------------------------------------------------------------- */
 
@@ -66,20 +67,9 @@ runner_job_of (Runner *runner, const OpDisk *disk)
 }
 
 void
-runner_stop_timer (Runner *runner)
-{
-  if (runner->timer != NULL)
-    g_source_destroy (runner->timer);
-  g_clear_pointer (&runner->timer, g_source_unref);
-}
-
-void
 runner_after (Runner *runner, guint ms, GSourceFunc func)
 {
-  runner_stop_timer (runner);
-  runner->timer = g_timeout_source_new (ms);
-  g_source_set_callback (runner->timer, func, runner, NULL);
-  g_source_attach (runner->timer, g_main_context_get_thread_default ());
+  source_after (&runner->timer, ms, func, runner);
 }
 
 gboolean
@@ -123,10 +113,8 @@ runner_unref (Runner *runner)
   if (--runner->refs > 0)
     return;
   runner->ended = TRUE;
-  runner_stop_timer (runner);
-  if (runner->deadline != NULL)
-    g_source_destroy (runner->deadline);
-  g_clear_pointer (&runner->deadline, g_source_unref);
+  source_clear (&runner->timer);
+  source_clear (&runner->deadline);
   engine_drop (runner);
   link_drop (runner);
   runner_drop_agent (runner);
@@ -163,9 +151,7 @@ set_deadline (Runner *runner)
   guint64 ms = runner->op->timeout_ms;
   if (ms == 0)
     return;
-  runner->deadline = g_timeout_source_new ((guint)MIN (ms, G_MAXUINT));
-  g_source_set_callback (runner->deadline, on_deadline, runner, NULL);
-  g_source_attach (runner->deadline, g_main_context_get_thread_default ());
+  source_after (&runner->deadline, (guint)MIN (ms, G_MAXUINT), on_deadline, runner);
 }
 
 gboolean
@@ -233,7 +219,7 @@ runner_detach (Runner *runner, gboolean at_once)
   if (runner->ended || (again && !at_once))
     return;
   runner->detached = TRUE;
-  runner_stop_timer (runner);
+  source_clear (&runner->timer);
   if (at_once)
     leave (runner);
   else if (!runner_thaw_soon (runner, release_and_leave))

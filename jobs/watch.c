@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/watch.h"
 
+#include "src/common/source.h"
+
 typedef struct {
   char *job;
   JobStatus wanted;
@@ -125,20 +127,12 @@ job_watch_new (QmpClient *client)
   return watch;
 }
 
-static void
-stop_timer (JobWatch *watch)
-{
-  if (watch->timer != NULL)
-    g_source_destroy (watch->timer);
-  g_clear_pointer (&watch->timer, g_source_unref);
-}
-
 void
 job_watch_free (JobWatch *watch)
 {
   if (watch == NULL)
     return;
-  stop_timer (watch);
+  source_clear (&watch->timer);
   qmp_client_unlisten (watch->client, watch->listener);
   watch->listener = 0;
   g_ptr_array_set_size (watch->waits, 0);
@@ -166,12 +160,10 @@ job_watch_cancel (JobWatch *watch, const char *job)
 void
 job_watch_set_progress (JobWatch *watch, guint ms, JobProgress callback, gpointer data)
 {
-  stop_timer (watch);
+  source_clear (&watch->timer);
   watch->progress = callback;
   watch->progress_data = data;
   if (ms == 0)
     return;
-  watch->timer = g_timeout_source_new (ms);
-  g_source_set_callback (watch->timer, on_timer, watch, NULL);
-  g_source_attach (watch->timer, g_main_context_get_thread_default ());
+  source_after (&watch->timer, ms, on_timer, watch);
 }

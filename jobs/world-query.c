@@ -4,6 +4,7 @@
 
 #include "src/common/error.h"
 #include "src/common/fs.h"
+#include "src/common/source.h"
 
 #include <string.h>
 
@@ -184,9 +185,8 @@ on_patience (gpointer data)
 static void
 wait_for_dismissal (Query *query)
 {
-  g_autoptr (GSource) timer = g_timeout_source_new (PATIENCE_MS);
-  g_source_set_callback (timer, on_patience, query, NULL);
-  g_source_attach (timer, g_main_context_get_thread_default ());
+  g_autoptr (GSource) timer = NULL;
+  source_after (&timer, PATIENCE_MS, on_patience, query);
 }
 
 static void

@@ -2,6 +2,8 @@
 /* A piece per turn of the main loop, so that it is never held up for long. */
 #include "jobs/zero-device.h"
 
+#include "src/common/source.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -37,8 +39,7 @@ zero_ended (Zero *zero, GError *take_error)
 {
   WorkHost host = zero->host;
   g_autoptr (GError) error = take_error;
-  g_source_destroy (zero->source);
-  g_source_unref (zero->source);
+  source_clear (&zero->source);
   if (zero->fd >= 0)
     close (zero->fd);
   g_free (zero);
@@ -145,8 +146,6 @@ zero_device_start (Op *op, OpDisk *disk, const WorkHost *host)
                  .fd = -1,
                  .at = op_disk_size (disk, "zero-from")};
   disk->current = 0;
-  zero->source = g_idle_source_new ();
-  g_source_set_callback (zero->source, turn, zero, NULL);
-  g_source_attach (zero->source, g_main_context_get_thread_default ());
+  source_idle (&zero->source, turn, zero);
   return &zero->work;
 }

@@ -6,6 +6,7 @@
 #include "qmp/stream.h"
 #include "qmp/wakeup.h"
 #include "src/common/error.h"
+#include "src/common/source.h"
 
 #include <errno.h>
 
@@ -343,8 +344,8 @@ qmp_agent_free (QmpAgent *agent)
     return;
   agent->freed = TRUE;
   disconnect (agent);
-  wakeup_clear (&agent->turn);
-  wakeup_clear (&agent->timer);
+  source_clear (&agent->turn);
+  source_clear (&agent->timer);
   g_queue_clear_full (&agent->questions, question_free);
   agent_unref (agent);
 }

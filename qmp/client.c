@@ -8,6 +8,7 @@
 #include "qmp/stream.h"
 #include "qmp/wakeup.h"
 #include "src/common/error.h"
+#include "src/common/source.h"
 
 #include <errno.h>
 #include <string.h>
@@ -106,7 +107,7 @@ stop_connecting (QmpClient *client)
   if (client->connecting != NULL)
     g_cancellable_cancel (client->connecting);
   g_clear_object (&client->connecting);
-  wakeup_clear (&client->connector);
+  source_clear (&client->connector);
 }
 
 /* Ends the connection for the reason @why (taken); the first reason counts. */
@@ -122,7 +123,7 @@ end (QmpClient *client, GError *why)
   set_state (client, QMP_CLOSED);
   stop_connecting (client);
   g_clear_pointer (&client->stream, qmp_stream_free);
-  wakeup_clear (&client->timer);
+  source_clear (&client->timer);
   say_farewell (client);
 }
 
@@ -514,8 +515,8 @@ client_finalize (QmpClient *client)
 {
   stop_connecting (client);
   g_clear_pointer (&client->stream, qmp_stream_free);
-  wakeup_clear (&client->timer);
-  wakeup_clear (&client->farewell);
+  source_clear (&client->timer);
+  source_clear (&client->farewell);
   g_datalist_clear (&client->data);
   calls_free (client->calls);
   listeners_free (client->listeners);

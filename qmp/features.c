@@ -5,6 +5,7 @@
 #include "qmp/schema.h"
 #include "qmp/wakeup.h"
 #include "src/common/error.h"
+#include "src/common/source.h"
 
 #include <string.h>
 
@@ -145,7 +146,7 @@ static void
 question_free (gpointer data)
 {
   Question *question = data;
-  wakeup_clear (&question->turn);
+  source_clear (&question->turn);
   g_queue_clear_full (&question->waiters, g_free);
   qmp_features_free (question->known);
   g_clear_error (&question->error);

@@ -7,6 +7,7 @@
 #include "qmp/wakeup.h"
 #include "src/common/error.h"
 #include "src/common/fs.h"
+#include "src/common/source.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
@@ -283,7 +284,7 @@ on_incoming (GSocket *socket, GIOCondition condition, gpointer data)
   QmpRelay *relay = data;
   g_autoptr (GSocket) accepted = g_socket_accept (socket, NULL, NULL);
   if (accepted == NULL) {
-    wakeup_clear (&relay->incoming);
+    source_clear (&relay->incoming);
     wakeup_at (relay->again, g_get_monotonic_time () + ACCEPT_AGAIN);
     return G_SOURCE_REMOVE;
   }
@@ -424,8 +425,8 @@ qmp_relay_free (QmpRelay *relay)
 {
   if (relay == NULL)
     return;
-  wakeup_clear (&relay->incoming);
-  wakeup_clear (&relay->again);
+  source_clear (&relay->incoming);
+  source_clear (&relay->again);
   if (relay->socket != NULL) {
     file_remove (relay->path, relay->id, NULL);
     g_socket_close (relay->socket, NULL);

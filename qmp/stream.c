@@ -4,6 +4,7 @@
 #include "qmp/parser.h"
 #include "qmp/wakeup.h"
 #include "src/common/error.h"
+#include "src/common/source.h"
 
 #include <string.h>
 
@@ -81,9 +82,9 @@ stream_unref (QmpStream *stream)
 void
 qmp_stream_close (QmpStream *stream)
 {
-  wakeup_clear (&stream->readable);
-  wakeup_clear (&stream->writable);
-  wakeup_clear (&stream->turn);
+  source_clear (&stream->readable);
+  source_clear (&stream->writable);
+  source_clear (&stream->turn);
   stream->input_start = stream->input_end = 0;
   if (stream->connection != NULL)
     g_io_stream_close (stream->connection, NULL, NULL);
@@ -157,7 +158,7 @@ static gboolean
 on_readable (GObject *pollable, gpointer data)
 {
   QmpStream *stream = data;
-  wakeup_clear (&stream->readable);
+  source_clear (&stream->readable);
   fill (stream);
   wakeup_at (stream->turn, WAKEUP_NOW);
   return G_SOURCE_REMOVE;
@@ -236,7 +237,7 @@ pump (gpointer data)
 static void
 output_empty (QmpStream *stream)
 {
-  wakeup_clear (&stream->writable);
+  source_clear (&stream->writable);
   stream->output_start = 0;
   if (stream->output->allocated_len > KEEP_OUTPUT) {
     g_string_free (stream->output, TRUE);
@@ -262,7 +263,7 @@ on_writable (GObject *pollable, gpointer data)
     return G_SOURCE_CONTINUE;
   output_empty (stream);
   lost (&stream->broken, error);
-  wakeup_clear (&stream->readable);
+  source_clear (&stream->readable);
   wakeup_at (stream->turn, WAKEUP_NOW);
   return G_SOURCE_CONTINUE;
 }

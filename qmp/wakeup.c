@@ -26,12 +26,3 @@ wakeup_at (GSource *wakeup, gint64 when)
 {
   g_source_set_ready_time (wakeup, when);
 }
-
-void
-wakeup_clear (GSource **wakeup)
-{
-  if (*wakeup == NULL)
-    return;
-  g_source_destroy (*wakeup);
-  g_clear_pointer (wakeup, g_source_unref);
-}

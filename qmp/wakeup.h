@@ -12,5 +12,3 @@
 GSource *wakeup_new (GMainContext *context, GSourceFunc callback, gpointer data);
 /* @when: monotonic time in microseconds, or one of the above. */
 void wakeup_at (GSource *wakeup, gint64 when);
-/* Destroys and clears *@wakeup; a NULL is fine. */
-void wakeup_clear (GSource **wakeup);

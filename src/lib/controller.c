@@ -5,6 +5,7 @@
 
 #include "jobs/journal.h"
 #include "src/common/fs.h"
+#include "src/common/source.h"
 
 #include <unistd.h>
 
@@ -143,9 +144,7 @@ static void
 op_wait_free (gpointer data)
 {
   OpWait *wait = data;
-  if (wait->timer != NULL)
-    g_source_destroy (wait->timer);
-  g_clear_pointer (&wait->timer, g_source_unref);
+  source_clear (&wait->timer);
   g_clear_pointer (&wait->client, qmp_client_unref);
   g_free (wait->id);
   g_free (wait);
@@ -180,9 +179,7 @@ static void
 wait_on (GTask *task)
 {
   OpWait *wait = g_task_get_task_data (task);
-  wait->timer = g_timeout_source_new (WAIT_EVERY_MS);
-  g_source_set_callback (wait->timer, on_wait_timer, task, NULL);
-  g_source_attach (wait->timer, g_main_context_get_thread_default ());
+  source_after (&wait->timer, WAIT_EVERY_MS, on_wait_timer, task);
 }
 
 /* Its id in full; and how its owner is. */

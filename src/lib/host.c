@@ -2,6 +2,7 @@
 /* Another host: commands that are run there. */
 #include "src/lib/lib-private.h"
 
+#include "src/common/source.h"
 #include "src/remote/protocol.h"
 #include "src/remote/session.h"
 
@@ -146,9 +147,7 @@ static void
 end_command (RechainHost *host, int exit_code, GError *take_error)
 {
   g_autoptr (GTask) task = g_steal_pointer (&host->task);
-  if (host->cancel_source != NULL)
-    g_source_destroy (host->cancel_source);
-  g_clear_pointer (&host->cancel_source, g_source_unref);
+  source_clear (&host->cancel_source);
   forget_source (host);
   if (task == NULL)
     g_clear_error (&take_error);
@@ -281,16 +280,6 @@ on_cancelled (GCancellable *cancellable, gpointer data)
   return G_SOURCE_REMOVE;
 }
 
-static void
-watch_cancellable (RechainHost *host, GCancellable *cancellable)
-{
-  if (cancellable == NULL)
-    return;
-  host->cancel_source = g_cancellable_source_new (cancellable);
-  g_source_set_callback (host->cancel_source, G_SOURCE_FUNC (on_cancelled), host, NULL);
-  g_source_attach (host->cancel_source, g_main_context_get_thread_default ());
-}
-
 /* Full; NULL where the words do not fit into a message. */
 static Json *
 request_of (RechainHost *host, const char *const *argv, GError **error)
@@ -381,7 +370,7 @@ rechain_host_run_async (RechainHost *host, const char *const *argv, GCancellable
   g_clear_pointer (&host->operation, g_free);
   host->settled = FALSE;
   host->interrupts = 0;
-  watch_cancellable (host, cancellable);
+  source_on_cancel (&host->cancel_source, cancellable, on_cancelled, host);
 }
 
 int

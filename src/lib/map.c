@@ -3,6 +3,7 @@
 
 #include "jobs/map-image.h"
 #include "src/common/fs.h"
+#include "src/common/source.h"
 
 struct _RechainMap {
   gint refs;
@@ -181,9 +182,7 @@ static void
 reading_free (gpointer data)
 {
   Reading *reading = data;
-  if (reading->cancel != NULL)
-    g_source_destroy (reading->cancel);
-  g_clear_pointer (&reading->cancel, g_source_unref);
+  source_clear (&reading->cancel);
   g_clear_pointer (&reading->layers, g_ptr_array_unref);
   g_free (reading);
 }
@@ -229,16 +228,6 @@ on_cancelled (GCancellable *cancellable, gpointer data)
   return G_SOURCE_REMOVE;
 }
 
-static void
-watch (Reading *reading, GCancellable *cancellable)
-{
-  if (cancellable == NULL)
-    return;
-  reading->cancel = g_cancellable_source_new (cancellable);
-  g_source_set_callback (reading->cancel, G_SOURCE_FUNC (on_cancelled), reading, NULL);
-  g_source_attach (reading->cancel, g_main_context_get_thread_default ());
-}
-
 void
 rechain_map_read_offline_async (const char *image, const char *format, guint64 start,
                                 guint64 length, GCancellable *cancellable,
@@ -258,7 +247,7 @@ rechain_map_read_offline_async (const char *image, const char *format, guint64 s
     g_object_unref (task);
     return;
   }
-  watch (reading, cancellable);
+  source_on_cancel (&reading->cancel, cancellable, on_cancelled, reading);
   reading->run =
       map_image (&(MapSource){.layers = reading->layers, .region = region}, on_image_map, task);
 }

@@ -3,6 +3,7 @@
 
 #include "jobs/journal.h"
 #include "jobs/lend.h"
+#include "src/common/source.h"
 #include "src/storage/offer.h"
 
 struct _RechainOperation {
@@ -96,18 +97,10 @@ rechain_operation_get_property (GObject *object, guint id, GValue *value, GParam
 }
 
 static void
-drop_cancel_source (RechainOperation *operation)
-{
-  if (operation->cancel_source != NULL)
-    g_source_destroy (operation->cancel_source);
-  g_clear_pointer (&operation->cancel_source, g_source_unref);
-}
-
-static void
 rechain_operation_finalize (GObject *object)
 {
   RechainOperation *operation = RECHAIN_OPERATION (object);
-  drop_cancel_source (operation);
+  source_clear (&operation->cancel_source);
   g_clear_pointer (&operation->runner, runner_unref);
   g_clear_pointer (&operation->op, op_free);
   g_clear_object (&operation->vm);
@@ -192,7 +185,7 @@ on_ended (Runner *runner, gpointer data)
   RechainOperation *operation = data;
   g_autoptr (GTask) task = g_steal_pointer (&operation->task);
   Op *op = runner_op (runner);
-  drop_cancel_source (operation);
+  source_clear (&operation->cancel_source);
   if (op->state == OP_DONE && !runner_was_detached (runner)) {
     g_task_return_boolean (task, TRUE);
     return;
@@ -209,16 +202,6 @@ on_cancellable (GCancellable *cancellable, gpointer data)
 {
   rechain_operation_cancel (data);
   return G_SOURCE_REMOVE;
-}
-
-static void
-watch_cancellable (RechainOperation *operation, GCancellable *cancellable)
-{
-  if (cancellable == NULL)
-    return;
-  operation->cancel_source = g_cancellable_source_new (cancellable);
-  g_source_set_callback (operation->cancel_source, G_SOURCE_FUNC (on_cancellable), operation, NULL);
-  g_source_attach (operation->cancel_source, g_main_context_get_thread_default ());
 }
 
 /* From here on the runner has the operation. NULL where the journal cannot be opened. */
@@ -251,7 +234,7 @@ rechain_operation_start (RechainOperation *operation, const RunDirection *recove
                          ? runner_recover (runner, *recover, on_ended, on_changed, operation, error)
                          : runner_start (runner, on_ended, on_changed, operation, error);
   if (started)
-    watch_cancellable (operation, cancellable);
+    source_on_cancel (&operation->cancel_source, cancellable, on_cancellable, operation);
   else
     operation->task = NULL;
   return started;

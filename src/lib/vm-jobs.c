@@ -3,6 +3,7 @@
 #include "src/lib/lib-private.h"
 
 #include "jobs/watch.h"
+#include "src/common/source.h"
 
 static ChainJob *
 find_job (RechainVm *vm, const char *job, GError **error)
@@ -156,9 +157,7 @@ job_wait_end (JobWait *wait, GError *take_error)
   qmp_client_unlisten (wait->client, wait->closed_listener);
   qmp_client_unlisten (wait->client, wait->event_listener);
   g_free (wait->words);
-  if (wait->cancel_source != NULL)
-    g_source_destroy (wait->cancel_source);
-  g_clear_pointer (&wait->cancel_source, g_source_unref);
+  source_clear (&wait->cancel_source);
   if (take_error != NULL)
     g_task_return_error (wait->task, take_error);
   else
@@ -241,11 +240,7 @@ on_looked_to_wait (GObject *source, GAsyncResult *result, gpointer data)
   wait->client = qmp_client_ref (rechain_vm_get_link (vm)->client);
   wait->closed_listener = qmp_client_watch_state (wait->client, on_closed, wait);
   wait->event_listener = qmp_client_listen (wait->client, NULL, on_job_event, wait);
-  if (cancellable != NULL) {
-    wait->cancel_source = g_cancellable_source_new (cancellable);
-    g_source_set_callback (wait->cancel_source, G_SOURCE_FUNC (on_cancelled), wait, NULL);
-    g_source_attach (wait->cancel_source, g_main_context_get_thread_default ());
-  }
+  source_on_cancel (&wait->cancel_source, cancellable, on_cancelled, wait);
   call->watch = job_watch_new (wait->client);
   job_watch_wait (call->watch, call->job, JOB_CONCLUDED, on_job_over, wait);
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "src/remote/wait.h"
 
+#include "src/common/source.h"
+
 #include <glib-unix.h>
 
 void
 wait_stop (Wait *wait)
 {
-  if (wait->source != NULL)
-    g_source_destroy (wait->source);
-  g_clear_pointer (&wait->source, g_source_unref);
+  source_clear (&wait->source);
 }
 
 /* The wait is over before the turn begins, which may free it. */

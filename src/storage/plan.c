@@ -5,6 +5,7 @@
 #include "jobs/lvm.h"
 #include "jobs/volume-id.h"
 #include "src/common/size.h"
+#include "src/common/source.h"
 #include "src/storage/report.h"
 
 #include <errno.h>
@@ -303,10 +304,7 @@ one_answered (VolumePlan *plan)
 {
   if (--plan->pending > 0)
     return;
-  g_autoptr (GSource) source = g_idle_source_new ();
-  g_source_set_priority (source, G_PRIORITY_DEFAULT);
-  g_source_set_callback (source, tell, plan, NULL);
-  g_source_attach (source, g_main_context_get_thread_default ());
+  source_soon (tell, plan, NULL);
 }
 
 void

@@ -6,6 +6,7 @@
 #include "jobs/lvm.h"
 #include "src/common/error.h"
 #include "src/common/fs.h"
+#include "src/common/source.h"
 #include "src/storage/peek.h"
 
 #include <errno.h>
@@ -43,10 +44,7 @@ report_one_ended (Report *report)
 {
   if (--report->pending > 0)
     return;
-  g_autoptr (GSource) source = g_idle_source_new ();
-  g_source_set_priority (source, G_PRIORITY_DEFAULT);
-  g_source_set_callback (source, tell, report, NULL);
-  g_source_attach (source, g_main_context_get_thread_default ());
+  source_soon (tell, report, NULL);
 }
 
 void
