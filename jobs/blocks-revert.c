@@ -35,18 +35,15 @@ old_node (OpDisk *disk, World *world, GPtrArray *asks)
   return disk->old_node;
 }
 
-/* As far as QEMU tells how a node of the guest's was opened. */
+/* A layer that comes back as the guest's, with all that QEMU tells of how it was opened. */
 static Json *
-reopen_options (OpDisk *disk, ChainLayer *layer, const char *node, const char *file,
-                const char *backing)
+old_options (OpDisk *disk, ChainLayer *layer, const char *node, const char *file,
+             const char *backing)
 {
-  Json *cache = json_get (disk->cache, "cache");
-  return json_make ("driver", json_str (layer->format), "node-name", json_str (node), "file",
-                    json_str (file), "backing", backing ? json_str (backing) : json_null (),
-                    "discard", json_str ("unmap"), "detect-zeroes",
-                    json_str (json_get_str (disk->cache, "detect-zeroes")), "cache",
-                    cache ? json_dup (cache) : NULL, "read-only",
-                    layer->read_only ? json_flag (TRUE) : NULL, NULL);
+  Json *options = reopen_options (disk, layer, node, file, backing);
+  json_set (options, "detect-zeroes", json_str (json_get_str (disk->cache, "detect-zeroes")));
+  json_set (options, "read-only", layer->read_only ? json_flag (TRUE) : NULL);
+  return options;
 }
 
 /* The header again: a stream of nothing writes name and format; change-backing-file would write a
@@ -78,8 +75,7 @@ put_under_old (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   ChainLayer *overlay = op_disk_layer (disk, disk->first - 1);
   const char *node = old_node (disk, world, asks);
-  ask_reopen (op, reopen_options (disk, overlay, overlay->node, overlay->protocol_node, node),
-              asks);
+  ask_reopen (op, old_options (disk, overlay, overlay->node, overlay->protocol_node, node), asks);
   rewrite_header (disk, overlay->node, node, asks);
 }
 
@@ -113,9 +109,9 @@ put_on_top (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   g_autofree char *tree = g_strconcat (disk->old_node, "i", NULL);
   const char *file = kept ? active->protocol_node : own_file;
   if (lowest_kept && !is_top)
-    ask_reopen (op, reopen_options (disk, lowest, lowest->node, lowest->protocol_node, NULL), asks);
+    ask_reopen (op, old_options (disk, lowest, lowest->node, lowest->protocol_node, NULL), asks);
   if (kept && !is_top)
-    ask_reopen (op, reopen_options (disk, active, node, file, NULL), asks);
+    ask_reopen (op, old_options (disk, active, node, file, NULL), asks);
   else if (!world_has_node (world, node))
     open_active (disk, file, asks);
   if (!is_top)
@@ -124,12 +120,12 @@ put_on_top (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   if (!inner)
     return;
   if (lowest_kept)
-    ask_reopen (op, reopen_options (disk, lowest, lowest->node, lowest->protocol_node, base->node),
+    ask_reopen (op, old_options (disk, lowest, lowest->node, lowest->protocol_node, base->node),
                 asks);
   else if (!world_has_node (world, tree))
     ask_qmp (asks, "blockdev-add", dropped_tree (disk, 1, tree));
   const char *below = lowest_kept ? op_disk_layer (disk, 1)->node : tree;
-  ask_reopen (op, reopen_options (disk, active, node, file, below), asks);
+  ask_reopen (op, old_options (disk, active, node, file, below), asks);
 }
 
 /* Mirror: the same the other way round, of nothing, since both have the same contents while the

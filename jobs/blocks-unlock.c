@@ -33,13 +33,11 @@ reopen (Op *op, OpDisk *disk, int i, gboolean read_only, GPtrArray *asks)
 {
   struct stat st;
   ChainLayer *layer = op_disk_layer (disk, i);
-  Json *cache = json_get (disk->cache, "cache");
   gboolean device = stat (layer->file, &st) == 0 && S_ISBLK (st.st_mode);
-  Json *options =
-      json_make ("driver", json_str (device ? "host_device" : "file"), "node-name",
-                 json_str (layer->protocol_node), "filename", json_str (layer->file),
-                 read_only ? "read-only" : "auto-read-only", json_flag (TRUE), "discard",
-                 json_str ("unmap"), "cache", cache ? json_dup (cache) : NULL, NULL);
+  Json *options = json_make ("driver", json_str (device ? "host_device" : "file"), "node-name",
+                             json_str (layer->protocol_node), "filename", json_str (layer->file),
+                             read_only ? "read-only" : "auto-read-only", json_flag (TRUE),
+                             "discard", json_str ("unmap"), "cache", cache_options (disk), NULL);
   ask_reopen (op, options, asks)->tolerant = TRUE;
 }
 
@@ -76,12 +74,9 @@ seal_receiver (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     if (g_strcmp0 (layer->node, disk->node) != 0 || layer->read_only)
       continue;
     ChainLayer *below = i + 1 < now->layers->len ? now->layers->pdata[i + 1] : NULL;
-    Json *cache = json_get (disk->cache, "cache");
     Json *options =
-        json_make ("driver", json_str (layer->format), "node-name", json_str (layer->node), "file",
-                   json_str (layer->protocol_node), "backing",
-                   below ? json_str (below->node) : json_null (), "read-only", json_flag (TRUE),
-                   "discard", json_str ("unmap"), "cache", cache ? json_dup (cache) : NULL, NULL);
+        reopen_options (disk, layer, layer->node, layer->protocol_node, below ? below->node : NULL);
+    json_set (options, "read-only", json_flag (TRUE));
     ask_reopen (op, options, asks)->tolerant = TRUE;
   }
 }

@@ -158,8 +158,8 @@ unmake_layer (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 
 /* ---- attach ---------------------------------------------------------------------------------- */
 
-static Json *
-cache_of (OpDisk *disk)
+Json *
+cache_options (OpDisk *disk)
 {
   Json *cache = json_get (disk->cache, "cache");
   return cache ? json_dup (cache) : NULL;
@@ -184,7 +184,16 @@ layer_options (OpDisk *disk, Json *take_file, const char *backing)
   return json_make (
       "driver", json_str (is_raw (disk) ? "raw" : "qcow2"), "node-name", json_str (disk->node),
       "file", take_file, "backing", link, "discard", json_str ("unmap"), "detect-zeroes",
-      json_str (json_get_str (disk->cache, "detect-zeroes")), "cache", cache_of (disk), NULL);
+      json_str (json_get_str (disk->cache, "detect-zeroes")), "cache", cache_options (disk), NULL);
+}
+
+Json *
+reopen_options (OpDisk *disk, const ChainLayer *layer, const char *node, const char *file,
+                const char *backing)
+{
+  return json_make ("driver", json_str (layer->format), "node-name", json_str (node), "file",
+                    json_str (file), "backing", backing ? json_str (backing) : json_null (),
+                    "discard", json_str ("unmap"), "cache", cache_options (disk), NULL);
 }
 
 /* The target of a shallow mirror is backed by the node that it is to keep: with none, the guest

@@ -101,3 +101,9 @@ guint64 bandwidth_share (Op *op, guint running);
 /* blockdev-add options of the new layer, full. @take_file: options or name of its file node; @backing:
  * node name, or NULL for none. */
 Json *layer_options (OpDisk *disk, Json *take_file, const char *backing);
+/* blockdev-reopen options of a layer that was there before, as far as QEMU tells how it was opened; full. Names
+ * of nodes; @backing: nullable. */
+Json *reopen_options (OpDisk *disk, const ChainLayer *layer, const char *node, const char *file,
+                      const char *backing);
+/* The cache mode taken over from the old active layer; full, nullable. */
+Json *cache_options (OpDisk *disk);
