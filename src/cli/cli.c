@@ -12,8 +12,8 @@
 
 /* ---- how to speak ---------------------------------------------------------------------------- */
 
-/* @words: NULL-terminated; the index of the one that is the value of @id, 0 where it was not given.
- */
+/* @words: NULL-terminated; the index of the one that is the value of @id, 0 where it was
+ * not given. */
 static gboolean
 choose (Cli *cli, OptionId id, const char *const *words, int *ret_choice, GError **error)
 {

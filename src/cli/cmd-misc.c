@@ -60,15 +60,15 @@ config_json (Config *config)
   Json *files = json_object_new_array ();
   for (guint i = 0; i < config->files->len; i++)
     json_object_array_add (files, json_str (config->files->pdata[i]));
-  return json_make (
-      "schema", json_str ("rechain.config/1"), "files", files, "vms", vms_json (config), "hosts",
-      hosts_json (config), "storage",
-      json_make ("allow", words_json (config->allow), "allow-vg", words_json (config->allow_vg),
-                 NULL),
-      "limits",
-      json_make ("bandwidth", config->bandwidth ? json_int ((gint64)config->bandwidth) : NULL,
-                 NULL),
-      NULL);
+  return json_make ("schema", json_str ("rechain.config/1"), "files", files, "vms",
+                    vms_json (config), "hosts", hosts_json (config), "storage",
+                    json_make ("allow", words_json (config->allow), "allow-vg",
+                               words_json (config->allow_vg), NULL),
+                    "limits",
+                    json_make ("bandwidth",
+                               config->bandwidth ? json_int ((gint64)config->bandwidth) : NULL,
+                               NULL),
+                    NULL);
 }
 
 static void

@@ -6,12 +6,10 @@
 
 /* Options whose values go into the request as they are, under their own names. */
 static const OptionId plain[] = {
-    OPT_FORMAT, OPT_SOURCE_FORMAT, OPT_CAPACITY, OPT_ALLOCATION, OPT_BACKING, OPT_BACKING_FORMAT,
-    OPT_MODE,   OPT_OWNER,         OPT_GROUP,    OPT_ARCHIVE,    OPT_FORCE,   OPT_TIMEOUT,
-    OPT_SHRINK, OPT_OVERWRITE,     OPT_RELATIVE, OPT_DELETE,
-    OPT_POOL,
-    OPT_METHOD,
-    OPT_SNAPSHOT,
+    OPT_FORMAT,         OPT_SOURCE_FORMAT, OPT_CAPACITY, OPT_ALLOCATION, OPT_BACKING,
+    OPT_BACKING_FORMAT, OPT_MODE,          OPT_OWNER,    OPT_GROUP,      OPT_ARCHIVE,
+    OPT_FORCE,          OPT_TIMEOUT,       OPT_SHRINK,   OPT_OVERWRITE,  OPT_RELATIVE,
+    OPT_DELETE,         OPT_POOL,          OPT_METHOD,   OPT_SNAPSHOT,
 };
 
 static gboolean

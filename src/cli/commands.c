@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The command table: dispatch, help, completion and the man page's list of commands come from here.
- */
+/* The command table: dispatch, help, completion and the man page's list of commands come
+ * from here. */
 #include "src/cli/cli.h"
 
 #include <string.h>
@@ -26,18 +26,15 @@
 const Command commands[] = {
     {"info", "VM", "what a QEMU is, what it runs, and what it can do", run_info, 1, 1, 0,
      "Prints the QEMU version and run state, the disks, all jobs and who owns them, block exports, "
-     "and "
-     "the features that decide what rechain can do with this QEMU. While an operation of rechain "
-     "holds "
-     "the monitor, it is borrowed from it.",
+     "and the features that decide what rechain can do with this QEMU. While an operation of "
+     "rechain holds the monitor, it is borrowed from it.",
      "rechain info /run/qemu/web1.qmp", "0 3 5 6"},
 
     {"chain", "VM [DISK] | --offline IMAGE", "the backing chain, active layer first", run_chain, 1,
      2, BIT (OFFLINE) | BIT (FORMAT),
      "Prints the layers behind each disk, as QEMU has them open. With --offline there is no VM: "
-     "the "
-     "chain of IMAGE is read from the headers on disk. A format is never guessed from the contents "
-     "of an image, unless it is qcow2; name it with --format.",
+     "the chain of IMAGE is read from the headers on disk. A format is never guessed from the "
+     "contents of an image, unless it is qcow2; name it with --format.",
      "rechain chain web1 vda -o dot | dot -Tsvg > chain.svg", "0 3 4 5 6"},
 
     {"snapshot create", "VM [DISK[,to=FILE][,on-delete=HOW][,method=M]...]",
@@ -46,19 +43,15 @@ const Command commands[] = {
          BIT (DEVICE) | BIT (SUBVOLUME) | BIT (SIZE) | BIT (XML) | BIT (REDEFINE) | OPERATION |
          FREEZE,
      "Puts a new overlay over the active layer of each disk, at one instant for all of them. "
-     "Without "
-     "DISK, all writable disks are taken. Without to=, the overlay lies beside the active image, "
-     "named "
-     "after it and NAME. A comma inside a name is doubled. The snapshot is put on record, with how "
-     "each disk is to be merged one day (on-delete: forward pulls the old layer up, backward, the "
-     "default, commits the new one down). With method=lvm or method=btrfs the disk stays on its "
-     "layer, and a read-only snapshot of its logical volume (device=/dev/VG/LV, size=SIZE unless "
-     "it "
-     "is thin), a file that shares its blocks (device=FILE), or a snapshot of its subvolume "
-     "(subvolume=DIRECTORY) is made beside it, to take backups from; the guest is held for that "
-     "instant unless one raw logical volume is all there is. --xml FILE reads a <domainsnapshot> "
-     "instead; with "
-     "--redefine it is only recorded, if the chain is as it says.",
+     "Without DISK, all writable disks are taken. Without to=, the overlay lies beside the active "
+     "image, named after it and NAME. A comma inside a name is doubled. The snapshot is put on "
+     "record, with how each disk is to be merged one day (on-delete: forward pulls the old layer "
+     "up, backward, the default, commits the new one down). With method=lvm or method=btrfs the "
+     "disk stays on its layer, and a read-only snapshot of its logical volume (device=/dev/VG/LV, "
+     "size=SIZE unless it is thin), a file that shares its blocks (device=FILE), or a snapshot of "
+     "its subvolume (subvolume=DIRECTORY) is made beside it, to take backups from; the guest is "
+     "held for that instant unless one raw logical volume is all there is. --xml FILE reads a "
+     "<domainsnapshot> instead; with --redefine it is only recorded, if the chain is as it says.",
      "rechain snapshot create web1 vda vdb,to=/new/b.qcow2 --name before-upgrade", OPERATION_EXITS},
     {"snapshot list", "VM", "snapshots on record, as a tree", run_snapshot_list, 1, 1, 0,
      "Prints each snapshot with its disks, whether its layers still lie over each other, and how "
@@ -81,13 +74,11 @@ const Command commands[] = {
      BIT (DIRECTION) | BIT (METADATA_ONLY) | BIT (ALLOW_SHARED) | OPERATION,
      "Merges each disk in its recorded direction, or all in that of --direction: forward the old "
      "layer is pulled up into the new one, backward the new one is committed down into the old. "
-     "All "
-     "disks are one operation. It works for snapshots in the middle of a chain as well; those "
-     "above "
-     "get its parent. --metadata-only drops the record and leaves the layers alone. What method "
-     "lvm or btrfs made "
-     "is removed. Where the VM is off, the same is done to its images, as with --offline of other "
-     "commands. --allow-shared LAYER changes a layer although others use it.",
+     "All disks are one operation. It works for snapshots in the middle of a chain as well; those "
+     "above get its parent. --metadata-only drops the record and leaves the layers alone. What "
+     "method lvm or btrfs made is removed. Where the VM is off, the same is done to its images, as "
+     "with --offline of other commands. --allow-shared LAYER changes a layer although others use "
+     "it.",
      "rechain snapshot delete web1 before-upgrade --direction backward", OPERATION_EXITS},
 
     {"move", "VM DISK[,to=FILE][,base=LAYER]...", "live block move: continue a disk in a new file",
@@ -95,8 +86,7 @@ const Command commands[] = {
      "Snapshots each disk into FILE, pulls everything above the base into it and drops the rest of "
      "the chain. Default base is the layer under the active one, so that a shared template stays; "
      "base=none flattens. The guest runs on. What fails or is cancelled before the pivot is taken "
-     "back "
-     "in full; old layers stay unless --delete is given.",
+     "back in full; old layers stay unless --delete is given.",
      "rechain move web1 vda --to /new/web1.qcow2 --bandwidth 200M", OPERATION_EXITS},
 
     {"pull", "VM DISK[,base=LAYER][,top=LAYER]... | --offline IMAGE[,base=LAYER][,top=LAYER]",
@@ -143,10 +133,9 @@ const Command commands[] = {
     {"copy", "VM DISK,to=FILE[,format=F]...", "mirror a disk to other storage, then pivot to it",
      run_copy, 2, ANY, BIT (TO) | BIT (FORMAT) | BIT (SHALLOW) | BIT (NO_PIVOT) | OPERATION,
      "Mirrors each disk into FILE (qcow2 or raw, default: as the active layer), and moves the "
-     "guest "
-     "to it once both are the same: it is held for some milliseconds (--max-pause). With --shallow "
-     "only the active layer is copied, and what backs it is kept. With --no-pivot the guest stays "
-     "where it is, and FILE is a copy of one moment.",
+     "guest to it once both are the same: it is held for some milliseconds (--max-pause). With "
+     "--shallow only the active layer is copied, and what backs it is kept. With --no-pivot the "
+     "guest stays where it is, and FILE is a copy of one moment.",
      "rechain copy web1 vda --to /new/web1.raw --format raw", OPERATION_EXITS},
 
     {"map", "VM DISK | --offline IMAGE", "allocation map: which layer holds what", run_map, 1, 2,
@@ -154,10 +143,8 @@ const Command commands[] = {
      "Prints a strip with one character per slice of the disk (the letter of the layer that holds "
      "most of it, small for zeros, a dot for what no layer has), the totals of each layer, and all "
      "extents. The map of a running disk is read through a read-only NBD export on a private "
-     "socket, "
-     "which is removed afterwards; of an image, with --offline, by qemu-img. The guest runs on, "
-     "and "
-     "what it writes meanwhile may be in the map or not.",
+     "socket, which is removed afterwards; of an image, with --offline, by qemu-img. The guest "
+     "runs on, and what it writes meanwhile may be in the map or not.",
      "rechain map web1 vda --start 1G --length 64M", "0 2 3 4 5 6 7 8"},
 
     {"allocate", "VM DISK [--offset SIZE --length SIZE]... | --offline IMAGE ...",
@@ -166,30 +153,23 @@ const Command commands[] = {
          BIT (DETACH) | BIT (DRY_RUN) | BIT (BANDWIDTH) | BIT (TIMEOUT) | BIT (MAX_PAUSE) |
          BIT (NO_UNDO),
      "Copies what backing layers hold in the regions (default: the whole disk) into the active "
-     "layer, "
-     "so that it no longer depends on them there; zeros stay unallocated. With --fill full they "
-     "are "
-     "allocated as well. The guest reads the same and runs on; for zeros of a qcow2 image it is "
-     "held "
-     "for moments, each shorter than --max-pause. --detach-backing then drops the backing layers "
-     "from "
-     "the chain, as pull does. What is allocated when it is cancelled stays so.",
+     "layer, so that it no longer depends on them there; zeros stay unallocated. With --fill full "
+     "they are allocated as well. The guest reads the same and runs on; for zeros of a qcow2 image "
+     "it is held for moments, each shorter than --max-pause. --detach-backing then drops the "
+     "backing layers from the chain, as pull does. What is allocated when it is cancelled stays "
+     "so.",
      "rechain allocate web1 vda --offset 0 --length 10G --bandwidth 100M", OPERATION_EXITS},
 
     {"quiesce", "VM", "freeze the guest's filesystems, and leave them frozen", run_quiesce, 1, 1,
      BIT (AGENT) | BIT (MAX_FREEZE),
      "Asks the guest agent to write everything out and to freeze the guest's filesystems, and "
-     "prints "
-     "how many it froze. They stay frozen, and the guest's writes stand still, until 'rechain "
-     "thaw': "
-     "take your snapshots in between. Should rechain die before it has the agent's answer, "
-     "'rechain "
-     "recover' thaws them.",
+     "prints how many it froze. They stay frozen, and the guest's writes stand still, until "
+     "'rechain thaw': take your snapshots in between. Should rechain die before it has the agent's "
+     "answer, 'rechain recover' thaws them.",
      "rechain quiesce web1 --agent /run/qemu/web1.qga", "0 2 3 4 6 7 8"},
     {"thaw", "VM", "thaw the guest's filesystems", run_thaw, 1, 1, BIT (AGENT),
      "Asks the guest agent to thaw the guest's filesystems, whoever froze them, and prints how "
-     "many it "
-     "thawed. The monitor is not needed. Where nothing is frozen, nothing happens.",
+     "many it thawed. The monitor is not needed. Where nothing is frozen, nothing happens.",
      "rechain thaw web1", "0 1 2 3 6"},
 
     {"job list", "VM", "jobs of a QEMU, ours and foreign", run_job_list, 1, 1, 0,
@@ -223,8 +203,7 @@ const Command commands[] = {
      "rechain op list", "0 5"},
     {"op show", "OP", "one operation, with its journal step by step", run_op_show, 1, 1, 0,
      "Prints what became of the operation, and what was intended and seen at each step. OP is the "
-     "id, "
-     "or the beginning of one.",
+     "id, or the beginning of one.",
      "rechain op show 7f3a", "0 3 5"},
     {"op wait", "OP", "wait for an operation to end", run_op_wait, 1, 1, BIT (TIMEOUT),
      "Waits for an operation that another process runs, and exits as that one does. --timeout ends "
@@ -232,78 +211,66 @@ const Command commands[] = {
      "rechain op wait 7f3a --timeout 30m", "0 3 7 8 9 130"},
     {"op cancel", "OP", "cancel a running operation; it is undone", run_op_cancel, 1, 1, 0,
      "Asks the process that runs the operation to cancel it, and waits until it is undone. After "
-     "the "
-     "pivot it is too late: the operation is finished.",
+     "the pivot it is too late: the operation is finished.",
      "rechain op cancel 7f3a", "0 3 4 8"},
     {"op undo", "OP", "undo a finished operation, where that is possible", run_op_undo, 1, 1,
      BIT (DRY_RUN) | BIT (YES),
      "Takes a finished snapshot back: what was written since is committed into the old layer of "
-     "each "
-     "disk, the guest continues there, and the overlays are removed. It is planned and run like "
-     "any "
-     "operation. Other kinds cannot be undone when they are done, and are refused with the reason.",
+     "each disk, the guest continues there, and the overlays are removed. It is planned and run "
+     "like any operation. Other kinds cannot be undone when they are done, and are refused with "
+     "the reason.",
      "rechain op undo 7f3a", OPERATION_EXITS},
     {"recover", "[VM]", "settle every interrupted operation", run_recover, 0, 1,
      BIT (OP) | BIT (UNDO) | BIT (FINISH) | BIT (YES),
      "Looks at the journal, QEMU and the files, and takes each operation whose process is gone to "
-     "an "
-     "end: back before the pivot, on after it, or as --undo and --finish say. It can be run any "
-     "number "
-     "of times.",
+     "an end: back before the pivot, on after it, or as --undo and --finish say. It can be run any "
+     "number of times.",
      "rechain recover web1", "0 3 4 6 8"},
 
     {"vol list", "[DIR|VG]", "volumes of a directory or a volume group", run_vol_list, 0, 1, 0,
      "Lists what is there now, with who has it open. Without an argument: all directories and "
-     "volume "
-     "groups of the configuration. Nothing is remembered about volumes.",
+     "volume groups of the configuration. Nothing is remembered about volumes.",
      "rechain vol list /var/lib/images", "0 1 2 3 5"},
     {"vol info", "VOL", "everything about one volume", run_vol_info, 1, 1, BIT (FORMAT),
      "Prints type, format, sizes, backing chain, filesystem or partition table, who has it open, "
-     "where "
-     "it is mounted, what is built on it, and which configured VM has it in a chain. What is not "
-     "qcow2 "
-     "is taken as raw; --format says otherwise.",
+     "where it is mounted, what is built on it, and which configured VM has it in a chain. What is "
+     "not qcow2 is taken as raw; --format says otherwise.",
      "rechain vol info /var/lib/images/web1.qcow2", "0 1 3 4 5"},
     {"vol create", "VOL --capacity SIZE | [VOL] --xml FILE", "a new volume", run_vol_create, 0, 1,
      VOLUME | BIT (CAPACITY) | BIT (FORMAT) | BIT (ALLOCATION) | BIT (BACKING) |
          BIT (BACKING_FORMAT) | BIT (RELATIVE) | NEW_FILE | BIT (XML) | BIT (POOL),
-     "Makes a file, or with the name /dev/VG/LV a logical volume (thin with --pool), raw unless --format or the ending .qcow2 says otherwise. --allocation: sparse, "
-     "metadata (qcow2), falloc (space reserved) or full (zeroes written). With --backing it is an "
-     "overlay, of the same capacity unless said.",
+     "Makes a file, or with the name /dev/VG/LV a logical volume (thin with --pool), raw unless "
+     "--format or the ending .qcow2 says otherwise. --allocation: sparse, metadata (qcow2), falloc "
+     "(space reserved) or full (zeroes written). With --backing it is an overlay, of the same "
+     "capacity unless said.",
      "rechain vol create /img/web2.qcow2 --backing /img/template.qcow2", VOLUME_EXITS},
     {"vol clone", "SRC DST", "a new volume with the contents of another", run_vol_clone, 2, 2,
      VOLUME | BIT (CAPACITY) | BIT (FORMAT) | BIT (SOURCE_FORMAT) | BIT (ALLOCATION) |
          BIT (BACKING) | BIT (BACKING_FORMAT) | BIT (RELATIVE) | BIT (SHRINK) | BIT (BANDWIDTH) |
          NEW_FILE | BIT (XML) | BIT (POOL),
      "DST has everything that a guest sees of SRC and its chain, in any format; a larger capacity "
-     "reads "
-     "as zeroes behind it, a smaller one needs --shrink and is refused where a filesystem or "
-     "partition "
-     "lies there. With --backing only what differs from that is kept. Where nothing is converted "
-     "and the "
-     "filesystem can, blocks are shared.",
+     "reads as zeroes behind it, a smaller one needs --shrink and is refused where a filesystem or "
+     "partition lies there. With --backing only what differs from that is kept. Where nothing is "
+     "converted and the filesystem can, blocks are shared.",
      "rechain vol clone /img/web1.qcow2 /img/web1.img --format raw", VOLUME_EXITS},
-    {"vol copy", "[HOST:]SRC [HOST:]DST", "a copy as it is, or into or out of an archive", run_vol_copy, 2, 2,
+    {"vol copy", "[HOST:]SRC [HOST:]DST", "a copy as it is, or into or out of an archive",
+     run_vol_copy, 2, 2,
      VOLUME | BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (OVERWRITE) | BIT (BANDWIDTH) | NEW_FILE |
          BIT (CAPACITY) | BIT (POOL) | BIT (SNAPSHOT) | BIT (OFFER),
      "Copies a volume byte for byte, holes as holes; blocks are shared where the filesystem can. "
-     "With "
-     "--archive the target is compressed, without it a compressed source is decompressed. The "
-     "target "
-     "has its name only once it is whole and on disk. Either can be on another host, as HOST:PATH: "
-     "through ssh, checked by checksums, compressed where it lies.",
+     "With --archive the target is compressed, without it a compressed source is decompressed. The "
+     "target has its name only once it is whole and on disk. Either can be on another host, as "
+     "HOST:PATH: through ssh, checked by checksums, compressed where it lies.",
      "rechain vol copy /img/web1.img /backup/web1.img.zst --archive", VOLUME_EXITS},
     {"vol copy-contents", "SRC DST", "contents of a volume into another that exists",
      run_vol_copy_contents, 2, 2, VOLUME | BIT (SOURCE_FORMAT) | BIT (BANDWIDTH) | BIT (SNAPSHOT),
      "DST keeps format, size, owner and mode, and must not be smaller than SRC; what lies behind "
-     "the "
-     "contents of SRC reads as zeroes. The old contents stand until the new ones are whole.",
+     "the contents of SRC reads as zeroes. The old contents stand until the new ones are whole.",
      "rechain vol copy-contents /img/template.qcow2 /img/web1.img", VOLUME_EXITS},
     {"vol resize", "VOL [+]SIZE", "make a volume larger or smaller", run_vol_resize, 2, 2,
      VOLUME | BIT (SOURCE_FORMAT) | BIT (SHRINK),
      "Sets the size that a guest sees. New space reads as zeroes. A smaller size needs --shrink, "
-     "and is "
-     "refused where a filesystem or partition lies there.",
+     "and is refused where a filesystem or partition lies there.",
      "rechain vol resize /img/web1.qcow2 +10G", VOLUME_EXITS},
     {"vol growfs", "VOL [SIZE]", "make the filesystem in a volume larger", run_vol_growfs, 1, 2,
      VOLUME | BIT (SOURCE_FORMAT),
@@ -315,8 +282,8 @@ const Command commands[] = {
     {"vol shrinkfs", "VOL SIZE", "make the filesystem in a volume smaller", run_vol_shrinkfs, 2, 2,
      VOLUME | BIT (SOURCE_FORMAT),
      "Makes an ext2, ext3, ext4 or btrfs filesystem SIZE bytes large, as 'vol growfs' does it; the "
-     "volume "
-     "keeps its size. Where SIZE is too small, nothing is changed and the least size is told.",
+     "volume keeps its size. Where SIZE is too small, nothing is changed and the least size is "
+     "told.",
      "rechain vol shrinkfs /img/web1.qcow2 4G", VOLUME_EXITS},
     {"vol snapshot", "VOL NAME", "keep what a volume has now", run_vol_snapshot, 2, 2,
      VOLUME | BIT (SOURCE_FORMAT) | BIT (METHOD) | BIT (CAPACITY) | NEW_FILE,
@@ -328,8 +295,7 @@ const Command commands[] = {
      "rechain vol snapshot /img/web1.img before-upgrade", VOLUME_EXITS},
     {"vol delete", "VOL", "remove a volume", run_vol_delete, 1, 1, VOLUME | BIT (FORCE),
      "Refused where a process has it open, where it is mounted, and where another image in its "
-     "directory "
-     "is built on it, unless --force names that. What a QEMU has open is never removed.",
+     "directory is built on it, unless --force names that. What a QEMU has open is never removed.",
      "rechain vol delete /img/web2.qcow2", VOLUME_EXITS},
     {"vol compress", "FILE [CODEC]", "an archive beside a volume", run_vol_compress, 1, 2,
      VOLUME | BIT (SOURCE_FORMAT) | BIT (DELETE) | NEW_FILE,
@@ -342,24 +308,22 @@ const Command commands[] = {
     {"storage info", "", "pools, formats, filesystems and codecs of this host", run_storage_info, 0,
      0, 0,
      "Prints the directories and volume groups with their free space (those of the configuration, "
-     "else "
-     "all mounted filesystems), and what this host's programs can handle.",
+     "else all mounted filesystems), and what this host's programs can handle.",
      "rechain storage info -o json", "0 1 5"},
 
     {"doctor", "[VM]", "what is wrong or missing on this host", run_doctor, 0, 1,
      BIT (REPAIR) | BIT (DRY_RUN) | BIT (AGENT),
-     "Holds QEMU's graph, the headers of the images and the journal against each other, and names what does "
-     "not fit, with its evidence and its cure: interrupted operations, wrong backing names, orphan overlays, "
-     "images that nobody refers to, left-over jobs, nodes, exports, files and records, a guest left stopped "
-     "or frozen, programs that are missing. Without VM: all VMs of the configuration, the journal and this "
-     "host. --repair settles interrupted operations and cures what is provably rechain's own; everything "
-     "else is only named. The exit code is 10 where something is found, and after --repair where something "
-     "is left.",
+     "Holds QEMU's graph, the headers of the images and the journal against each other, and names "
+     "what does not fit, with its evidence and its cure: interrupted operations, wrong backing "
+     "names, orphan overlays, images that nobody refers to, left-over jobs, nodes, exports, files "
+     "and records, a guest left stopped or frozen, programs that are missing. Without VM: all VMs "
+     "of the configuration, the journal and this host. --repair settles interrupted operations and "
+     "cures what is provably rechain's own; everything else is only named. The exit code is 10 "
+     "where something is found, and after --repair where something is left.",
      "rechain doctor web1 --repair", "0 2 3 5 6 8 10"},
     {"config check", "", "read the configuration and say what it says", run_config_check, 0, 0, 0,
      "Reads /etc/rechain/rechain.conf, /etc/rechain/conf.d/*.conf and the user's own rechain.conf, "
-     "or "
-     "only the one of --config. Unknown groups and keys are errors.",
+     "or only the one of --config. Unknown groups and keys are errors.",
      "rechain config check --config ./rechain.conf", "0 2 5"},
     {"version", "", "the version of rechain", run_version, 0, 0, 0,
      "Prints the version of the program and of the library.", "rechain version -o json", "0"},
@@ -373,9 +337,11 @@ const Command commands[] = {
 static const Command session_commands[] = {
     {"vol offer", "SRC", "what another host must know of a volume to copy it", run_vol_offer, 1, 1,
      BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (DRY_RUN)},
-    {"vol lend", "SRC", "a snapshot of a volume, and what another host must know of it, until that is given back",
+    {"vol lend", "SRC",
+     "a snapshot of a volume, and what another host must know of it, until that is given back",
      run_vol_lend, 1, 1, BIT (SOURCE_FORMAT) | BIT (ARCHIVE) | BIT (DRY_RUN)},
-    {"vol send", "", "the contents of what was offered", run_vol_send, 0, 0, BIT (OFFER) | BIT (FROM)},
+    {"vol send", "", "the contents of what was offered", run_vol_send, 0, 0,
+     BIT (OFFER) | BIT (FROM)},
     {"vol feed", "OP", "brings data to an operation", run_vol_feed, 1, 1, 0},
     {0},
 };

@@ -199,9 +199,13 @@ typedef struct {
 } Key;
 
 static const Key keys[] = {
-    {"storage", "allow", set_allow}, {"storage", "allow-vg", set_allow_vg},  {"vm", "qmp", set_qmp},
-    {"vm", "agent", set_agent},      {"limits", "bandwidth", set_bandwidth},
-    {"host", "ssh", set_ssh},        {"host", "ssh-config", set_ssh_config},
+    {"storage", "allow", set_allow},
+    {"storage", "allow-vg", set_allow_vg},
+    {"vm", "qmp", set_qmp},
+    {"vm", "agent", set_agent},
+    {"limits", "bandwidth", set_bandwidth},
+    {"host", "ssh", set_ssh},
+    {"host", "ssh-config", set_ssh_config},
 };
 
 static const Key *

@@ -168,8 +168,7 @@ read_word (Args *args, char *word, GError **error)
 gboolean
 args_parse (Args *args, int argc, char **argv, GError **error)
 {
-  *args = (Args){.words = g_ptr_array_new (),
-                 .given = g_array_new (FALSE, FALSE, sizeof (Given))};
+  *args = (Args){.words = g_ptr_array_new (), .given = g_array_new (FALSE, FALSE, sizeof (Given))};
   g_autoptr (GError) first = NULL;
   gboolean only_words = FALSE;
   for (int i = 1; i < argc; i++) {

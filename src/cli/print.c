@@ -148,7 +148,8 @@ say_line (Cli *cli, const char *event, const char *text)
 void
 note (Cli *cli, const char *format, ...)
 {
-  gboolean programs = cli->progress == PROGRESS_JSON || (cli->output == OUTPUT_JSON && !cli->tty_err);
+  gboolean programs =
+      cli->progress == PROGRESS_JSON || (cli->output == OUTPUT_JSON && !cli->tty_err);
   if (cli->quiet || (programs && cli->server == NULL))
     return;
   va_list args;

@@ -67,7 +67,10 @@ slice_start (guint64 start, guint64 length, guint width, guint i)
   return start + length / width * i + length % width * i / width;
 }
 
-char *
+/* One character for each of @width slices of what the map covers: the letter of the layer that has
+ * most of it ('A' is the active one), small where that is zeros, '.' where no layer has it. Full.
+ */
+static char *
 map_strip (RechainMap *map, guint width)
 {
   guint n = rechain_map_get_n_extents (map), at = 0;

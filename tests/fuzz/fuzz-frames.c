@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a hostile host can send instead of a volume. First byte: how many bytes are read at once, and whether the
- * size is known. Checked: places only grow, within the size; nothing is read beyond what was asked for. */
+/* What a hostile host can send instead of a volume. First byte: how many bytes are read at once,
+ * and whether the size is known. Checked: places only grow, within the size; nothing is read beyond
+ * what was asked for. */
 #include "src/remote/frames.h"
 
 #include <glib.h>

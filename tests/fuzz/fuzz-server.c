@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a hostile client can say to `rechain --stdio`. Every command that gets through is answered, with some
- * words; checked: it ends, and a command is never anything but a list of words. */
+/* What a hostile client can say to `rechain --stdio`. Every command that gets through is answered,
+ * with some words; checked: it ends, and a command is never anything but a list of words. */
 #include <rechain/rechain.h>
 
 #include <stdint.h>

@@ -39,8 +39,7 @@
  * Lines from the host: pause, resume, verify, quit.
  *
  * A write to the port returns when the bytes are queued for the host, in order. So when QEMU is
- * killed, the host knows of every block that can have been written, but for the last batch.
- */
+ * killed, the host knows of every block that can have been written, but for the last batch. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -67,7 +66,7 @@ enum { BLOCK = 4096, MAX_BATCH = 64, MAX_WISHES = 64 };
 /* One block on disk. The checksum is Adler-32 (zlib.adler32 in the oracle) of the
  * block with the checksum field zero: quick to compute on an emulated CPU. */
 typedef struct {
-  char magic[8];                /* "rcBLOCK1" */
+  char magic[8]; /* "rcBLOCK1" */
   char disk[8];
   uint64_t block;
   uint64_t version;
@@ -75,7 +74,7 @@ typedef struct {
   uint64_t fill[(BLOCK - 40) / 8];
 } Record;
 
-_Static_assert (sizeof (Record) == BLOCK, "a record fills its block");
+_Static_assert(sizeof (Record) == BLOCK, "a record fills its block");
 
 typedef enum { RUN, PAUSE, VERIFY, QUIT } Wish;
 
@@ -91,18 +90,18 @@ typedef struct {
   int fd;
   aio_context_t aio;
   uint64_t blocks;
-  uint64_t version;             /* the last one issued */
-  uint64_t flushed;             /* the last one flushed */
+  uint64_t version; /* the last one issued */
+  uint64_t flushed; /* the last one flushed */
   uint64_t random;
-  uint64_t *written;            /* block -> last acknowledged version, 0: never */
-  bool *unsure;                 /* block -> a later write to it failed */
+  uint64_t *written; /* block -> last acknowledged version, 0: never */
+  bool *unsure;      /* block -> a later write to it failed */
 } Disk;
 
 static char cmdline[4096];
 static int port = -1;
 static Control *control;
 
-/* --- talking to the host ------------------------------------------------- */
+/* ---- talking to the host --------------------------------------------------------------------- */
 
 static void
 say_bytes (const char *text, size_t length)
@@ -120,7 +119,10 @@ say_bytes (const char *text, size_t length)
   }
 }
 
-static void __attribute__ ((format (printf, 1, 2)))
+static void
+say (const char *format, ...) __attribute__ ((format (printf, 1, 2)));
+
+static void
 say (const char *format, ...)
 {
   char line[256];
@@ -132,7 +134,7 @@ say (const char *format, ...)
   say_bytes (line, length);
 }
 
-static void __attribute__ ((noreturn))
+_Noreturn static void
 die (const char *what)
 {
   int number = errno;
@@ -152,7 +154,8 @@ option_text (const char *name)
 
   for (const char *at = cmdline; (at = strstr (at, name)) != NULL; at += length)
     if ((at == cmdline || at[-1] == ' ') && at[length] == '=') {
-      snprintf (value, sizeof value, "%.*s", (int) strcspn (at + length + 1, " \n"), at + length + 1);
+      snprintf (value, sizeof value, "%.*s", (int)strcspn (at + length + 1, " \n"),
+                at + length + 1);
       return value;
     }
   return NULL;
@@ -171,7 +174,7 @@ static void
 open_port (void)
 {
   for (int tries = 0; tries < 500; tries++) {
-    glob_t found = { 0 };
+    glob_t found = {0};
     if (glob ("/dev/vport*", 0, NULL, &found) == 0)
       port = open (found.gl_pathv[0], O_RDWR | O_CLOEXEC);
     globfree (&found);
@@ -182,7 +185,7 @@ open_port (void)
   die ("/dev/vport*");
 }
 
-/* --- records ------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 static uint64_t
 next_random (uint64_t *state)
@@ -199,7 +202,7 @@ adler32 (const void *data, size_t length)
   const unsigned char *byte = data;
   uint32_t a = 1, b = 0;
 
-  for (size_t i = 0; i < length; i++) {       /* no overflow below 5552 bytes */
+  for (size_t i = 0; i < length; i++) { /* no overflow below 5552 bytes */
     a += byte[i];
     b += a;
   }
@@ -233,7 +236,7 @@ record_is_whole (Record *record)
   return whole;
 }
 
-/* --- one disk ------------------------------------------------------------ */
+/* ---- one disk -------------------------------------------------------------------------------- */
 
 static void
 disk_open (Disk *disk, const char *name)
@@ -253,8 +256,9 @@ disk_open (Disk *disk, const char *name)
   uint64_t region = option_number ("rc.region", bytes);
   disk->blocks = (region < bytes ? region : bytes) / BLOCK;
   disk->version = disk->flushed = option_number ("rc.start", 0);
-  disk->random = (option_number ("rc.seed", 1) * 0x9e3779b97f4a7c15 ^ (uint64_t) name[2] << 40
-                  ^ disk->version) | 1;
+  disk->random = (option_number ("rc.seed", 1) * 0x9e3779b97f4a7c15 ^ (uint64_t)name[2] << 40 ^
+                  disk->version) |
+                 1;
   disk->written = calloc (disk->blocks, sizeof *disk->written);
   disk->unsure = calloc (disk->blocks, sizeof *disk->unsure);
   if (disk->written == NULL || disk->unsure == NULL || disk->blocks == 0)
@@ -279,7 +283,7 @@ choose_blocks (Disk *disk, uint64_t *blocks, int wanted)
 {
   int count = 0;
 
-  if ((uint64_t) wanted > disk->blocks)
+  if ((uint64_t)wanted > disk->blocks)
     wanted = disk->blocks;
   while (count < wanted) {
     uint64_t block = next_random (&disk->random) % disk->blocks;
@@ -293,10 +297,10 @@ static void
 announce (Disk *disk, uint64_t first, const uint64_t *blocks, int count)
 {
   char line[32 + MAX_BATCH * 21];
-  int length = sprintf (line, "I %s %llu", disk->name, (unsigned long long) first);
+  int length = sprintf (line, "I %s %llu", disk->name, (unsigned long long)first);
 
   for (int i = 0; i < count; i++)
-    length += sprintf (line + length, " %llu", (unsigned long long) blocks[i]);
+    length += sprintf (line + length, " %llu", (unsigned long long)blocks[i]);
   line[length++] = '\n';
   say_bytes (line, length);
 }
@@ -307,14 +311,18 @@ disk_write (Disk *disk, Record *records, int wanted)
 {
   uint64_t blocks[MAX_BATCH], first = disk->version + 1;
   int count = choose_blocks (disk, blocks, wanted);
-  struct iocb requests[MAX_BATCH] = { 0 }, *list[MAX_BATCH];
+  struct iocb requests[MAX_BATCH] = {0}, *list[MAX_BATCH];
   struct io_event answers[MAX_BATCH];
 
   for (int i = 0; i < count; i++) {
     record_fill (&records[i], disk->name, blocks[i], ++disk->version);
-    requests[i] = (struct iocb) {
-      .aio_lio_opcode = IOCB_CMD_PWRITE, .aio_fildes = disk->fd, .aio_data = i,
-      .aio_buf = (uintptr_t) &records[i], .aio_nbytes = BLOCK, .aio_offset = blocks[i] * BLOCK,
+    requests[i] = (struct iocb){
+        .aio_lio_opcode = IOCB_CMD_PWRITE,
+        .aio_fildes = disk->fd,
+        .aio_data = i,
+        .aio_buf = (uintptr_t)&records[i],
+        .aio_nbytes = BLOCK,
+        .aio_offset = blocks[i] * BLOCK,
     };
     list[i] = &requests[i];
   }
@@ -339,12 +347,12 @@ disk_write (Disk *disk, Record *records, int wanted)
 
     disk->unsure[block] = failed;
     if (failed)
-      say ("E %s %llu %llu %d\n", disk->name, (unsigned long long) block,
-           (unsigned long long) version, answers[i].res < 0 ? (int) -answers[i].res : EIO);
+      say ("E %s %llu %llu %d\n", disk->name, (unsigned long long)block,
+           (unsigned long long)version, answers[i].res < 0 ? (int)-answers[i].res : EIO);
     else
       disk->written[block] = version;
   }
-  say ("A %s %llu %d\n", disk->name, (unsigned long long) first, count);
+  say ("A %s %llu %d\n", disk->name, (unsigned long long)first, count);
 }
 
 static void
@@ -352,9 +360,9 @@ disk_flush (Disk *disk)
 {
   disk->flushed = disk->version;
   if (fdatasync (disk->fd) == 0)
-    say ("F %s %llu\n", disk->name, (unsigned long long) disk->version);
+    say ("F %s %llu\n", disk->name, (unsigned long long)disk->version);
   else
-    say ("X %s %llu %d\n", disk->name, (unsigned long long) disk->version, errno);
+    say ("X %s %llu %d\n", disk->name, (unsigned long long)disk->version, errno);
 }
 
 /* Reads a block back; says what is wrong with it, if anything is. */
@@ -366,17 +374,17 @@ block_is_right (Disk *disk, Record *record, uint64_t block)
 
   if (pread (disk->fd, record, BLOCK, block * BLOCK) != BLOCK)
     snprintf (got, sizeof got, "errno %d", errno);
-  else if (memcmp (record->magic, "rcBLOCK1", 8) != 0 || record->block != block
-           || strncmp (record->disk, disk->name, sizeof record->disk) != 0)
+  else if (memcmp (record->magic, "rcBLOCK1", 8) != 0 || record->block != block ||
+           strncmp (record->disk, disk->name, sizeof record->disk) != 0)
     snprintf (got, sizeof got, "other");
   else if (!record_is_whole (record))
     snprintf (got, sizeof got, "torn");
   else if (record->version == want || (disk->unsure[block] && record->version > want))
     return true;
   else
-    snprintf (got, sizeof got, "%llu", (unsigned long long) record->version);
-  say ("V bad %s %llu %llu %s\n", disk->name, (unsigned long long) block,
-       (unsigned long long) want, got);
+    snprintf (got, sizeof got, "%llu", (unsigned long long)record->version);
+  say ("V bad %s %llu %llu %s\n", disk->name, (unsigned long long)block, (unsigned long long)want,
+       got);
   return false;
 }
 
@@ -393,7 +401,7 @@ disk_verify (Disk *disk, Record *record)
         wrong++;
     }
   if (wrong == 0)
-    say ("V ok %s %llu\n", disk->name, (unsigned long long) right);
+    say ("V ok %s %llu\n", disk->name, (unsigned long long)right);
 }
 
 static uint64_t
@@ -414,17 +422,17 @@ keep_rate (uint64_t *due, uint64_t rate, int count)
   uint64_t now = now_ns ();
   if (*due > now) {
     uint64_t wait = *due - now;
-    nanosleep (&(struct timespec) { wait / 1000000000, wait % 1000000000 }, NULL);
+    nanosleep (&(struct timespec){wait / 1000000000, wait % 1000000000}, NULL);
   } else {
     *due = now;
   }
   *due += count * 1000000000ull / rate;
 }
 
-static void __attribute__ ((noreturn))
+_Noreturn static void
 disk_run (const char *name)
 {
-  Disk disk = { 0 };
+  Disk disk = {0};
   uint64_t rate = option_number ("rc.rate", 0), sync = option_number ("rc.sync", 8);
   uint64_t batch = option_number ("rc.batch", 8), due = 0;
   unsigned seen = 0;
@@ -435,7 +443,7 @@ disk_run (const char *name)
   Record *records = aligned_alloc (BLOCK, MAX_BATCH * BLOCK);
   if (records == NULL)
     die ("memory");
-  say ("S %s %llu\n", name, (unsigned long long) disk.blocks);
+  say ("S %s %llu\n", name, (unsigned long long)disk.blocks);
 
   for (;;) {
     while (seen != atomic_load (&control->count)) {
@@ -467,12 +475,12 @@ disk_run (const char *name)
   }
 }
 
-/* --- numbers in files ---------------------------------------------------- */
+/* ---- numbers in files ------------------------------------------------------------------------ */
 
 enum { MAX_FILES = 16, SAY_EVERY = 50 };
 
 /* Never flushed by us: who freezes the filesystems has to write out what was acknowledged. */
-static void __attribute__ ((noreturn))
+_Noreturn static void
 files_run (char *names)
 {
   int files[MAX_FILES], count = 0;
@@ -480,7 +488,8 @@ files_run (char *names)
   unsigned seen = 0;
   char text[64];
 
-  for (char *name = strtok (names, ","); name != NULL && count < MAX_FILES; name = strtok (NULL, ",")) {
+  for (char *name = strtok (names, ","); name != NULL && count < MAX_FILES;
+       name = strtok (NULL, ",")) {
     snprintf (text, sizeof text, "/mnt/%s/numbers", name);
     if ((files[count++] = open (text, O_WRONLY | O_CREAT | O_APPEND, 0644)) < 0)
       die (text);
@@ -490,22 +499,28 @@ files_run (char *names)
       if (atomic_load (&control->wish[seen++ % MAX_WISHES]) == QUIT)
         exit (0);
     keep_rate (&due, rate, 1);
-    int length = sprintf (text, "%015llu\n", (unsigned long long) number);
+    int length = sprintf (text, "%015llu\n", (unsigned long long)number);
     if (write (files[number % count], text, length) != length)
       die ("a number");
     if (number % SAY_EVERY == 0)
-      say ("N %llu\n", (unsigned long long) number);
+      say ("N %llu\n", (unsigned long long)number);
   }
   exit (0);
 }
 
-/* --- all of them --------------------------------------------------------- */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 static void
 obey (const char *command)
 {
-  static const struct { const char *word; Wish wish; } words[] = {
-    { "pause", PAUSE }, { "resume", RUN }, { "verify", VERIFY }, { "quit", QUIT },
+  static const struct {
+    const char *word;
+    Wish wish;
+  } words[] = {
+      {"pause", PAUSE},
+      {"resume", RUN},
+      {"verify", VERIFY},
+      {"quit", QUIT},
   };
 
   for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -525,7 +540,7 @@ read_command (char *line, size_t size)
 
   while (length + 1 < size) {
     ssize_t n = read (port, line + length, 1);
-    if (n <= 0) {                             /* no host is connected just now */
+    if (n <= 0) { /* no host is connected just now */
       usleep (10000);
       continue;
     }

@@ -107,8 +107,7 @@ is_sorry (Model *model, const char *why)
     model->sorry = g_strdup (why);
 }
 
-/* ---- what it shows ------------------------------------------------------------------------------
- */
+/* ---- what it shows --------------------------------------------------------------------------- */
 
 static Json *
 show_nodes (Model *model)
@@ -187,12 +186,13 @@ show_jobs (Model *model, gboolean block)
     Json *error = json_str (job->error);
     gboolean paused = g_str_equal (job->status, "paused");
     const char *io = paused ? "nospace" : "ok";
-    json_append (rows, block ? json_make ("device", id, "type", type, "status", status, "offset",
-                                          json_int (1), "len", json_int (1), "error", error,
-                                          "io-status", json_str (io), "paused", json_flag (paused), NULL)
-                             : json_make ("id", id, "type", type, "status", status,
-                                          "current-progress", json_int (1), "total-progress",
-                                          json_int (1), "error", error, NULL));
+    json_append (rows,
+                 block ? json_make ("device", id, "type", type, "status", status, "offset",
+                                    json_int (1), "len", json_int (1), "error", error, "io-status",
+                                    json_str (io), "paused", json_flag (paused), NULL)
+                       : json_make ("id", id, "type", type, "status", status, "current-progress",
+                                    json_int (1), "total-progress", json_int (1), "error", error,
+                                    NULL));
   }
   return rows;
 }
@@ -319,10 +319,9 @@ void
 model_write (Model *model, const char *name, guint64 highest)
 {
   ModelNode *node = model_node (model, name);
-  g_autofree char *data =
-      g_strdup_printf ("{'node-name':'%s','write-threshold':%" G_GUINT64_FORMAT
-                       ",'amount-exceeded':1}",
-                       name, node->threshold);
+  g_autofree char *data = g_strdup_printf ("{'node-name':'%s','write-threshold':%" G_GUINT64_FORMAT
+                                           ",'amount-exceeded':1}",
+                                           name, node->threshold);
   node->highest = MAX (node->highest, highest);
   if (node->threshold == 0 || highest <= node->threshold)
     return;
@@ -625,11 +624,16 @@ static const struct {
     {"block-set-write-threshold", do_threshold},
 };
 
-static const char *const queries[] = {
-    "query-block",  "query-named-block-nodes", "x-debug-query-block-graph",
-    "query-jobs",   "query-block-jobs",        "query-block-exports",
-    "query-status", "query-migrate",           "query-blockstats",
-    NULL};
+static const char *const queries[] = {"query-block",
+                                      "query-named-block-nodes",
+                                      "x-debug-query-block-graph",
+                                      "query-jobs",
+                                      "query-block-jobs",
+                                      "query-block-exports",
+                                      "query-status",
+                                      "query-migrate",
+                                      "query-blockstats",
+                                      NULL};
 
 static const char *
 perform (Model *model, const char *command, Json *arguments)
@@ -741,9 +745,7 @@ model_cut (Model *model)
   model->dead = TRUE;
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void
 node_free (gpointer data)

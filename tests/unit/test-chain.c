@@ -10,7 +10,7 @@
 
 #define DIR "/tmp/rc-record"
 
-/* -- recorded replies (tests/unit/data/record.py) ---------------------------------------------- */
+/* ---- recorded replies (tests/unit/data/record.py) -------------------------------------------- */
 
 static Json *
 recorded (const char *name)
@@ -332,7 +332,7 @@ a_disk_is_copied_with_all_it_has (void **state)
   chain_job_free (NULL);
 }
 
-/* -- finding ----------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 static void
 an_unknown_disk_lists_the_disks (void **state)
@@ -392,7 +392,7 @@ a_base_name_in_two_folders_is_refused (void **state)
   assert_int_equal (chain_find_layer (layers, "n0", NULL), 0);
 }
 
-/* -- generated graphs -------------------------------------------------------------------------- */
+/* ---- generated graphs ------------------------------------------------------------------------ */
 
 typedef struct {
   Json *disks, *nodes, *names, *edges;
@@ -572,7 +572,7 @@ two_devices_never_share_a_name (void **state)
                            ((ChainDisk *)disks->pdata[1])->name);
 }
 
-/* -- hostile replies --------------------------------------------------------------------------- */
+/* ---- hostile replies ------------------------------------------------------------------------- */
 
 static void
 replies_of_wrong_types_are_refused (void **state)
@@ -636,7 +636,7 @@ any_value_of_any_other_type_is_survived (void **state)
   }
 }
 
-/* -- offline ----------------------------------------------------------------------------------- */
+/* ---- offline --------------------------------------------------------------------------------- */
 
 /* Runs a shell command in the directory. */
 static void

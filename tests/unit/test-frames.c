@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-/* ---- a stream ---- */
+/* ---- a stream -------------------------------------------------------------------------------- */
 
 static void
 add_data (GByteArray *stream, FrameSums *sums, guint64 offset, const char *text)
@@ -114,7 +114,8 @@ places_only_grow_and_end_with_the_volume (void **state)
 {
   const struct {
     guint64 first, second, size;
-  } cases[] = {{10, 5, 200}, {10, 10, 200}, {0, 198, 200}, {0, 300, 200}, {0, G_MAXUINT64 - 2, 200}};
+  } cases[] = {
+      {10, 5, 200}, {10, 10, 200}, {0, 198, 200}, {0, 300, 200}, {0, G_MAXUINT64 - 2, 200}};
   for (gsize i = 0; i < G_N_ELEMENTS (cases); i++) {
     g_autoptr (GByteArray) stream = g_byte_array_new ();
     FrameSums *sums = frame_sums_new ();
@@ -149,15 +150,20 @@ a_sender_that_gives_up_says_why (void **state)
   g_clear_error (&got.error);
 }
 
-/* ---- names and pieces ---- */
+/* ---- names and pieces ------------------------------------------------------------------------ */
 
 static void
 names_that_ssh_could_take_for_more_are_refused (void **state)
 {
-  const char *const bad[] = {"",     "-x",      "-oProxyCommand=x", "u@-x", "-u@h",  "@h",     "u@",
-                             "a b",  "a;b",     "a$b",              "a`b",  "a\nb",  "a/b",    "a'b",
-                             "a\"b", "\xc3\xbc", "a&b",              "a|b",  "a(b)", "a=b",    NULL};
-  const char *const good[] = {"h", "u@h", "10.0.0.1", "[::1]", "fe80::1%eth0", "DOM\\u@h", "a-b_c.d", NULL};
+  const char *const bad[] = {"",         "-x",   "-oProxyCommand=x",
+                             "u@-x",     "-u@h", "@h",
+                             "u@",       "a b",  "a;b",
+                             "a$b",      "a`b",  "a\nb",
+                             "a/b",      "a'b",  "a\"b",
+                             "\xc3\xbc", "a&b",  "a|b",
+                             "a(b)",     "a=b",  NULL};
+  const char *const good[] = {"h",        "u@h",     "10.0.0.1", "[::1]", "fe80::1%eth0",
+                              "DOM\\u@h", "a-b_c.d", NULL};
   for (gsize i = 0; bad[i] != NULL; i++) {
     g_autoptr (GError) error = NULL;
     assert_null (far_new (bad[i], NULL, NULL, &error));

@@ -136,7 +136,7 @@ neither_missing_files_nor_fifos_nor_directories_block (void **state)
   assert_error (folder, REFUSED, "neither a file nor");
 }
 
-/* -- damaged headers --------------------------------------------------------------------------- */
+/* ---- damaged headers ------------------------------------------------------------------------- */
 
 /* The first cluster, small so that each byte can be tried. */
 static void

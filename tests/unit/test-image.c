@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* -- waiting ----------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 typedef struct {
   guint calls;
@@ -95,7 +95,7 @@ run_script (const char *body, ImageFlags flags, Answer *answer)
   g_unsetenv ("RECHAIN_QEMU_IMG");
 }
 
-/* -- running ----------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static void
 the_callback_comes_once_and_later (void **state)
@@ -272,8 +272,7 @@ eight_run_in_parallel (void **state)
   }
 }
 
-/* -- create, map, forecast
- * --------------------------------------------------------------------------- */
+/* ---- create, map, forecast ------------------------------------------------------------------- */
 
 static void
 names_with_every_odd_character_are_created_and_mapped (void **state)
@@ -423,7 +422,8 @@ a_chain_in_use_by_a_qemu_has_a_forecast (void **state)
     g_usleep (10000);
   g_autoptr (GPtrArray) layers = chain ("l1", NULL);
   g_auto (Answer) locked = {0};
-  run (image_repair_args (((ChainLayer *)layers->pdata[0])->file, "qcow2"), IMAGE_QUESTION, &locked);
+  run (image_repair_args (((ChainLayer *)layers->pdata[0])->file, "qcow2"), IMAGE_QUESTION,
+       &locked);
   guint64 required = needed (layers, 2);
   kill (pid, SIGTERM);
   g_spawn_close_pid (pid);

@@ -493,8 +493,8 @@ invariant_6_a_live_owner_keeps_its_operation_and_a_dead_one_loses_it (void **sta
   assert_int_equal (owner, getpid ());
 }
 
-/* Its lock outlives it for a moment: threads end one by one, and a child that has not become another program yet has
- * it, too. */
+/* Its lock outlives it for a moment: threads end one by one, and a child that has not become
+ * another program yet has it, too. */
 static void
 invariant_6_who_takes_over_waits_for_the_lock_of_the_dead (void **state)
 {

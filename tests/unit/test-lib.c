@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The public library, as a program sees it that links it and nothing else of ours but src/common.
- */
+/* The public library, as a program sees it that links it and nothing else of ours but
+ * src/common. */
 #include "tests/unit/unit.h"
 
 #include "tests/unit/temp-dir.h"

@@ -27,8 +27,8 @@ count_changes (Scene *scene)
   return scene->model->changes;
 }
 
-/* Questions come in bursts of eight: every third one is enough of them, and all that lie between.
- */
+/* Questions come in bursts of eight: every third one is enough of them, and all that
+ * lie between. */
 static guint every = 1;
 
 static guint
@@ -69,8 +69,7 @@ at_every (const Course *course, Length length, Mishap play)
   }
 }
 
-/* ---- QEMU says no ------------------------------------------------------------------------------
- */
+/* ---- QEMU says no ---------------------------------------------------------------------------- */
 
 static void
 refuse_change (Scene *scene, guint k)
@@ -116,8 +115,7 @@ a_fold_may_be_refused_any_question (void **state)
   at_every (&fold, count_commands, refuse_command);
 }
 
-/* ---- the monitor is cut -------------------------------------------------------------------------
- */
+/* ---- the monitor is cut ---------------------------------------------------------------------- */
 
 static void
 cut_before (Scene *scene, guint k)

@@ -26,8 +26,7 @@ check_log (Model *model, const char *const *wanted)
   assert_null (wanted[model->log->len]);
 }
 
-/* ---- the normal course -------------------------------------------------------------------------
- */
+/* ---- the normal course ----------------------------------------------------------------------- */
 
 static void
 a_snapshot_takes_all_disks_in_one_transaction (void **state)

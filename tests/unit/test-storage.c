@@ -18,12 +18,9 @@ names_of_device_mapper_are_split_where_a_single_hyphen_stands (void **state)
 {
   static const struct {
     const char *name, *vg, *lv;
-  } cases[] = {{"vg0-root", "vg0", "root"},
-               {"vg--0-my--lv", "vg-0", "my-lv"},
-               {"vg0-a--", "vg0", "a-"},
-               {"vg0-lv-real", NULL, NULL},
-               {"vg0", NULL, NULL},
-               {"vg0-", NULL, NULL},
+  } cases[] = {{"vg0-root", "vg0", "root"}, {"vg--0-my--lv", "vg-0", "my-lv"},
+               {"vg0-a--", "vg0", "a-"},    {"vg0-lv-real", NULL, NULL},
+               {"vg0", NULL, NULL},         {"vg0-", NULL, NULL},
                {"-lv", NULL, NULL}};
   for (gsize i = 0; i < G_N_ELEMENTS (cases); i++) {
     g_autofree char *vg = NULL, *lv = NULL;
@@ -39,9 +36,10 @@ names_of_device_mapper_are_split_where_a_single_hyphen_stands (void **state)
 static void
 a_path_of_a_volume_names_its_group_and_nothing_else (void **state)
 {
-  static const char *const bad[] = {"/dev/vg0",     "/dev/vg0/",    "/dev/vg0/a/b",      "vg0/a",
-                                    "/dev/vg0/..",  "/dev/../vg/a", "/dev/mapper/vg0-a", "/dev/-f/a",
-                                    "/dev/vg0/-fy", "//dev/vg0/a",  "/dev/vg0/a b",      ""};
+  static const char *const bad[] = {
+      "/dev/vg0",     "/dev/vg0/",    "/dev/vg0/a/b",      "vg0/a",
+      "/dev/vg0/..",  "/dev/../vg/a", "/dev/mapper/vg0-a", "/dev/-f/a",
+      "/dev/vg0/-fy", "//dev/vg0/a",  "/dev/vg0/a b",      ""};
   g_autofree char *vg = NULL, *lv = NULL;
   assert_true (lv_path_split ("/dev/my-vg/a.b", &vg, &lv, NULL));
   assert_string_equal (vg, "my-vg");
