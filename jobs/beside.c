@@ -131,8 +131,8 @@ drop_reflink (Op *op, OpDisk *disk, GPtrArray *asks)
 
 /* ---- subvolumes ------------------------------------------------------------------------------ */
 
-/* Disks whose images lie in one subvolume have one snapshot of it; the first of them acts for all.
- */
+/* Disks whose images lie in one subvolume have one snapshot of it; the first of them
+ * acts for all. */
 static OpDisk *
 leader_of (Op *op, OpDisk *disk)
 {
@@ -179,8 +179,8 @@ make_subvolume (Op *op, OpDisk *disk, GPtrArray *asks)
   ask_local (asks, name, name_subvolume)->no_facts = TRUE;
 }
 
-/* The part carries our random id, the snapshot the uuid that was recorded before it got its name.
- */
+/* The part carries our random id, the snapshot the uuid that was recorded before it got
+ * its name. */
 static const char *
 subvolume_now (Op *op, OpDisk *disk)
 {

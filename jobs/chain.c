@@ -151,7 +151,7 @@ chain_file_in (const char *dir, const char *name)
                                                  : g_steal_pointer (&joined);
 }
 
-/* -- finding ----------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* Names for a hint; a chain may have 200 layers, a line has not. */
 #define MAX_LISTED 16u

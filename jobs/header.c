@@ -64,8 +64,8 @@ u64_at (Cluster *cluster, guint64 offset)
   return (guint64)u32_at (cluster, offset) << 32 | u32_at (cluster, offset + 4);
 }
 
-/* Full; NULL where it is not there or has a NUL inside, which two readers would read as two names.
- */
+/* Full; NULL where it is not there or has a NUL inside, which two readers would read as
+ * two names. */
 static char *
 text_at (Cluster *cluster, guint64 offset, gsize n)
 {

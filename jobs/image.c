@@ -98,8 +98,8 @@ limit_child (gpointer data)
     setsid ();
     return;
   }
-  /* What we started and can no longer watch must not go on writing behind the back of a recovery.
-   */
+  /* What we started and can no longer watch must not go on writing behind the back of a
+   * recovery. */
   prctl (PR_SET_PDEATHSIG, SIGKILL);
   if (getppid () != run->parent)
     _exit (127);

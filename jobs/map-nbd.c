@@ -10,15 +10,15 @@
 #include <errno.h>
 #include <string.h>
 
-#define MAX_REQUEST                                                                                \
-  ((4ull << 30) - (2u << 20)) /* below 4 GiB, and a multiple of any cluster size */
-#define HOLE 1u               /* flags of base:allocation */
-#define ZERO 2u
+/* Below 4 GiB, and a multiple of any cluster size. */
+#define MAX_REQUEST ((4ull << 30) - (2u << 20))
+#define HOLE        1u /* flags of base:allocation */
+#define ZERO        2u
 
 #define IN_FLIGHT   4u
 #define MAX_EXTENTS (1u << 18) /* of an answer; QEMU sends half of that at most */
-#define MAX_REQUESTS                                                                               \
-  (1u << 20) /* enough for 4 PiB; a server may be hostile, and tell of a byte at a time */
+/* Enough for 4 PiB; a server may be hostile, and tell of a byte at a time. */
+#define MAX_REQUESTS (1u << 20)
 
 /* What one answer said, in one context. */
 typedef struct {

@@ -117,7 +117,7 @@ open_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 }
 
 /* Clusters that were allocated when it was killed, and are not used. */
-void
+static void
 repair_leaks (OpDisk *disk, GPtrArray *asks, gboolean tolerant)
 {
   ChainLayer *receiver = op_disk_layer (disk, receiver_of (disk));
@@ -191,8 +191,8 @@ sync_receiver (Op *op, OpDisk *disk, GError **error)
   return file_sync (disk->receiver, error);
 }
 
-/* The daemon of 5.2 does not close its images at its end, which would write bitmaps and refcounts.
- */
+/* The daemon of 5.2 does not close its images at its end, which would write bitmaps and
+ * refcounts. */
 static void
 close_one_by_one (OpDisk *disk, GPtrArray *asks)
 {

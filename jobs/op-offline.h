@@ -13,7 +13,6 @@
 void open_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 /* Ends it, and frees clusters that nothing refers to; also after it died. */
 void close_layers (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
-void repair_leaks (OpDisk *disk, GPtrArray *asks, gboolean tolerant);
 gboolean sync_receiver (Op *op, OpDisk *disk, GError **error);
 
 /* copy, close: jobs of the daemon, which are cancelled when all is copied */

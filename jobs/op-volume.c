@@ -302,7 +302,7 @@ drops (Op *op)
   return json_has (op_disk (op, 0)->details, "removes");
 }
 
-const Step volume_make_steps[] = {
+static const Step make_steps[] = {
     INSTANT_STEP,
     {.name = "begin",
      .says = "create the file, under a name that carries this operation's id",
@@ -354,13 +354,13 @@ volume_steps (Op *op)
   case OP_VOL_COPY_CONTENTS:
   case OP_VOL_COMPRESS:
   case OP_VOL_DECOMPRESS:
-    return lv ? volume_make_lv_steps : volume_make_steps;
+    return lv ? volume_make_lv_steps : make_steps;
   case OP_VOL_SNAPSHOT:
     if (json_has (details, "internal"))
       return volume_internal_steps;
     if (json_has (details, "subvolume"))
       return volume_subvolume_steps;
-    return lv ? volume_make_lv_steps : volume_make_steps;
+    return lv ? volume_make_lv_steps : make_steps;
   case OP_VOL_LEND:
     return volume_lend_steps;
   case OP_VOL_RESIZE:

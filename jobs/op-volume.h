@@ -34,7 +34,6 @@
 
 #include "jobs/step.h"
 
-extern const Step volume_make_steps[];
 extern const Step volume_resize_steps[];
 /* Through the QEMU that has it open. */
 extern const Step volume_resize_live_steps[];

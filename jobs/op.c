@@ -68,12 +68,6 @@ op_kind_name (OpKind kind)
 }
 
 const char *
-op_mode_name (OpMode mode)
-{
-  return mode_names[mode];
-}
-
-const char *
 op_state_name (OpState state)
 {
   return (guint)state < N_OP_STATES ? state_names[state] : "unknown";
@@ -134,9 +128,27 @@ op_set_state (Op *op, OpState state)
 }
 
 static void
-disk_free (gpointer disk)
+disk_free (gpointer data)
 {
-  op_disk_free (disk);
+  OpDisk *disk = data;
+  char *strings[] = {disk->name,      disk->qdev,          disk->drive,    disk->to,
+                     disk->part,      disk->backing_first, disk->backing,  disk->backing_format,
+                     disk->node,      disk->file_node,     disk->job,      disk->fold_job,
+                     disk->attach_to, disk->old_node,      disk->receiver, disk->header,
+                     disk->to_format, disk->backing_old,   disk->export,   disk->socket};
+  for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
+    g_free (strings[i]);
+  g_clear_pointer (&disk->before, g_ptr_array_unref);
+  g_clear_pointer (&disk->old_ids, g_ptr_array_unref);
+  g_clear_pointer (&disk->regions, g_array_unref);
+  g_clear_pointer (&disk->depths, g_array_unref);
+  g_clear_pointer (&disk->grows, g_ptr_array_unref);
+  g_clear_pointer (&disk->map, map_unref);
+  json_object_put (disk->cache);
+  json_object_put (disk->bitmaps);
+  json_object_put (disk->details);
+  json_object_put (disk->found);
+  g_free (disk);
 }
 
 static void
@@ -160,31 +172,6 @@ op_new (OpKind kind)
   op->removed = g_ptr_array_new_with_free_func (strv_free);
   op->after = g_ptr_array_new_with_free_func (strv_free);
   return op;
-}
-
-void
-op_disk_free (OpDisk *disk)
-{
-  if (disk == NULL)
-    return;
-  char *strings[] = {disk->name,      disk->qdev,          disk->drive,    disk->to,
-                     disk->part,      disk->backing_first, disk->backing,  disk->backing_format,
-                     disk->node,      disk->file_node,     disk->job,      disk->fold_job,
-                     disk->attach_to, disk->old_node,      disk->receiver, disk->header,
-                     disk->to_format, disk->backing_old,   disk->export,   disk->socket};
-  for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
-    g_free (strings[i]);
-  g_clear_pointer (&disk->before, g_ptr_array_unref);
-  g_clear_pointer (&disk->old_ids, g_ptr_array_unref);
-  g_clear_pointer (&disk->regions, g_array_unref);
-  g_clear_pointer (&disk->depths, g_array_unref);
-  g_clear_pointer (&disk->grows, g_ptr_array_unref);
-  g_clear_pointer (&disk->map, map_unref);
-  json_object_put (disk->cache);
-  json_object_put (disk->bitmaps);
-  json_object_put (disk->details);
-  json_object_put (disk->found);
-  g_free (disk);
 }
 
 void
@@ -332,7 +319,7 @@ op_name_disk (Op *op, OpDisk *disk)
     g_string_append_printf (safe, ".%s", suffix);
   }
   disk->old_node = our_name (op, safe->str, "old");
-  disk->job = our_name (op, safe->str, op_mode_name (disk->mode));
+  disk->job = our_name (op, safe->str, mode_names[disk->mode]);
   disk->fold_job = our_name (op, safe->str, "fold");
   disk->export = our_name (op, safe->str, "nbd");
   if (op->kind == OP_ALLOCATE)

@@ -205,7 +205,6 @@ typedef struct {
 Op *op_new (OpKind kind);
 void op_free (Op *op);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Op, op_free)
-void op_disk_free (OpDisk *disk);
 
 /* It is done on the VM behind @client. */
 void op_set_vm (Op *op, QmpClient *client);
@@ -239,8 +238,6 @@ gboolean op_disk_is_beside (const OpDisk *disk);
 const char *op_method_name (const OpDisk *disk); /* "qemu", "lvm", "btrfs" */
 gboolean op_has_beside (Op *op);
 gboolean op_has_overlays (Op *op); /* a disk of which the snapshot is a new active layer */
-/* QEMU's word for what the job of a mode does. */
-const char *op_mode_name (OpMode mode);
 /* Layer of the chain before, active first; borrowed, NULL beyond its ends. */
 ChainLayer *op_disk_layer (OpDisk *disk, int i);
 /* What only its kind knows of: a word of its details (nullable), and a number of bytes. */

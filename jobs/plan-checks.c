@@ -209,8 +209,8 @@ check_directory (const char *to, GError **error)
   return errnum == EROFS ? recode (error, PERMISSION) : FALSE;
 }
 
-/* The file that backs what is made: an overlay's is the active layer, a copy's what it is to keep.
- */
+/* The file that backs what is made: an overlay's is the active layer, a copy's what it
+ * is to keep. */
 static ChainLayer *
 first_backing (OpDisk *disk)
 {
@@ -328,8 +328,8 @@ is_in_chain (OpDisk *disk, const char *path)
   return FALSE;
 }
 
-/* An image in @layer's directory that is backed by it and not part of this chain. Full, nullable.
- */
+/* An image in @layer's directory that is backed by it and not part of this chain. Full,
+ * nullable. */
 static char *
 find_overlay (OpDisk *disk, ChainLayer *layer)
 {

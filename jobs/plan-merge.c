@@ -156,8 +156,7 @@ name_backing (Op *op, OpDisk *disk, GError **error)
   return check_header_room (disk, error);
 }
 
-/* ---- what a merge does to others --------------------------------------------------------------
- */
+/* ---- what a merge does to others ------------------------------------------------------------- */
 
 /* The layers whose contents, or whose meaning, are no longer what they were. */
 static gboolean

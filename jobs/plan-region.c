@@ -281,8 +281,8 @@ on_iothread (QmpClient *client, Json *ret, const GError *error, gpointer data)
   answer (question, refusal);
 }
 
-/* The property is that of a virtio device; of another kind of disk it is not known where it runs.
- */
+/* The property is that of a virtio device; of another kind of disk it is not known
+ * where it runs. */
 static void
 on_iothreads (QmpClient *client, Json *ret, const GError *error, gpointer data)
 {

@@ -93,8 +93,8 @@ plan_find_left_out (const Request *request, World *world, GPtrArray *ret_names, 
 
 /* ---- deleting -------------------------------------------------------------------------------- */
 
-/* Forward the old layer is pulled up into the new one, backward the new one is committed into it.
- */
+/* Forward the old layer is pulled up into the new one, backward the new one is
+ * committed into it. */
 static RequestDisk *
 add_merge (Request *merges, const RecordDisk *disk, MergeDirection direction)
 {

@@ -123,14 +123,17 @@ finish_soon (Runner *runner)
 }
 
 static void
+finish (Runner *runner, OpState state);
+
+static void
 finish_after_growth (Runner *runner)
 {
-  runner_finish (runner, runner->last);
+  finish (runner, runner->last);
 }
 
 /* A quiesce that is done leaves the guest frozen. */
-void
-runner_finish (Runner *runner, OpState state)
+static void
+finish (Runner *runner, OpState state)
 {
   runner->last = state;
   if (growth_end_first (runner, finish_after_growth))
@@ -171,8 +174,8 @@ bytes_copied (const OpDisk *disk)
 }
 
 /* What the result says: the chain that there is now, and the files that fell out of it. */
-void
-runner_take_stock (Runner *runner, gboolean moved)
+static void
+take_stock (Runner *runner, gboolean moved)
 {
   Op *op = runner->op;
   g_ptr_array_set_size (op->after, 0);
@@ -232,8 +235,8 @@ runner_get_stuck (Runner *runner, GError *take_error)
   if (op->held)
     runner_note (runner, NULL, "intent",
                  "cancel the commit if it is not decided, and continue the guest");
-  runner_take_stock (runner, FALSE);
-  runner_finish (runner, OP_STUCK);
+  take_stock (runner, FALSE);
+  finish (runner, OP_STUCK);
 }
 
 /* ---- done and undone ------------------------------------------------------------------------- */
@@ -241,8 +244,8 @@ runner_get_stuck (Runner *runner, GError *take_error)
 void
 runner_is_done (Runner *runner, World *world)
 {
-  runner_take_stock (runner, TRUE);
-  runner_finish (runner, OP_DONE);
+  take_stock (runner, TRUE);
+  finish (runner, OP_DONE);
 }
 
 /* Nodes that an earlier step of the disk's history named are part of the old chain; only this
@@ -293,7 +296,7 @@ runner_is_undone (Runner *runner, World *world)
     runner_get_stuck (runner, error);
     return;
   }
-  runner_take_stock (runner, FALSE);
+  take_stock (runner, FALSE);
   if (op->error == NULL)
     fail (&op->error, UNDONE, "operation %s was interrupted", op->id);
   recode (&op->error, UNDONE);
@@ -303,5 +306,5 @@ runner_is_undone (Runner *runner, World *world)
           op_has_grown (op) ? ", but for logical volumes, which stay as large as they were made"
                             : "",
           op->id);
-  runner_finish (runner, OP_UNDONE);
+  finish (runner, OP_UNDONE);
 }

@@ -442,8 +442,8 @@ lanes_start (Runner *runner)
     lanes_ended (runner);
 }
 
-/* Ends what can be ended; a command that is on its way is waited for, since only its reply tells.
- */
+/* Ends what can be ended; a command that is on its way is waited for, since only its
+ * reply tells. */
 void
 lanes_abort (Runner *runner, RechainError code, const char *why)
 {

@@ -147,10 +147,8 @@ void runner_look_then (Runner *runner, Looked then);
 
 /* run-end.c */
 void runner_end (Runner *runner);
-void runner_finish (Runner *runner, OpState state);
 void runner_is_done (Runner *runner, World *world);
 void runner_is_undone (Runner *runner, World *world);
-void runner_take_stock (Runner *runner, gboolean moved);
 /* Puts the kind of the operation and its disks in front. */
 void runner_say_intent (Op *op, GError **error);
 void runner_get_stuck (Runner *runner, GError *take_error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which step, in which direction. Read from the bottom of "one step": runner_begin_step and what it
- * calls, in order: look -> prepare -> (lanes) -> lanes_ended -> judge -> step_done or step_failed.
- */
+/* Which step, in which direction. Read from the bottom of "one step": runner_begin_step and what
+ * it calls, in order: look -> prepare -> (lanes) -> lanes_ended -> judge -> step_done or
+ * step_failed. */
 #include "jobs/run-private.h"
 
 #define UNDO_TRIES 4

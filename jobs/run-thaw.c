@@ -151,9 +151,9 @@ thaw_alone (Runner *runner)
 
 /* ---- the limit ------------------------------------------------------------------------------- */
 
-/* What was not asked for yet, or not answered, may be taken of a guest that writes again: it does
- * not count, and the operation is taken back. What was answered is good, whenever the thaw comes.
- */
+/* What was not asked for yet, or not answered, may be taken of a guest that writes again: it
+ * does not count, and the operation is taken back. What was answered is good, whenever the
+ * thaw comes. */
 static gboolean
 on_freeze_limit (gpointer data)
 {

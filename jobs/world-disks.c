@@ -14,7 +14,7 @@
 static const char *const formats[] = {"raw", "qcow2", "qcow", "qed",   "vmdk",  "vdi",       "vhdx",
                                       "vpc", "luks",  "dmg",  "bochs", "cloop", "parallels", NULL};
 
-/* -- chains ------------------------------------------------------------------------------------ */
+/* ---- chains ---------------------------------------------------------------------------------- */
 
 static gboolean
 break_chain (ChainDisk *disk, const char *format, ...) G_GNUC_PRINTF (2, 3);
@@ -149,7 +149,7 @@ walk_chain (World *world, ChainDisk *disk, Node *root)
   }
 }
 
-/* -- disks ------------------------------------------------------------------------------------- */
+/* ---- disks ----------------------------------------------------------------------------------- */
 
 /* "/machine/peripheral/vda/virtio-backend" -> "vda"; SCSI and IDE disks show their id as it is. */
 static char *

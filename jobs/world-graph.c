@@ -11,7 +11,7 @@
 /* Protocols whose file name is a path on this host. */
 static const char *const local[] = {"file", "host_device", "host_cdrom", NULL};
 
-/* -- file names -------------------------------------------------------------------------------- */
+/* ---- file names ------------------------------------------------------------------------------ */
 
 /* The innermost description in a "json:{...}" name. */
 static Json *
@@ -62,7 +62,7 @@ node_file (World *world, const Node *node)
   return plain ? local_name (world, plain) : g_strdup (name);
 }
 
-/* -- nodes ------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static void
 read_nodes (World *world)
@@ -90,7 +90,7 @@ read_files (World *world)
   }
 }
 
-/* -- edges ------------------------------------------------------------------------------------- */
+/* ---- edges ----------------------------------------------------------------------------------- */
 
 void
 parent_free (Parent *parent)

@@ -61,11 +61,11 @@ query_free (Query *query)
   g_free (query);
 }
 
-/* -- relative names ---------------------------------------------------------------------------- */
+/* ---- relative names -------------------------------------------------------------------------- */
 
-/* The name is relative to QEMU's working directory, not to ours. The process at the other end of
- * the socket need not be QEMU (a relay, socat), so it is believed only if it holds the file open.
- */
+/* The name is relative to QEMU's working directory, not to ours. The process at the other end
+ * of the socket need not be QEMU (a relay, socat), so it is believed only if it holds the
+ * file open. */
 static char *
 resolve_at_peer (const char *name, gpointer data)
 {
@@ -77,7 +77,7 @@ resolve_at_peer (const char *name, gpointer data)
   return path && process_has_open (pid, path) ? g_steal_pointer (&path) : NULL;
 }
 
-/* -- asking ------------------------------------------------------------------------------------ */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 static gboolean
 settle (Query *query)
@@ -147,8 +147,7 @@ ask_all (Query *query)
   }
 }
 
-/* -- a QEMU that must not be asked ---------------------------------------------------------------
- */
+/* ---- a QEMU that must not be asked ----------------------------------------------------------- */
 
 /* QEMU 7.2 dies of SIGSEGV in query-named-block-nodes while a stream job is concluded and not yet
  * dismissed (its copy-on-read filter has lost its child; docs/qemu-findings.md). 5.2 has no such

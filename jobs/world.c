@@ -33,7 +33,7 @@ world_find_node (World *world, const char *name)
   return name ? g_hash_table_lookup (world->nodes, name) : NULL;
 }
 
-/* -- building ---------------------------------------------------------------------------------- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 static gboolean
 require_array (Json *replies, const char *command, GError **error)
@@ -96,7 +96,7 @@ world_free (World *world)
   g_free (world);
 }
 
-/* -- questions --------------------------------------------------------------------------------- */
+/* ---- questions ------------------------------------------------------------------------------- */
 
 gboolean
 world_is_torn (World *world)

@@ -143,8 +143,8 @@ qmp_unix_listen (const char *path, GSocket **ret_socket)
   int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0)
     return errno;
-  /* Before bind, so that there is no moment with another mode, and no umask of the process changes.
-   */
+  /* Before bind, so that there is no moment with another mode, and no umask of the
+   * process changes. */
   int errnum = fchmod (fd, 0600) < 0 ? errno : bind_path (fd, path);
   if (errnum == 0 && listen (fd, 16) < 0)
     errnum = errno;

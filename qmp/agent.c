@@ -169,9 +169,9 @@ ask (QmpAgent *agent)
   send_message (agent, question->command, g_steal_pointer (&question->arguments));
 }
 
-/* Neither of us may know where the other one stands: another client may have gone away in the
- * middle of a command, or of an answer. The number fits into what every JSON reader takes exactly.
- */
+/* Neither of us may know where the other one stands: another client may have gone away in
+ * the middle of a command, or of an answer. The number fits into what every JSON reader
+ * takes exactly. */
 static void
 get_in_step (QmpAgent *agent)
 {

@@ -3,9 +3,9 @@
 
 #include "src/common/error.h"
 
-/* What json-c allocates for a message is bounded by these, whatever its text is: an empty object of
- * two bytes costs about 800. The largest replies of a real QEMU (9 MiB, 200 layers) have a tenth.
- */
+/* What json-c allocates for a message is bounded by these, whatever its text is: an empty
+ * object of two bytes costs about 800. The largest replies of a real QEMU (9 MiB, 200 layers)
+ * have a tenth. */
 #define MAX_CONTAINERS (512u << 10)
 #define MAX_COMMAS     (4u << 20)
 /* json-c looks through a number again for each piece of it that arrives. */

@@ -291,8 +291,8 @@ path_same_file (const char *a, const char *b)
   return g_str_equal (a, b) || same_inode (a, b) || same_place (a, b);
 }
 
-/* Full, nullable: where @path is, symlinks resolved; what does not exist yet lies in its directory.
- */
+/* Full, nullable: where @path is, symlinks resolved; what does not exist yet lies in its
+ * directory. */
 static char *
 resolve (const char *path)
 {

@@ -61,9 +61,7 @@ rechain_controller_get_state_dir (RechainController *controller)
   return controller->state_dir;
 }
 
-/* ---- reading
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static Json *
 operation_with_owner (Journal *journal, Op *op)
@@ -286,9 +284,7 @@ rechain_controller_cancel_operation (RechainController *controller, const char *
   return rechain_controller_cancel_operation_finish (controller, waiting_result (&waiting), error);
 }
 
-/* ---- recovery
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- recovery -------------------------------------------------------------------------------- */
 
 typedef struct {
   Journal *journal; /* for reading */

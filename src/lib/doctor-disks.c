@@ -224,8 +224,7 @@ compare_header (Exam *exam, ExamVm *vm, ExamDisk *disk, guint i)
     wrong_header (exam, vm, disk, i, &header);
 }
 
-/* ---- files that are not those that QEMU has open ----------------------------------------------
- */
+/* ---- files that are not those that QEMU has open --------------------------------------------- */
 
 static gboolean
 has_open (ExamVm *vm, const char *file)

@@ -50,8 +50,7 @@ used_by (Exam *exam, const char *path)
   return users_none (users) ? NULL : users_say (users);
 }
 
-/* ---- files with an operation's id -------------------------------------------------------------
- */
+/* ---- files with an operation's id ------------------------------------------------------------ */
 
 /* ".rc-0123abcd-0.part" -> the id, full. */
 static char *

@@ -176,8 +176,8 @@ exam_is_alive (Exam *exam, const char *id)
   return exam->journal && journal_owner (exam->journal, id, NULL) == OWNER_ALIVE;
 }
 
-/* A file is known by what it is, not by its name; one that is not there is referred to by nobody.
- */
+/* A file is known by what it is, not by its name; one that is not there is referred to
+ * by nobody. */
 static char *
 key_of (const char *file)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Logical volumes: those that operations left, snapshots that ran full, and layers that lie in one.
- */
+/* Logical volumes: those that operations left, snapshots that ran full, and layers that
+ * lie in one. */
 #include "src/lib/doctor-private.h"
 
 #include "jobs/lv.h"

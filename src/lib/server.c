@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The far end of a session: commands come in, and what they print goes out (src/remote/protocol.h).
- */
+/* The far end of a session: commands come in, and what they print goes out
+ * (src/remote/protocol.h). */
 #include "src/lib/lib-private.h"
 
 #include "qmp/stream.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Volumes on their way to and from other hosts: offering, sending, bringing data to an operation.
- */
+/* Volumes on their way to and from other hosts: offering, sending, bringing data to an
+ * operation. */
 #include "src/lib/lib-private.h"
 
 #include "jobs/fetch.h"

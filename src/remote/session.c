@@ -69,8 +69,9 @@ start_timer (Session *session, guint ms, GSourceFunc callback)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-char *
-session_last_words (Session *session)
+/* What ssh said last; full, nullable. */
+static char *
+last_words (Session *session)
 {
   g_autofree char *text = g_utf8_make_valid (session->words->str, (gssize)session->words->len);
   g_auto (GStrv) lines = g_strsplit (g_strstrip (text), "\n", -1);
@@ -92,7 +93,7 @@ explain (Session *session)
 {
   GError *error = NULL;
   const char *name = session->far->name;
-  g_autofree char *words = session_last_words (session);
+  g_autofree char *words = last_words (session);
   gboolean met = session->met;
   int status = session_exit_status (session);
   if (!met && (status == 127 || status == 126)) {

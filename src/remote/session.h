@@ -32,8 +32,6 @@ gboolean session_is_ready (Session *session);
 /* After a reply: the connection as it is, without messages. From now on there are no callbacks; ssh lives until
  * session_free(). */
 int session_take (Session *session);
-/* What ssh said last; full, nullable. */
-char *session_last_words (Session *session);
 /* Of the far side's process, as ssh passes it on; 255 for ssh's own troubles, -1: not known. */
 int session_exit_status (Session *session);
 void session_free (Session *session);

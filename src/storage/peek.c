@@ -9,8 +9,8 @@
 #include <glib/gstdio.h>
 #include <unistd.h>
 
-#define PEEK_MIB                                                                                   \
-  2 /* superblocks and tables at the start; what has them only at the end stays unknown */
+/* Superblocks and tables at the start; what has them only at the end stays unknown. */
+#define PEEK_MIB 2
 
 struct _Peek {
   Volume *volume;

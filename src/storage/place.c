@@ -65,8 +65,8 @@ allowed_root (const Allow *allow, const char *path)
   return NULL;
 }
 
-gboolean
-allow_has_dir (const Allow *allow, const char *path)
+static gboolean
+has_dir (const Allow *allow, const char *path)
 {
   g_autofree char *root = allowed_root (allow, path);
   return root != NULL;
@@ -86,7 +86,7 @@ check_allowed (const Allow *allow, const Place *place, GError **error)
     fail (error, PERMISSION, "volume group '%s' is not one that rechain may work on", place->vg);
     return hint (error, "[storage] allow-vg in the configuration names those");
   }
-  if (place->vg != NULL || allow_has_dir (allow, place->path))
+  if (place->vg != NULL || has_dir (allow, place->path))
     return TRUE;
   fail (error, PERMISSION, "'%s' is outside of the directories that rechain may work in",
         place->path);

@@ -30,5 +30,4 @@ gboolean place_find_new (const Allow *allow, const char *path, Place *ret_place,
 /* Opens what place_find() found, and makes sure that it is still that. -1 with an error. */
 int place_open (const Allow *allow, const Place *place, int flags, GError **error);
 
-gboolean allow_has_dir (const Allow *allow, const char *path);
 gboolean allow_has_vg (const Allow *allow, const char *vg);

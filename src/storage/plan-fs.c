@@ -71,8 +71,8 @@ check_kind (VolumePlan *plan, const VolumeEnd *end, GError **error)
 
 /* ---- where it is done ------------------------------------------------------------------------ */
 
-/* Through a file of our own: that of a device lies in the state directory, which outlives a reboot.
- */
+/* Through a file of our own: that of a device lies in the state directory, which outlives
+ * a reboot. */
 static void
 set_view (VolumePlan *plan)
 {

@@ -7,8 +7,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* The volume keeps its name, and may be lent more than once: the operation is one on the snapshot.
- */
+/* The volume keeps its name, and may be lent more than once: the operation is one on the
+ * snapshot. */
 gboolean
 plan_lend (VolumePlan *plan, GError **error)
 {

@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-/* What the other host has may be smaller when it comes, but not larger: it is held to what it said.
- */
+/* What the other host has may be smaller when it comes, but not larger: it is held to
+ * what it said. */
 static void
 set_stream (VolumePlan *plan, const Offer *offer)
 {
@@ -55,8 +55,8 @@ set_size (VolumePlan *plan, const Offer *offer, GError **error)
   return TRUE;
 }
 
-/* The name in its header must lead to something here; whether it is the same file nobody can say.
- */
+/* The name in its header must lead to something here; whether it is the same file
+ * nobody can say. */
 static gboolean
 check_backing (VolumePlan *plan, const Offer *offer, GError **error)
 {

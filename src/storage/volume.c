@@ -10,16 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_SIBLINGS                                                                               \
-  20000u /* files of a directory that are looked at for what is built on a volume */
+/* Files of a directory that are looked at for what is built on a volume. */
+#define MAX_SIBLINGS 20000u
 
 static const char *const type_names[] = {"file", "block", "lv", "thin-lv"};
-
-const char *
-volume_type_name (VolumeType type)
-{
-  return type_names[type];
-}
 
 void
 volume_free (Volume *volume)
@@ -194,10 +188,10 @@ volume_to_json (Volume *volume)
   ChainLayer *own = volume->chain ? volume->chain->pdata[0] : NULL;
   const struct stat *st = &volume->place.st;
   Json *document = json_make (
-      "path", json_str (volume->place.path), "type", json_str (volume_type_name (volume->type)),
-      "format", json_str (volume->format), "codec",
-      volume->codec ? json_str (volume->codec->name) : NULL, "size", number (volume->size),
-      "virtual-size", volume->has_virtual_size ? number (volume->virtual_size) : NULL, "allocated",
+      "path", json_str (volume->place.path), "type", json_str (type_names[volume->type]), "format",
+      json_str (volume->format), "codec", volume->codec ? json_str (volume->codec->name) : NULL,
+      "size", number (volume->size), "virtual-size",
+      volume->has_virtual_size ? number (volume->virtual_size) : NULL, "allocated",
       volume->has_allocated ? number (volume->allocated) : NULL, "backing",
       own ? json_str (own->backing) : NULL, "backing-format",
       own ? json_str (own->backing_format) : NULL, "encrypted",

@@ -40,6 +40,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (Volume, volume_free)
 /* Who uses it, and what in its directory is built on it. */
 void volume_find_users (Volume *volume, OpenFiles *files);
 
-const char *volume_type_name (VolumeType type);
 /* The document rechain.volume/1, without "schema"; full. */
 Json *volume_to_json (Volume *volume);
