@@ -21,6 +21,9 @@ static const struct {
   QmpFeature feature;
   gboolean required;
 } queries[] = {
+    /* First, so that a migration that ends meanwhile is still seen: it has left its mark on the
+       status then. */
+    {"query-migrate", N_FEATURES, FALSE},
     {"query-status", N_FEATURES, TRUE},
     {"query-block", N_FEATURES, TRUE},
     {"query-named-block-nodes", N_FEATURES, TRUE},
@@ -28,7 +31,6 @@ static const struct {
     {"query-jobs", FEATURE_QUERY_JOBS, TRUE},
     {"query-block-jobs", N_FEATURES, TRUE},
     {"query-block-exports", FEATURE_BLOCK_EXPORTS, TRUE},
-    {"query-migrate", N_FEATURES, FALSE},
 };
 
 typedef struct {

@@ -12,9 +12,11 @@ typedef struct {
   GError *error;
   guint calls;
   Json *replies;
-  const char *missing; /* this command is answered with an error */
-  guint tear;          /* as often the graph is one that does not fit */
-  guint asked;         /* query-block, how often */
+  const char *missing;     /* this command is answered with an error */
+  guint tear;              /* as often the graph is one that does not fit */
+  guint asked;             /* query-block, how often */
+  gboolean migration_ends; /* once the first query is answered */
+  guint answered;
 } Scene;
 
 static void
@@ -36,6 +38,15 @@ answer (FakeQemu *qemu, const char *command, Json *arguments, gpointer data)
     return json_make ("error",
                       json_make ("class", json_str ("CommandNotFound"), "desc",
                                  json_str ("no such command"), NULL),
+                      NULL);
+  gboolean over = scene->answered++ > 0;
+  if (scene->migration_ends && g_str_equal (command, "query-migrate"))
+    return json_make ("return",
+                      json_make ("status", json_str (over ? "completed" : "active"), NULL), NULL);
+  if (scene->migration_ends && g_str_equal (command, "query-status"))
+    return json_make ("return",
+                      json_make ("status", json_str (over ? "postmigrate" : "running"), "running",
+                                 json_flag (!over), NULL),
                       NULL);
   if (g_str_equal (command, "query-named-block-nodes"))
     assert_true (json_get_bool (arguments, "flat"));
@@ -123,6 +134,20 @@ a_qemu_without_migration_or_graph_is_no_error (void **state)
 }
 
 static void
+is_migrated (Scene *scene)
+{
+  assert_non_null (scene->world);
+  assert_true (world_migrating (scene->world));
+}
+
+static void
+a_migration_that_ends_between_the_queries_is_seen (void **state)
+{
+  Scene scene = {.migration_ends = TRUE};
+  play (&scene, "blockdev", is_migrated);
+}
+
+static void
 failed_as_required (Scene *scene)
 {
   assert_error (scene->error, scene->error->code, "query-block-jobs");
@@ -205,6 +230,7 @@ main (void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test (one_burst_of_queries_makes_a_world),
       cmocka_unit_test (a_qemu_without_migration_or_graph_is_no_error),
+      cmocka_unit_test (a_migration_that_ends_between_the_queries_is_seen),
       cmocka_unit_test (a_required_query_that_fails_is_named),
       cmocka_unit_test (answers_that_do_not_fit_together_are_asked_for_again),
       cmocka_unit_test (a_graph_that_never_fits_is_shown_as_broken),
