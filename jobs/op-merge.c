@@ -16,7 +16,12 @@
 static void
 start_all (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  start_jobs_held (op, world, start_job, asks);
+  if (op_switches (op)) {
+    start_jobs_held (op, world, start_job, asks);
+    return;
+  }
+  for (guint i = 0; i < op->disks->len; i++)
+    start_job (op, op_disk (op, i), world, asks);
 }
 
 static void
