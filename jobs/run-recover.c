@@ -2,6 +2,7 @@
 /* Journal + the world now -> where the runner goes on, and in which direction. */
 #include "jobs/beside.h"
 #include "jobs/blocks-hold.h"
+#include "jobs/blocks.h"
 #include "jobs/image.h"
 #include "jobs/overlay.h"
 #include "jobs/run-private.h"
@@ -65,9 +66,29 @@ goes_on (Runner *runner)
   return op->decided == DECIDED_NEW;
 }
 
+/* The jobs of a fold are all in the middle of copying, and the guest runs. */
+static gboolean
+is_folding (Runner *runner)
+{
+  Op *op = runner->op;
+  guint n = 0;
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    if (!disk_is_on (op, disk, runner->world, disk->node))
+      continue;
+    ChainJob *job = world_job (runner->world, disk->fold_job);
+    JobStatus status = job ? job_status_parse (job->status) : JOB_NULL;
+    if (status != JOB_RUNNING && status != JOB_READY)
+      return FALSE;
+    n++;
+  }
+  return n > 0 && !op->held;
+}
+
 /* Settle first: jobs in PENDING stop the guest's I/O, and a held guest waits for us. With a
- * snapshot that is the way back through the fold. A table that holds by itself is entered at its
- * pivot: on, both layers are equal and it is finalized at once; back, its own steps settle. */
+ * snapshot that is the way back through the fold, or on with one that copies. A table that holds by
+ * itself is entered at its pivot: on, both layers are equal and it is finalized at once; back, its
+ * own steps settle. */
 static void
 settle (Runner *runner, gboolean on)
 {
@@ -75,11 +96,12 @@ settle (Runner *runner, gboolean on)
   int snapshot = snapshot_of (runner->main.steps);
   if (snapshot < 0)
     return;
-  if (op->decided == DECIDED_OLD) {
-    /* Both layers were equal at the record; the fold can only go on from its pivot. */
+  gboolean folding = !on && op->decided == DECIDED_NOTHING && is_folding (runner);
+  if (op->decided == DECIDED_OLD || folding) {
+    /* At the record both layers were equal; such a fold can only go on from its pivot. */
     runner->main.at = snapshot;
     runner->in_fold = TRUE;
-    runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps)};
+    runner->fold = (Cursor){.steps = fold_steps, .at = folding ? FOLD_COPY : pivot_of (fold_steps)};
   } else if (!on || op->held) {
     runner->in_fold = TRUE;
     runner->fold = (Cursor){.steps = fold_steps, .at = pivot_of (fold_steps) - 1, .back = TRUE};

@@ -105,6 +105,7 @@ extern const Step copy_steps[];
 extern const Step offline_steps[]; /* pull, commit, merge of image files */
 extern const Step leave_steps[]; /* copy --no-pivot */
 extern const Step fold_steps[];  /* the undo of a snapshot */
+#define FOLD_COPY 1              /* its step that waits for jobs which have begun */
 extern const Step map_steps[];
 extern const Step quiesce_steps[];
 extern const Step allocate_steps[];

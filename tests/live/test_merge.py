@@ -8,7 +8,7 @@ from harness import images
 from harness.images import BLOCK, MiB
 from harness.proxy import PASS, Proxy
 from harness.qemu import leftovers
-from harness.scene import assert_chain, assert_gone, change, change_of, valid, wait_until
+from harness.scene import assert_chain, assert_gone, change, change_of, valid
 from harness.sweep import WRITES, sound
 
 NAMES = ("base", "one", "two", "three", "current")
@@ -130,24 +130,3 @@ def test_a_document_can_say_what_is_merged(make_chain, make_vm, rechain, style):
     with open(document, "w") as file:
         file.write("<merge><source>a</source></merge>")
     assert "merge.xml" in rechain.run("merge", vm.qmp_path, "vda", "--xml", document).expect(2).err
-
-
-@pytest.mark.parametrize("words,left", [(["pull", "vda"], [0]), (["commit", "vda", "--top", "one.qcow2"], [0, 2]),
-                                        (["commit", "vda"], [1, 2])])
-def test_a_job_whose_controller_died_is_gone_on_with_not_begun_anew(make_chain, make_vm, rechain, style, words, left):
-    chain = make_chain(("base", "one", "current"), size=48 * MiB)
-    vm = make_vm(chain, style=style)
-    run = rechain.start(words[0], vm.qmp_path, *words[1:], "--bandwidth", "2M")
-    wait_until(lambda: any(job["current-progress"] > 0 for job in vm.jobs().values()), "a job that copies")
-    run.kill()
-    (id, job), = vm.jobs().items()
-    vm.qmp.execute("block-job-set-speed", {"device": id, "speed": 0})
-    document = rechain.run("recover", "--finish", json=True).expect(0).json
-    assert [op["state"] for op in document["operations"]] == ["done"]
-    created = [e for e in vm.qmp.events if e["event"] == "JOB_STATUS_CHANGE" and e["data"]["status"] == "created"]
-    assert len(created) == 1, created
-    left = [chain.layers[i] for i in left]
-    settled(vm, rechain, left, [path for path in chain.layers if path not in left])
-    vm.stop()
-    with images.raw_view(left[0]) as raw:
-        images.run("cmp", raw, chain.reference)

@@ -64,7 +64,7 @@ def _count(scenario, version, program, where):
         shim = stage.shim or Shim(stage.dir, "rechain", paths=where(stage))
         before = shim.count
         case = Case(stage, proxy, scenario, 0)
-        result = case.start(None, shim.env if not stage.shim else None).wait(60)
+        result = case.start(None, env=shim.env if not stage.shim else None).wait(60)
         count = shim.count - before
         case.judge_result(result)
         return count
@@ -91,7 +91,7 @@ def remove_locks(state_dir):
 
 def in_rechain(case, fault):
     shim = Shim(case.stage.dir, "rechain", case.number, fault.act, fault.where(case.stage))
-    result = case.start(None, shim.env).wait(60)
+    result = case.start(None, env=shim.env).wait(60)
     if fault.where is journal and fault.act == "EIO" and result.rc == 1:
         remove_locks(case.stage.cli.state_dir)
     elif fault.where is journal and result.rc in (0, 7):    # it ended, and could not remove its socket

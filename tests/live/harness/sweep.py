@@ -87,6 +87,11 @@ class Stage:
     def disk_words(self):
         return [f"{id},to={self.target(id)}" for id in self.chains]
 
+    def ask(self, command, **arguments):
+        """A QMP command of the test's own, beside the guest's writes."""
+        with self._lock:
+            return self.vm.qmp.execute(command, **arguments)
+
     def write(self, always=False):
         """One more guest write per disk; none while the guest is stopped, as a guest would not."""
         with self._lock:
@@ -313,9 +318,9 @@ class Case:
             return mishap(m) if mishap and m.number == self.number else upset(m)
         return self.stage.writing(both)
 
-    def start(self, mishap, env=None):
+    def start(self, mishap, *more, env=None):
         self.proxy.policy = self.policy(mishap)
-        self.run = self.stage.cli.start(*self.scenario.command(self.stage, self.proxy), json=True, env=env)
+        self.run = self.stage.cli.start(*self.scenario.command(self.stage, self.proxy, *more), json=True, env=env)
         self._started.set()
         return self.run
 
