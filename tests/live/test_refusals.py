@@ -10,7 +10,7 @@ import pytest
 
 from harness import images, qemu
 from harness.images import MiB
-from harness.proxy import Proxy, Reply, on, refuse
+from harness.proxy import PASS, Proxy, Reply, on, refuse
 from harness.qmp import QmpMonitor
 from harness.scene import graph, tree, valid, wait_until
 
@@ -287,12 +287,12 @@ def test_a_layer_that_others_build_on_is_not_deleted(make_chain, make_vm, refuse
 def test_a_vm_that_is_migrated_is_refused(make_chain, make_vm, rechain, workdir, new):
     vm = make_vm(make_chain(size=4 * MiB))
     vm.cont()
-    vm.qmp.execute("migrate-set-parameters", {"max-bandwidth": 1})
+    vm.qmp.execute("migrate-set-parameters", {"max-bandwidth": 4096})      # below 10 it is none
     vm.qmp.execute("migrate", {"uri": "exec:cat >/dev/null"})
     before = tree(workdir, skip=(".log", ".out", ".err"))       # QEMU itself changes its graph now
     result = rechain.run(*move(vm, "vda", "--to", new), json=True).expect(4)
     error = valid(result.error)
-    assert "migrated" in error["message"] and error["hint"] and tree(workdir, skip=(".log", ".out", ".err")) == before
+    assert "being migrated" in error["message"] and error["hint"] and tree(workdir, skip=(".log", ".out", ".err")) == before
 
 
 def test_a_vm_that_was_migrated_away_is_refused(make_chain, make_vm, rechain, workdir, new):
@@ -305,6 +305,20 @@ def test_a_vm_that_was_migrated_away_is_refused(make_chain, make_vm, rechain, wo
     error = valid(result.error)
     assert "was migrated away" in error["message"] and "inactive" in error["message"] and error["hint"]
     assert tree(workdir, skip=(".log", ".out", ".err")) == before
+
+
+def test_a_migration_that_ends_while_it_is_looked_for_is_seen(make_chain, make_vm, rechain, workdir, new):
+    """Neither asked before it began nor after it ended is QEMU migrating."""
+    vm = make_vm(make_chain(size=4 * MiB))
+    vm.cont()
+
+    def migrate(message):
+        vm.qmp.execute("migrate", {"uri": "exec:cat >/dev/null"})
+        wait_until(lambda: vm.run_state() == "postmigrate", "the migration has ended")
+        return PASS
+    with Proxy(vm.qmp_path, on("command", "query-migrate", migrate)) as proxy:
+        error = valid(rechain.run("move", proxy.path, "vda", "--to", new, json=True).expect(4).error)
+    assert "was migrated away" in error["message"] and not os.path.exists(new)
 
 
 # --- reuse ---
