@@ -3,6 +3,7 @@
 
 #include "jobs/blocks-hold.h"
 #include "jobs/header.h"
+#include "jobs/migration.h"
 
 ChainLayer *
 kept_base (OpDisk *disk)
@@ -122,6 +123,13 @@ flush_receiver (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (!op_disk_is_beside (disk))
     flush_node (disk->node, asks);
+}
+
+void
+flush_copied (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
+{
+  ask_migration (op, asks);
+  flush_receiver (op, disk, world, asks);
 }
 
 /* ---- the pivot ------------------------------------------------------------------------------- */

@@ -18,6 +18,8 @@ void end_own_job (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 /* Makes durable what the job wrote, where QEMU does not: it rewrites a header before the tables of the
  * copied data are on disk (qemu-facts, hazard 0). */
 void flush_receiver (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
+/* The same, after it was made sure that what was copied is there. */
+void flush_copied (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 
 void finalize_job (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 /* Graph and header: when the write of the header failed, QEMU shows the shortened chain all the same. */

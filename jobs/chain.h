@@ -89,6 +89,8 @@ const char *world_run_state (World *world);           /* query-status: "running"
 gboolean world_running (World *world);
 /* A migration is under way, or has ended and left the images inactive (postmigrate). */
 gboolean world_migrating (World *world);
+/* What query-migrate says; borrowed, NULL where there is no such thing. */
+Json *world_migration (World *world);
 
 /* Nodes, also those that no disk shows. */
 gboolean world_has_node (World *world, const char *node);

@@ -27,7 +27,8 @@ static const Field disk_strings[] = {F (OpDisk, name),      F (OpDisk, qdev),
                                      F (OpDisk, receiver),  F (OpDisk, header),
                                      F (OpDisk, to_format), F (OpDisk, backing_old)};
 static const Field op_strings[] = {F (Op, id), F (Op, name), F (Op, description),
-                                   F (Op, vm), F (Op, qemu), F (Op, agent)};
+                                   F (Op, vm), F (Op, qemu), F (Op, agent),
+                                   F (Op, migration)};
 static const Field op_numbers[] = {F (Op, qemu_start),   F (Op, bandwidth),     F (Op, timeout_ms),
                                    F (Op, max_pause_ms), F (Op, max_freeze_ms), F (Op, grow_step)};
 

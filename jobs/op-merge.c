@@ -37,7 +37,7 @@ static void
 flush_unless_held (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (!op_disk_switches (disk))
-    flush_receiver (op, disk, world, asks);
+    flush_copied (op, disk, world, asks);
 }
 
 /* One disk alone is copied as of one moment without being held, if the copying catches up. */

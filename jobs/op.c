@@ -185,6 +185,7 @@ op_free (Op *op)
   g_free (op->vm);
   g_free (op->agent);
   g_free (op->qemu);
+  g_free (op->migration);
   g_ptr_array_unref (op->disks);
   g_ptr_array_unref (op->notes);
   g_ptr_array_unref (op->left);

@@ -163,6 +163,7 @@ typedef struct {
   gboolean rebooted;    /* the host has booted since it was recorded; not recorded */
   gboolean mask_protocol; /* this QEMU takes backing-mask-protocol */
   gboolean start_held;    /* this QEMU wants the guest stopped while a commit job starts */
+  char *migration; /* what it knew of migrations (jobs/migration.h); nullable */
   gboolean old_reopen;    /* this QEMU, before 6.1, calls blockdev-reopen x-blockdev-reopen */
   gboolean unlocks;       /* files that are read-only=on must be opened again, and can be */
   OpFlags flags;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/plan-private.h"
 
+#include "jobs/migration.h"
 #include "src/common/source.h"
 
 #include <unistd.h>
@@ -16,6 +17,7 @@ fill_from_vm (Plan *plan, const Request *request, GError **error)
   op_set_vm (op, client);
   op->mask_protocol = qmp_features_has (plan->context.features, FEATURE_STREAM_MASK_PROTOCOL);
   op->old_reopen = !qmp_features_has (plan->context.features, FEATURE_BLOCKDEV_REOPEN);
+  op->migration = migration_mark (world_migration (plan->context.world));
   op->start_held = qmp_client_get_version (client) < FIRST_SAFE_START;
   op->max_freeze_ms = request->max_freeze_ms;
   op->agent = g_strdup (request->agent);

@@ -135,6 +135,7 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
   if (lane_is_stale (lane))
     return;
   Ask *ask = lane_ask (lane);
+  GError *unwanted = NULL;
   if (error != NULL && ask->tolerant)
     lane_note_refusal (lane, error);
   /* A mirror that is left in PENDING keeps the guest's writes waiting. */
@@ -155,6 +156,8 @@ on_reply (QmpClient *client, Json *ret, const GError *error, gpointer data)
   } else if (error != NULL && (!ask->tolerant || runner->lost ||
                                g_error_matches (error, RECHAIN_ERROR, UNREACHABLE)))
     lane_failed (lane, g_error_copy (error));
+  else if (error == NULL && ask->answered != NULL && !ask->answered (runner->op, ret, &unwanted))
+    lane_failed (lane, unwanted);
   else if (ask->job != NULL && error == NULL) /* what was refused will not happen */
     wait_for_job (lane);
   else

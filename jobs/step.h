@@ -41,10 +41,14 @@ typedef void (*AskHeard) (Op *op, Json *ret, gint64 sent_us);
 /* Puts among the facts what a program printed; FALSE ends the operation. */
 typedef gboolean (*AskTold) (Op *op, OpDisk *disk, const char *out, GError **error);
 
+/* What QEMU answered; FALSE ends the step. */
+typedef gboolean (*AskAnswered) (Op *op, Json *ret, GError **error);
+
 struct Ask {
   char *says;        /* for the journal and the plan; nullable where the command speaks for itself */
   char *command;     /* QMP */
   Json *arguments;
+  AskAnswered answered; /* with command; nullable */
   char *agent;       /* a command of the guest agent */
   guint agent_ms;    /* its deadline */
   AskHeard heard;    /* nullable */

@@ -152,9 +152,15 @@ world_migrating (World *world)
 {
   static const char *const over[] = {"none", "completed", "failed", "cancelled", NULL};
   static const char *const run_states[] = {"inmigrate", "finish-migrate", "postmigrate", NULL};
-  const char *status = json_get_str (world_reply (world, "query-migrate"), "status");
+  const char *status = json_get_str (world_migration (world), "status");
   return (status != NULL && !is_one_of (status, over)) ||
          is_one_of (world_run_state (world), run_states);
+}
+
+Json *
+world_migration (World *world)
+{
+  return world_reply (world, "query-migrate");
 }
 
 gboolean
