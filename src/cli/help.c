@@ -171,9 +171,11 @@ overview (Cli *cli, GString *out)
   }
   heading (cli, "Options", out);
   global_options (out);
-  g_autofree char *sentence = g_strdup_printf ("Not built in this version: %s.", missing->str);
   g_string_append_c (out, '\n');
-  text_wrap (out, sentence, 0, WIDTH);
+  if (missing->len > 0) {
+    g_autofree char *sentence = g_strdup_printf ("Not built in this version: %s.", missing->str);
+    text_wrap (out, sentence, 0, WIDTH);
+  }
   g_string_append (out, "'rechain help COMMAND' says more; see also rechain(1).\n");
 }
 

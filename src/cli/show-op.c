@@ -32,24 +32,21 @@ chain_line (GString *out, const char *label, Json *chain)
   text_line (out, "    %-8s %s", label, files);
 }
 
-/* Files that stay, and how to be rid of them. A name that cannot be shown as it is gets no command:
- * what is copied from a terminal must be what was meant. */
+/* Files that stay, and how to be rid of them: by what refuses to where somebody still uses one. A name that
+ * cannot be shown as it is gets no command: what is copied from a terminal must be what was meant. */
 static void
 left_lines (GString *out, Json *left)
 {
-  g_autoptr (GString) command = g_string_new ("rm --");
-  gboolean plain = TRUE;
+  for (gsize i = 0; i < json_length (left); i++)
+    text_line (out, "    %-8s %s", "kept", or_empty (json_object_get_string (json_at (left, i))));
   for (gsize i = 0; i < json_length (left); i++) {
     const char *file = or_empty (json_object_get_string (json_at (left, i)));
     g_autofree char *safe = text_escape (file);
     g_autofree char *quoted = g_shell_quote (file);
     gboolean bare = strspn (file, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "/._-+") == strlen (file);
-    plain = plain && strcmp (safe, file) == 0;
-    g_string_append_printf (command, " %s", bare ? file : quoted);
-    text_line (out, "    %-8s %s", "kept", file);
+    if (strcmp (safe, file) == 0)
+      text_line (out, "    %-8s rechain vol delete %s", "remove", bare ? file : quoted);
   }
-  if (json_length (left) > 0 && plain)
-    text_line (out, "    %-8s %s", "remove", command->str);
 }
 
 static void
