@@ -287,6 +287,29 @@ check_names (Op *op, OpDisk *disk, GError **error)
   return TRUE;
 }
 
+int
+plan_removed_layer (OpDisk *disk, int from, int to)
+{
+  for (int i = from; i < to; i++) {
+    const char *file = op_disk_layer (disk, i)->file;
+    if (file != NULL && file[0] == '/' && access (file, F_OK) != 0 && errno == ENOENT)
+      return i;
+  }
+  return -1;
+}
+
+/* What the new header names must be there; what falls out need not be. */
+static gboolean
+check_kept (OpDisk *disk, GError **error)
+{
+  int removed = plan_removed_layer (disk, disk->base, (int)disk->before->len);
+  if (removed < 0)
+    return TRUE;
+  fail (error, REFUSED, "disk '%s': layer '%s' was removed while QEMU has it open", disk->name,
+        op_disk_layer (disk, removed)->file);
+  return hint (error, "its data is gone when QEMU ends: save the whole disk with rechain copy");
+}
+
 gboolean
 plan_check_target (Op *op, OpDisk *disk, World *world, GError **error)
 {
@@ -300,8 +323,8 @@ plan_check_target (Op *op, OpDisk *disk, World *world, GError **error)
                  "make it (lvcreate) and the image in it (qemu-img create), then use --reuse; "
                  "--grow-lv extends it");
   }
-  if (!check_names (op, disk, error) || !check_directory (disk->to, error) ||
-      !file_identify (disk->to, &id, &exists, error))
+  if (!check_kept (disk, error) || !check_names (op, disk, error) ||
+      !check_directory (disk->to, error) || !file_identify (disk->to, &id, &exists, error))
     return FALSE;
   if (exists && (op->flags & OP_REUSE))
     return check_reuse (disk, error);

@@ -110,6 +110,8 @@ gboolean plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GEr
 gboolean plan_check_none_open (Journal *journal, const char *vm, GError **error);
 /* PERMISSION where the request is bound to other volume groups. */
 gboolean plan_check_group (const Request *request, const char *disk, const char *vg, GError **error);
+/* Which layer of @before, from @from to before @to, is no file any more; -1: none. */
+int plan_removed_layer (OpDisk *disk, int from, int to);
 gboolean plan_check_target (Op *op, OpDisk *disk, World *world, GError **error);
 /* @file: nullable. @by_us: it is we who write it, not a QEMU that may be another user. */
 gboolean plan_check_writable (const char *file, gboolean by_us, GError **error);

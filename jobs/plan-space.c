@@ -257,6 +257,15 @@ plan_ask_space (const PlanContext *context, Op *op, OpDisk *disk, PlanAnswer ans
     g_free (look);
     return FALSE;
   }
+  int removed = plan_removed_layer (disk, from, to);
+  if (removed >= 0) { /* QEMU still reads it, qemu-img cannot */
+    g_ptr_array_add (op->notes, g_strdup_printf ("disk '%s': the space that '%s' will need is not "
+                                                 "known: layer '%s' was removed",
+                                                 disk->name, disk->receiver,
+                                                 op_disk_layer (disk, removed)->file));
+    g_free (look);
+    return FALSE;
+  }
   look->runs[0] = look_at (look, from, to, FALSE, on_from);
   if (has >= 0)
     look->runs[1] = look_at (look, has, has + 1, TRUE, on_has);

@@ -160,6 +160,23 @@ def test_a_layer_that_was_removed_under_qemu_is_told_while_it_can_be_saved(patie
     assert "was removed" in str(findings) and "is another file" in str(findings)
 
 
+def test_what_was_removed_under_qemu_is_saved_by_the_cure_that_is_named(make_chain, make_vm, rechain, workdir):
+    chain = make_chain(size=16 * images.MiB)
+    vm = make_vm(chain)
+    for path in chain.layers:
+        os.unlink(path)
+    document = rechain.run("doctor", vm.qmp_path, json=True).expect(10).json
+    assert all("rechain copy" in f["cure"] for f in document["findings"] if f["kind"] == "file-replaced")
+    for words in ["snapshot", "create", vm.qmp_path], ["copy", vm.qmp_path, "vda", "--shallow", "--to", f"{workdir}/c"]:
+        error = rechain.run(*words, json=True).expect(4).error          # it would name a file that is no more
+        assert "was removed" in error["message"] and "rechain copy" in error["hint"]
+    result = rechain.run("copy", vm.qmp_path, "vda", "--to", f"{workdir}/saved.qcow2").expect(0)
+    assert "the space that" in result.err and "is not known" in result.err
+    vm.stop()
+    with images.raw_view(f"{workdir}/saved.qcow2") as raw:
+        images.run("qemu-img", "compare", "-f", "raw", "-F", "raw", raw, chain.reference)
+
+
 # --- what is left in QEMU ---
 
 def test_what_an_ended_operation_left_in_qemu_is_taken_away_and_nothing_else(patient):
