@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "jobs/grow.h"
 
+#include "jobs/lvm.h"
 #include "src/common/fs.h"
 
 /* ---- on record ------------------------------------------------------------------------------- */
@@ -12,6 +13,7 @@ image_free (gpointer data)
   g_free (image->file);
   g_free (image->vg);
   g_free (image->lv);
+  g_free (image->pool);
   g_free (image->node);
   g_free (image);
 }
@@ -35,8 +37,8 @@ grow_images_to_json (GPtrArray *images)
   for (guint i = 0; images != NULL && i < images->len; i++) {
     const GrowImage *image = images->pdata[i];
     json_append (all, json_make ("file", json_str (image->file), "vg", json_str (image->vg), "lv",
-                                 json_str (image->lv), "node", json_str (image->node), "thin",
-                                 json_flag (image->thin), "most", number (image->most), "size",
+                                 json_str (image->lv), "node", json_str (image->node), "pool",
+                                 json_str (image->pool), "most", number (image->most), "size",
                                  number (image->size), "theirs", number (image->theirs), NULL));
   }
   return all;
@@ -54,7 +56,7 @@ grow_images_from_json (Json *json, GPtrArray **ret_images)
                          .vg = g_strdup (json_get_str (from, "vg")),
                          .lv = g_strdup (json_get_str (from, "lv")),
                          .node = g_strdup (json_get_str (from, "node")),
-                         .thin = json_get_bool (from, "thin"),
+                         .pool = g_strdup (json_get_str (from, "pool")),
                          .most = (guint64)json_get_int (from, "most"),
                          .size = (guint64)json_get_int (from, "size"),
                          .theirs = (guint64)json_get_int (from, "theirs")};
@@ -132,6 +134,22 @@ grow_args (const GrowImage *image, guint64 size)
   g_autofree char *name = g_strdup_printf ("%s/%s", image->vg, image->lv);
   const char *argv[] = {"lvm", "lvextend", "-y", "-L", bytes, name, NULL};
   return g_strdupv ((char **)argv);
+}
+
+char **
+grow_refresh_args (const GrowImage *image)
+{
+  g_autofree char *name = g_strdup_printf ("%s/%s", image->vg, image->lv);
+  const char *argv[] = {"lvm", "lvchange", "-y", "--refresh", name, NULL};
+  return g_strdupv ((char **)argv);
+}
+
+gboolean
+grow_is_half_done (const GrowImage *image, Json *row)
+{
+  guint64 size;
+  return lvm_word (row, "lv_suspended") ||
+         (file_length (image->file, &size, NULL) && lvm_bytes (row, "lv_size") > size);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */

@@ -17,7 +17,7 @@ typedef struct {
   char *file;     /* as the chain names it */
   char *vg, *lv;
   char *node;     /* its protocol node */
-  gboolean thin;  /* its space is the pool's */
+  char *pool;     /* the thin pool whose space it has; NULL: its group's */
   guint64 most;   /* bytes; the image never needs more */
   guint64 size;   /* of the volume, before */
   guint64 theirs; /* threshold that somebody else had set; 0: none */
@@ -26,6 +26,7 @@ typedef struct {
   /* -- not recorded -- */
   guint64 armed;  /* threshold that QEMU has from us; 0: none */
   guint64 free;   /* in its group, or its pool */
+  guint64 mapped; /* what it has of that already */
 } GrowImage;
 
 GPtrArray *grow_images_new (void); /* of GrowImage */
@@ -48,6 +49,10 @@ guint64 grow_threshold (const Op *op, const GrowImage *image, guint64 size);
 guint64 grow_next (const Op *op, const GrowImage *image, guint64 size, guint64 highest);
 /* lvm lvextend; full. */
 char **grow_args (const GrowImage *image, guint64 size);
+/* @row: of lvs, nullable. Was it left by an lvextend that did not come to its end? */
+gboolean grow_is_half_done (const GrowImage *image, Json *row);
+/* lvm lvchange --refresh, which mends that; full. */
+char **grow_refresh_args (const GrowImage *image);
 /* Appends: QEMU tells once @image is written beyond @threshold; 0: it does not. */
 Ask *ask_threshold (GPtrArray *asks, const GrowImage *image, guint64 threshold);
 

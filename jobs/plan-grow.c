@@ -113,18 +113,34 @@ answer (Question *question, GError *take_error)
   callback (take_error, data);
 }
 
+/* Where its space comes from; full. */
+static char *
+source_of (const GrowImage *image)
+{
+  return image->pool ? g_strdup_printf ("thin pool '%s/%s'", image->vg, image->pool)
+                     : g_strdup_printf ("volume group '%s'", image->vg);
+}
+
+/* What can be written to it without space from there. */
+static guint64
+own_space (const GrowImage *image)
+{
+  return image->pool ? image->mapped : image->size;
+}
+
 static void
 tell (Op *op, const GrowImage *image)
 {
   g_autofree char *step = format_size (op->grow_step), *size = format_size (image->size);
   g_autofree char *free = format_size (image->free);
   g_autofree char *most = image->most < NO_BOUND ? format_size (image->most) : NULL;
+  g_autofree char *source = source_of (image);
   g_ptr_array_add (
-      op->notes, g_strdup_printf (
-                     "'%s' has %s and is extended by %s whenever it fills%s%s (%s of %s are free); "
-                     "it stays so when the operation is undone",
-                     image->file, size, step, most ? ", up to " : "", most ? most : "", free,
-                     image->thin ? "its pool" : image->vg));
+      op->notes,
+      g_strdup_printf (
+          "'%s' has %s and is extended by %s whenever it fills%s%s (%s are free in %s); "
+          "it stays so when the operation is undone",
+          image->file, size, step, most ? ", up to " : "", most ? most : "", free, source));
 }
 
 static void
@@ -137,7 +153,7 @@ next (Question *question, guint64 free)
   tell (question->op, image);
   if (g_strcmp0 (disk->receiver, image->file) == 0 &&
       (disk->to != NULL || image_end_read (image->file, &end, NULL)))
-    disk->free = image->size - MIN (end, image->size) + free;
+    disk->free = own_space (image) - MIN (end, own_space (image)) + free;
   if (++question->at < question->disk->grows->len)
     ask_about (question);
   else
@@ -171,12 +187,13 @@ check_volume (GrowImage *image, Json *row)
   return bad;
 }
 
+/* Of a thin volume, or of a pool: what is used of it. */
 static guint64
-free_in_pool (Json *pool)
+used_of (Json *row)
 {
-  const char *used = lvm_word (pool, "data_percent");
+  const char *used = lvm_word (row, "data_percent");
   double share = used ? CLAMP (g_ascii_strtod (used, NULL), 0, 100) : 0;
-  return (guint64)((double)lvm_bytes (pool, "lv_size") * (100 - share) / 100);
+  return (guint64)((double)lvm_bytes (row, "lv_size") * share / 100);
 }
 
 static void
@@ -186,12 +203,14 @@ on_lvs (Json *rows, const GError *error, gpointer data)
   GrowImage *image = image_of (question);
   Json *row = lvm_row (rows, image->lv);
   GError *bad = error ? g_error_copy (error) : check_volume (image, row);
-  image->thin = g_strcmp0 (lvm_word (row, "segtype"), "thin") == 0;
+  Json *pool = lvm_row (rows, lvm_word (row, "pool_lv"));
   if (bad != NULL)
     answer (question, bad);
-  else if (image->thin)
-    next (question, free_in_pool (lvm_row (rows, lvm_word (row, "pool_lv"))));
-  else
+  else if (pool != NULL) {
+    image->pool = g_strdup (lvm_word (pool, "lv_name"));
+    image->mapped = used_of (row);
+    next (question, lvm_bytes (pool, "lv_size") - used_of (pool));
+  } else
     lvm_vgs (image->vg, on_vgs, question);
 }
 
@@ -214,7 +233,8 @@ plan_ask_grow (Op *op, OpDisk *disk, PlanAnswer callback, gpointer data)
 
 /* ---- space ----------------------------------------------------------------------------------- */
 
-/* Beyond the volume's end. What a new image needs counts from its beginning. */
+/* Beyond the volume's end, or what a thin one has. What a new image needs counts from its
+ * beginning. */
 static guint64
 missing (const OpDisk *disk, const GrowImage *image)
 {
@@ -223,10 +243,10 @@ missing (const OpDisk *disk, const GrowImage *image)
       (disk->to == NULL && !image_end_read (image->file, &end, NULL)))
     return 0;
   end = MIN (end + disk->needed, image->most);
-  return end > image->size ? end - image->size : 0;
+  return end > own_space (image) ? end - own_space (image) : 0;
 }
 
-/* Volumes of one group share what is free there. */
+/* Volumes of one group, or of one pool, share what is free there. */
 static guint64
 missing_with (Op *op, const GrowImage *other)
 {
@@ -235,7 +255,7 @@ missing_with (Op *op, const GrowImage *other)
     const OpDisk *disk = op_disk (op, i);
     for (guint k = 0; disk->grows != NULL && k < disk->grows->len; k++) {
       const GrowImage *image = disk->grows->pdata[k];
-      if (g_str_equal (image->vg, other->vg) && image->thin == other->thin)
+      if (g_str_equal (image->vg, other->vg) && g_strcmp0 (image->pool, other->pool) == 0)
         sum += missing (disk, image);
     }
   }
@@ -253,14 +273,15 @@ plan_check_groups (Op *op, GError **error)
       if (needed <= image->free)
         continue;
       g_autofree char *want = format_size (needed), *have = format_size (image->free);
+      g_autofree char *source = source_of (image);
       fail (error, REFUSED,
-            "not enough space in volume group '%s': '%s' would have to get %s more, %s "
-            "are free",
-            image->vg, image->file, want, have);
+            "not enough space in %s: '%s' would have to get %s more (%" G_GUINT64_FORMAT
+            " bytes), %s are free (%" G_GUINT64_FORMAT ")",
+            source, image->file, want, needed, have, image->free);
       return hint (error,
-                   "this is what the map of its layers tells; free %" G_GUINT64_FORMAT
-                   " bytes more in the %s",
-                   needed - image->free, image->thin ? "thin pool" : "group");
+                   "this is what the map of its layers tells; give it %" G_GUINT64_FORMAT
+                   " bytes more (%s), or remove volumes there",
+                   needed - image->free, image->pool ? "lvextend" : "vgextend");
     }
   }
   return TRUE;

@@ -300,11 +300,13 @@ runner_is_undone (Runner *runner, World *world)
   if (op->error == NULL)
     fail (&op->error, UNDONE, "operation %s was interrupted", op->id);
   recode (&op->error, UNDONE);
+  g_autofree char *advice = growth_advice (runner);
   if (rechain_error_get_hint (op->error) == NULL)
-    hint (&op->error, "everything is as it was before%s%s; rechain op show %s tells what happened",
+    hint (&op->error,
+          "everything is as it was before%s%s; %s%srechain op show %s tells what happened",
           op->dead ? ", but for the guest, whose QEMU is gone" : "",
           op_has_grown (op) ? ", but for logical volumes, which stay as large as they were made"
                             : "",
-          op->id);
+          advice ? advice : "", advice ? "; " : "", op->id);
   finish (runner, OP_UNDONE);
 }

@@ -7,51 +7,18 @@
  * and extend, arm the threshold anew, and let go on who stands. Looking again after arming closes
  * the gap: what was written before it is seen then.
  *
- * lvextend is never killed (jobs/lv.h); an operation does not end before it has. */
-#include "jobs/run-private.h"
+ * run-extend.c makes them larger; an operation does not end before that has ended. */
+#include "jobs/run-grow.h"
 
-#include "jobs/grow.h"
-#include "jobs/lvm.h"
 #include "src/common/fs.h"
 
 #include <errno.h>
 #include <string.h>
 
-/* One volume. */
-typedef struct {
-  OpDisk *disk;
-  GrowImage *image;
-  guint64 wanted;     /* the size that it is being given; 0: nothing runs */
-  gboolean rest;      /* it is being given the rest of its group */
-  gboolean job_waits; /* the job of this disk stands until there is space here */
-  gboolean guest_waits;
-  gboolean unsure;    /* ... if it is this disk that it waits for */
-  gboolean letting;   /* the job is just being let go on */
-  gboolean gave_up;   /* there is none, and who waits is to be told */
-  guint64 went_on_at; /* size at which who stood was let go on; 0: nobody was */
-  char *why;          /* what lvm said last; nullable */
-} Grower;
-
-struct _Growth {
-  GPtrArray *growers;
-  gboolean looking, again;
-  guint pending; /* errands on their way */
-  Thawed after;  /* once there are none; nullable */
-};
-
-/* What is on its way for one volume; holds the runner. */
-typedef struct {
-  Runner *runner;
-  Grower *grower;
-  guint64 threshold;
-} Errand;
-
 static void
 look (Runner *runner);
-static gboolean
-extend (Runner *runner, Grower *grower, guint64 highest);
 
-static Errand *
+Errand *
 errand_new (Runner *runner, Grower *grower)
 {
   Errand *errand = g_new0 (Errand, 1);
@@ -60,7 +27,7 @@ errand_new (Runner *runner, Grower *grower)
   return errand;
 }
 
-static void
+void
 errand_free (Errand *errand)
 {
   g_autoptr (Runner) runner = errand->runner;
@@ -72,7 +39,6 @@ errand_free (Errand *errand)
   growth->after = NULL;
   after (runner);
 }
-G_DEFINE_AUTOPTR_CLEANUP_FUNC (Errand, errand_free)
 
 static void
 grower_free (gpointer data)
@@ -89,28 +55,47 @@ growth_free (Growth *growth)
   g_free (growth);
 }
 
-static gboolean
-is_over (Runner *runner)
+gboolean
+growth_is_over (Runner *runner)
 {
   return runner->ended || runner->detached || runner->lost || runner->client == NULL ||
          op_is_offline (runner->op);
 }
 
-static void
-note (Runner *runner, Grower *grower, const char *phase, const char *detail)
+void
+growth_note (Runner *runner, Grower *grower, const char *phase, const char *detail)
 {
   journal_note (runner->journal, runner->op, "grow", grower->disk->name, runner_direction (runner),
                 phase, detail);
 }
 
 static char *
-words_of (const GrowImage *image, const char *why)
+words_of (const Grower *grower)
 {
-  return g_strdup_printf ("%s; %s/%s %s%s", g_strerror (ENOSPC), image->vg, image->lv,
-                          why           ? "could not be extended: "
-                          : image->thin ? "lies in a pool that is full, or "
-                                        : "",
-                          why ? why : "has all that its image can need");
+  const GrowImage *image = grower->image;
+  if (grower->why != NULL)
+    return g_strdup_printf ("%s; '%s/%s' could not be extended: %s", g_strerror (ENOSPC), image->vg,
+                            image->lv, grower->why);
+  if (image->pool != NULL)
+    return g_strdup_printf ("%s; '%s/%s' lies in the thin pool '%s/%s', which is full",
+                            g_strerror (ENOSPC), image->vg, image->lv, image->vg, image->pool);
+  return g_strdup_printf ("%s; '%s/%s' has all that its image can need", g_strerror (ENOSPC),
+                          image->vg, image->lv);
+}
+
+char *
+growth_advice (Runner *runner)
+{
+  for (guint i = 0; runner->growth != NULL && i < runner->growth->growers->len; i++) {
+    const Grower *grower = runner->growth->growers->pdata[i];
+    const GrowImage *image = grower->image;
+    if (grower->is_full)
+      return g_strdup_printf ("give %s '%s%s%s' more space (%s), or remove volumes there",
+                              image->pool ? "thin pool" : "volume group", image->vg,
+                              image->pool ? "/" : "", image->pool ? image->pool : "",
+                              image->pool ? "lvextend" : "vgextend");
+  }
+  return NULL;
 }
 
 /* ---- who stands ------------------------------------------------------------------------------ */
@@ -145,7 +130,7 @@ go_on_job (Runner *runner, Grower *grower)
   grower->job_waits = FALSE;
   if (runner->erring != NULL)
     g_hash_table_remove (runner->erring, job);
-  note (runner, grower, "note", "let the job go on (job-resume)");
+  growth_note (runner, grower, "note", "let the job go on (job-resume)");
   qmp_client_execute (runner->client, "job-resume", json_make ("id", json_str (job), NULL), 0, NULL,
                       NULL);
 }
@@ -164,7 +149,7 @@ on_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
 {
   g_autoptr (Errand) errand = data;
   errand->grower->letting = FALSE;
-  for (gsize i = 0; !is_over (errand->runner) && i < json_length (ret); i++)
+  for (gsize i = 0; !growth_is_over (errand->runner) && i < json_length (ret); i++)
     if (stands_for_space (errand->runner, errand->grower, json_at (ret, i)))
       go_on_job (errand->runner, errand->grower);
 }
@@ -176,9 +161,10 @@ on_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
   g_autoptr (Errand) errand = data;
   Runner *runner = errand->runner;
   gboolean stands = g_strcmp0 (json_get_str (ret, "status"), "io-error") == 0;
-  if (is_over (runner) || !stands || runner->op->held || !runner->op->was_running)
+  if (growth_is_over (runner) || !stands || runner->op->held || !runner->op->was_running)
     return;
-  note (runner, errand->grower, "note", "continue the guest, which stood for want of space (cont)");
+  growth_note (runner, errand->grower, "note",
+               "continue the guest, which stood for want of space (cont)");
   qmp_client_execute (client, "cont", NULL, 0, NULL, NULL);
 }
 
@@ -203,10 +189,11 @@ static void
 give_up (Runner *runner, Grower *grower)
 {
   grower->gave_up = grower->job_waits;
+  grower->is_full |= grower->image->pool != NULL && (grower->job_waits || grower->guest_waits);
   if (!grower->guest_waits)
     return;
   grower->guest_waits = FALSE;
-  g_autofree char *words = words_of (grower->image, grower->why);
+  g_autofree char *words = words_of (grower);
   g_autofree char *why =
       g_strdup_printf ("the guest's write to '%s' failed: %s", grower->image->file, words);
   if (runner->main.back)
@@ -215,107 +202,19 @@ give_up (Runner *runner, Grower *grower)
     runner_cancel (runner, why);
 }
 
-/* ---- extending ------------------------------------------------------------------------------- */
-
-static void
-ended (Grower *grower)
+void
+growth_extended (Runner *runner, Grower *grower, guint64 size)
 {
-  grower->wanted = 0;
-  grower->rest = FALSE;
+  if (!growth_is_over (runner))
+    let_go_on (runner, grower, size);
+  look (runner);
 }
 
-static void
-run_lvextend (Runner *runner, Grower *grower, guint64 size);
-
-/* A group that has not got a whole step may have a part of it. */
-static void
-on_group (Json *rows, const GError *error, gpointer data)
+void
+growth_refused (Runner *runner, Grower *grower)
 {
-  g_autoptr (Errand) errand = data;
-  Runner *runner = errand->runner;
-  Grower *grower = errand->grower;
-  guint64 rest = lvm_bytes (json_at (rows, 0), "vg_free"), size = 0;
-  gboolean can = !is_over (runner) && rest > 0 && file_length (grower->image->file, &size, NULL) &&
-                 size + rest < grower->wanted;
-  if (can) {
-    grower->rest = TRUE;
-    run_lvextend (runner, grower, size + rest);
-    return;
-  }
-  give_up (runner, grower);
-  ended (grower);
-}
-
-static void
-on_extended (const char *out, const GError *error, gpointer data)
-{
-  g_autoptr (Errand) errand = data;
-  Runner *runner = errand->runner;
-  Grower *grower = errand->grower;
-  GrowImage *image = grower->image;
-  guint64 size = 0;
-  if (runner->ended || runner->detached)
-    return;
-  if (error == NULL && file_length (image->file, &size, NULL)) {
-    g_autofree char *words =
-        g_strdup_printf ("'%s' has %" G_GUINT64_FORMAT " bytes", image->file, size);
-    image->grown = size;
-    g_clear_pointer (&grower->why, g_free);
-    note (runner, grower, "done", words);
-    /* That it did not get on record is found by the next step that must be. */
-    journal_write (runner->journal, runner->op, NULL);
-    ended (grower);
-    if (!is_over (runner))
-      let_go_on (runner, grower, size);
-    look (runner);
-    return;
-  }
-  const char *cause = error ? rechain_error_get_cause (error) : NULL;
-  g_free (grower->why);
-  grower->why = g_strdup (cause ? cause : error ? error->message : "its size cannot be read");
-  note (runner, grower, "failed", grower->why);
-  if (!grower->rest && !is_over (runner))
-    lvm_vgs (image->vg, on_group, errand_new (runner, grower));
-  else {
+  if (!growth_is_over (runner))
     give_up (runner, grower);
-    ended (grower);
-  }
-}
-
-static void
-run_lvextend (Runner *runner, Grower *grower, guint64 size)
-{
-  g_autoptr (GError) error = NULL;
-  g_auto (GStrv) argv = grow_args (grower->image, size);
-  g_autofree char *line = g_strjoinv (" ", argv);
-  g_autofree char *busy = journal_run_path (runner->state_dir, runner->op->id, ".busy");
-  note (runner, grower, "intent", line);
-  if (!journal_write (runner->journal, runner->op, &error)) {
-    g_free (grower->why);
-    grower->why = g_strdup (error->message);
-    give_up (runner, grower);
-    ended (grower);
-    return;
-  }
-  image_run_more ((const char *const *)argv, IMAGE_LIVES_ON, &(ImageMore){.busy = busy},
-                  on_extended, errand_new (runner, grower));
-}
-
-/* FALSE: it has all that its image can need. */
-static gboolean
-extend (Runner *runner, Grower *grower, guint64 highest)
-{
-  guint64 size;
-  if (grower->wanted > 0)
-    return TRUE;
-  if (!file_length (grower->image->file, &size, NULL))
-    return FALSE;
-  guint64 next = grow_next (runner->op, grower->image, size, highest);
-  if (next <= size)
-    return FALSE;
-  grower->wanted = next;
-  run_lvextend (runner, grower, next);
-  return TRUE;
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */
@@ -324,7 +223,7 @@ static void
 on_armed (QmpClient *client, Json *ret, const GError *error, gpointer data)
 {
   g_autoptr (Errand) errand = data;
-  if (is_over (errand->runner))
+  if (growth_is_over (errand->runner))
     return;
   if (error == NULL)
     errand->grower->image->armed = errand->threshold;
@@ -362,8 +261,8 @@ judge (Runner *runner, Grower *grower, guint64 highest)
   guint64 threshold = grow_threshold (runner->op, image, size);
   /* Once more for want of space at the same size: more of it helps, unless it is the pool's. */
   gboolean again = waits && !grower->unsure && grower->went_on_at == size;
-  if ((threshold > 0 && highest > threshold) || (again && !image->thin)) {
-    if (!extend (runner, grower, highest))
+  if ((threshold > 0 && highest > threshold) || (again && image->pool == NULL)) {
+    if (!growth_extend (runner, grower, highest))
       give_up (runner, grower);
   } else if (again)
     give_up (runner, grower);
@@ -392,7 +291,7 @@ on_stats (QmpClient *client, Json *ret, const GError *error, gpointer data)
   Growth *growth = runner->growth;
   guint64 highest;
   growth->looking = FALSE;
-  if (is_over (runner) || error != NULL)
+  if (growth_is_over (runner) || error != NULL)
     return;
   for (guint i = 0; i < growth->growers->len; i++) {
     Grower *grower = growth->growers->pdata[i];
@@ -422,7 +321,7 @@ look (Runner *runner)
 {
   Growth *growth = runner->growth;
   growth->again = growth->looking;
-  if (growth->looking || is_over (runner) || !is_watched (runner))
+  if (growth->looking || growth_is_over (runner) || !is_watched (runner))
     return;
   growth->looking = TRUE;
   qmp_client_execute (runner->client, "query-blockstats",
@@ -454,7 +353,7 @@ on_first_status (QmpClient *client, Json *ret, const GError *error, gpointer dat
 {
   g_autoptr (Runner) runner = data;
   gboolean stands = g_strcmp0 (json_get_str (ret, "status"), "io-error") == 0;
-  for (guint i = 0; stands && !is_over (runner) && i < runner->growth->growers->len; i++) {
+  for (guint i = 0; stands && !growth_is_over (runner) && i < runner->growth->growers->len; i++) {
     Grower *grower = runner->growth->growers->pdata[i];
     grower->guest_waits |= is_active (runner, grower);
   }
@@ -466,7 +365,7 @@ static void
 on_first_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
 {
   g_autoptr (Runner) runner = data;
-  for (gsize i = 0; !is_over (runner) && i < json_length (ret); i++) {
+  for (gsize i = 0; !growth_is_over (runner) && i < json_length (ret); i++) {
     Grower *grower = receiver_of (runner, json_get_str (json_at (ret, i), "device"));
     if (grower != NULL && stands_for_space (runner, grower, json_at (ret, i)))
       grower->job_waits = TRUE;
@@ -476,7 +375,7 @@ on_first_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
 void
 growth_watch (Runner *runner)
 {
-  if (!op_grows (runner->op) || is_over (runner) || !is_watched (runner))
+  if (!op_grows (runner->op) || growth_is_over (runner) || !is_watched (runner))
     return;
   gboolean first = runner->growth == NULL;
   if (first)
@@ -534,7 +433,7 @@ char *
 growth_why (Runner *runner, const char *job)
 {
   Grower *grower = receiver_of (runner, job);
-  return grower ? words_of (grower->image, grower->why) : g_strdup (g_strerror (ENOSPC));
+  return grower ? words_of (grower) : g_strdup (g_strerror (ENOSPC));
 }
 
 /* "vda" is /machine/peripheral/vda, which has its backend below. */

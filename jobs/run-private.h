@@ -197,8 +197,12 @@ void growth_on_threshold (QmpClient *client, const char *name, Json *event, gpoi
 /* @job stands for want of space: it goes on when there is some. FALSE: there is none to be had. */
 gboolean growth_takes_job (Runner *runner, const char *job);
 char *growth_why (Runner *runner, const char *job); /* full: why it has no space */
+/* What is to be done before it is tried again; full, NULL where no group is full. */
+char *growth_advice (Runner *runner);
 /* The same of the guest; @error: data of the event BLOCK_IO_ERROR. */
 gboolean growth_takes_guest (Runner *runner, Json *error);
+/* Recovering: mends what an lvextend left half done, then calls @then. */
+void growth_mend_then (Runner *runner, Thawed then);
 /* Waits for lvextend, then calls @then. FALSE: none runs, and @then does not come. */
 gboolean growth_end_first (Runner *runner, Thawed then);
 

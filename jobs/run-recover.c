@@ -3,6 +3,7 @@
 #include "jobs/beside.h"
 #include "jobs/blocks-hold.h"
 #include "jobs/blocks.h"
+#include "jobs/grow.h"
 #include "jobs/image.h"
 #include "jobs/overlay.h"
 #include "jobs/run-private.h"
@@ -151,10 +152,20 @@ choose_direction (Runner *runner, World *world)
 }
 
 static void
+look (Runner *runner)
+{
+  runner_look_then (runner, choose_direction);
+}
+
+/* What is written to a volume that was left suspended waits for good, and so does QEMU. */
+static void
 on_idle (const char *out, const GError *error, gpointer data)
 {
   g_autoptr (Runner) runner = data;
-  runner_look_then (runner, choose_direction);
+  if (op_grows (runner->op))
+    growth_mend_then (runner, look);
+  else
+    look (runner);
 }
 
 /* A program that outlived its owner may still rename or resize: what it does is looked at when it
@@ -166,7 +177,7 @@ look_and_choose (Runner *runner)
   if (!runner->op->held && g_file_test (busy, G_FILE_TEST_EXISTS))
     image_wait_idle (busy, on_idle, runner_ref (runner));
   else
-    runner_look_then (runner, choose_direction);
+    look (runner);
 }
 
 gboolean

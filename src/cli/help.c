@@ -50,9 +50,13 @@ option_line (const Option *option, GString *out)
 {
   g_autofree char *letter =
       option->letter ? g_strdup_printf ("-%c, ", option->letter) : g_strdup ("    ");
+  gboolean optional = (option->flags & OPTION_OPTIONAL) != 0;
   g_autofree char *left =
-      g_strdup_printf ("%s--%s%s%s", letter, option->name, option->value ? " " : "",
-                       option->value ? option->value : "");
+      g_strdup_printf ("%s--%s%s%s%s", letter, option->name,
+                       optional        ? "[="
+                       : option->value ? " "
+                                       : "",
+                       option->value ? option->value : "", optional && option->value ? "]" : "");
   two_columns (out, left, 24, option->help);
 }
 

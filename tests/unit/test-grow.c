@@ -19,10 +19,17 @@ set_lvm (Scene *scene, const char *extend, guint64 vg_free)
   g_autofree char *path = g_build_filename (scene->dir, "lvm", NULL);
   g_autofree char *script = g_strdup_printf (
       "#!/bin/sh\n"
-      "[ $1 = lvextend ] || { echo '{\"report\":[{\"vg\":[{\"vg_free\":\"%" G_GUINT64_FORMAT
-      "\"}]}]}'; exit; }\n"
-      "size=${4%%b}; file=%s/${5#vg0/}\n%s\n",
-      vg_free, scene->dir, extend);
+      "cd %s\n"
+      "case $1 in\n"
+      "vgs) echo '{\"report\":[{\"vg\":[{\"vg_free\":\"'$(cat free 2>/dev/null || echo "
+      "%" G_GUINT64_FORMAT ")'\"}]}]}';;\n"
+      "lvs) echo '{\"report\":[{\"lv\":[{\"lv_name\":\"vda-new.qcow2\",\"lv_size\":\"'$(cat size "
+      "2>/dev/null || echo 0)'\",\"lv_suspended\":\"'$(cat suspended 2>/dev/null)'\"}]}]}';;\n"
+      "lvchange) echo $* > refreshed; rm -f suspended; [ ! -e size ] || truncate -s $(cat size) "
+      "${4#vg0/};;\n"
+      "lvextend) size=${4%%b}; file=${5#vg0/}\n%s\n;;\n"
+      "esac\n",
+      scene->dir, vg_free, extend);
   assert_true (g_file_set_contents (path, script, -1, NULL));
   assert_int_equal (g_chmod (path, 0700), 0);
 }
@@ -201,7 +208,11 @@ a_full_group_undoes_it_in_the_words_of_lvm (void **state)
   scene_check_is (&scene, OP_UNDONE);
   const char *cause = rechain_error_get_cause (scene.op->error);
   assert_non_null (strstr (cause, "No space left on device"));
-  assert_non_null (strstr (cause, "vg0/vda-new.qcow2 could not be extended: Insufficient"));
+  assert_non_null (strstr (cause,
+                           "'vg0/vda-new.qcow2' could not be extended: 262144 bytes more are "
+                           "needed, 0 are free in volume group 'vg0': Insufficient"));
+  assert_non_null (strstr (rechain_error_get_hint (scene.op->error),
+                           "give volume group 'vg0' more space (vgextend)"));
   assert_int_equal (model_asked (scene.model, "job-resume"), 1);
   scene_end (&scene);
 }
@@ -240,6 +251,80 @@ the_rest_of_a_group_is_taken_where_it_has_less_than_a_step (void **state)
   model_write (scene.model, image_of (&scene)->node, threshold (&scene) + 1);
   until (image_of (&scene)->grown > 0);
   assert_int_equal (length (&scene), size + rest);
+  let_go (&scene);
+  scene_check_is (&scene, OP_DONE);
+  scene_end (&scene);
+}
+
+/* Written beyond the threshold, extended by @extend, which fails; what it did counts. */
+static void
+check_is_extended_although_it_fails (const char *extend, gboolean refreshed)
+{
+  Scene scene;
+  begin_copying (&scene);
+  guint64 size = length (&scene);
+  set_lvm (&scene, extend, 1u << 30);
+  model_write (scene.model, image_of (&scene)->node, threshold (&scene) + 1);
+  until (threshold (&scene) > size - STEP / 2);
+  assert_int_equal (length (&scene), size + STEP);
+  assert_int_equal (image_of (&scene)->grown, size + STEP);
+  assert_int_equal (scene_journal_has (&scene, "intent", "lvm lvchange -y --refresh vg0/"),
+                    refreshed);
+  let_go (&scene);
+  scene_check_is (&scene, OP_DONE);
+  scene_end (&scene);
+}
+
+static void
+an_lvextend_that_was_killed_when_it_was_done_has_extended (void **state)
+{
+  check_is_extended_although_it_fails ("truncate -s $size $file; kill -9 $$", FALSE);
+}
+
+static void
+a_volume_that_was_left_suspended_is_resumed (void **state)
+{
+  check_is_extended_although_it_fails ("echo $size > size; echo suspended > suspended; kill -9 $$",
+                                       TRUE);
+}
+
+static void
+a_device_that_is_smaller_than_lvm_has_on_record_is_brought_in_line (void **state)
+{
+  check_is_extended_although_it_fails ("echo $size > size; echo matches >&2; exit 5", TRUE);
+}
+
+static void
+an_lvextend_that_does_nothing_is_not_run_for_ever (void **state)
+{
+  Scene scene;
+  begin (&scene);
+  set_lvm (&scene, "echo x >> tried", 1u << 30);
+  scene.model->fail_job = "stream";
+  scene_run (&scene);
+  scene_check_is (&scene, OP_UNDONE);
+  assert_non_null (strstr (rechain_error_get_cause (scene.op->error), "lvextend changed nothing"));
+  g_autofree char *path = g_build_filename (scene.dir, "tried", NULL), *tried = NULL;
+  assert_true (g_file_get_contents (path, &tried, NULL, NULL));
+  assert_in_range (strlen (tried), 2, 6);
+  scene_end (&scene);
+}
+
+/* What is free is not what it was when the first try failed. */
+static void
+what_others_leave_of_a_group_is_taken (void **state)
+{
+  Scene scene;
+  begin_copying (&scene);
+  guint64 size = length (&scene);
+  g_autofree char *extend =
+      g_strdup_printf ("[ $size -le %" G_GUINT64_FORMAT " ] || { [ ! -e free ] && echo %u > free "
+                       "|| echo %u > free; %s; }\n%s",
+                       size + STEP / 4, STEP / 2, STEP / 4, full, works);
+  set_lvm (&scene, extend, 0);
+  model_write (scene.model, image_of (&scene)->node, threshold (&scene) + 1);
+  until (image_of (&scene)->grown > 0);
+  assert_int_equal (length (&scene), size + STEP / 4);
   let_go (&scene);
   scene_check_is (&scene, OP_DONE);
   scene_end (&scene);
@@ -290,6 +375,27 @@ who_recovers_goes_on_with_extending (void **state)
   scene_end (&scene);
 }
 
+/* Killed, and lvextend too: what QEMU writes there waits for good. */
+static void
+who_recovers_resumes_what_was_left_suspended (void **state)
+{
+  Scene scene;
+  begin_copying (&scene);
+  guint64 size = length (&scene);
+  set_lvm (&scene, "echo $size > size; echo suspended > suspended; sleep 0.3; kill -9 $$", 0);
+  model_write (scene.model, image_of (&scene)->node, threshold (&scene) + 1);
+  g_autofree char *path = g_build_filename (scene.dir, "suspended", NULL);
+  until (g_file_test (path, G_FILE_TEST_EXISTS));
+  scene_kill (&scene);
+  model_let_jobs_go (scene.model);
+  scene_recover (&scene, RUN_BY_RECORD);
+  scene_check_is (&scene, OP_UNDONE);
+  assert_false (g_file_test (path, G_FILE_TEST_EXISTS));
+  assert_true (image_of (&scene)->grown > size);
+  assert_non_null (strstr (rechain_error_get_hint (scene.op->error), "stay as large"));
+  scene_end (&scene);
+}
+
 int
 main (void)
 {
@@ -302,9 +408,15 @@ main (void)
       cmocka_unit_test (a_full_group_undoes_it_in_the_words_of_lvm),
       cmocka_unit_test (a_full_group_lets_nobody_stand),
       cmocka_unit_test (the_rest_of_a_group_is_taken_where_it_has_less_than_a_step),
+      cmocka_unit_test (an_lvextend_that_was_killed_when_it_was_done_has_extended),
+      cmocka_unit_test (a_volume_that_was_left_suspended_is_resumed),
+      cmocka_unit_test (a_device_that_is_smaller_than_lvm_has_on_record_is_brought_in_line),
+      cmocka_unit_test (an_lvextend_that_does_nothing_is_not_run_for_ever),
+      cmocka_unit_test (what_others_leave_of_a_group_is_taken),
       cmocka_unit_test (an_operation_ends_after_the_lvextend_that_runs),
       cmocka_unit_test (the_threshold_of_somebody_else_is_put_back),
       cmocka_unit_test (who_recovers_goes_on_with_extending),
+      cmocka_unit_test (who_recovers_resumes_what_was_left_suspended),
   };
   return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 
-from .images import MiB
+from .images import Chain, MiB, run
 from .rechain import binary
 
 _LVM = """#!/usr/bin/python3
@@ -15,23 +15,47 @@ import json, os, subprocess, sys, time
 dir, verb, words = {dir!r}, sys.argv[1], sys.argv[2:]
 names = sorted(name[:-4] for name in os.listdir(dir) if name.endswith(".img"))
 size = {{name: os.path.getsize(f"{{dir}}/{{name}}.img") for name in names}}
-free = int(open(f"{{dir}}/total").read()) - sum(size.values())
+record = {{name: int(open(f"{{dir}}/{{name}}.record").read()) if os.path.exists(f"{{dir}}/{{name}}.record") else size[name]
+          for name in names}}
+free = int(open(f"{{dir}}/total").read()) - sum(record.values())
+
+
+def meet(point):
+    open(f"{{dir}}/{{point}}", "w").close()
+    while os.path.exists(f"{{dir}}/held-{{point}}"):
+        time.sleep(0.05)
+    if os.path.exists(f"{{dir}}/dies-{{point}}"):
+        os.unlink(f"{{dir}}/dies-{{point}}")
+        os.kill(os.getpid(), 9)
+
+
+def resize(name, wanted):
+    os.truncate(f"{{dir}}/{{name}}.img", wanted)
+    subprocess.run(["losetup", "-c", os.readlink(f"{{dir}}/{{name}}")], check=True)
+
+
 if verb == "lvs":
-    rows = [{{"vg_name": "vg0", "lv_name": n, "lv_attr": "-wi-ao----", "segtype": "linear", "lv_size": str(size[n])}}
+    rows = [{{"vg_name": "vg0", "lv_name": n, "lv_attr": "-wi-ao----", "segtype": "linear", "lv_size": str(record[n])}}
             for n in names]
     print(json.dumps({{"report": [{{"lv": rows}}]}}))
 elif verb == "vgs":
     print(json.dumps({{"report": [{{"vg": [{{"vg_name": "vg0", "vg_free": str(max(free, 0))}}]}}]}}))
 elif verb == "lvextend":
-    open(f"{{dir}}/begun", "w").close()
-    while os.path.exists(f"{{dir}}/held"):
-        time.sleep(0.05)
-    free = int(open(f"{{dir}}/total").read()) - sum(size.values())
+    meet("begun")
+    free = int(open(f"{{dir}}/total").read()) - sum(record.values())
     name, wanted = words[-1].split("/")[1], -(-int(words[words.index("-L") + 1][:-1]) // {MiB}) * {MiB}
-    if wanted - size[name] > free:
+    if wanted - record[name] > free:
         sys.exit("Insufficient free space")
-    os.truncate(f"{{dir}}/{{name}}.img", wanted)
-    subprocess.run(["losetup", "-c", os.readlink(f"{{dir}}/{{name}}")], check=True)
+    if wanted <= record[name]:
+        sys.exit("New size matches existing size")
+    with open(f"{{dir}}/{{name}}.record", "w") as file:
+        file.write(str(wanted))
+    meet("recorded")
+    resize(name, wanted)
+    meet("extended")
+elif verb == "lvchange":
+    name = words[-1].split("/")[1]
+    resize(name, record[name])
 """
 
 _WRAPPER = """#!/bin/sh
@@ -91,25 +115,49 @@ class Group:
         os.symlink(device, os.path.join(self.dir, name))
         number = os.stat(device).st_rdev
         place = f"sys/{os.major(number)}:{os.minor(number)}/dm"
-        self._write(f"{place}/name", f"vg0-{name}\n")
+        self._write(f"{place}/name", f"vg0-{name.replace('-', '--')}\n")
         self._write(f"{place}/uuid", f"LVM-{name}\n")
         return device
 
     def size(self, name):
         return os.path.getsize(os.path.join(self.dir, f"{name}.img"))
 
-    def hold(self):
-        """From now on lvextend waits."""
-        self._write("held", "")
+    def put(self, name, image, room=0):
+        """The path of a new volume with a copy of the file `image`, and so many MiB more."""
+        device = self.volume(name, -(-os.path.getsize(image) // MiB) + room)
+        with open(image, "rb") as file, open(device, "r+b") as volume:
+            shutil.copyfileobj(file, volume)
+        return device
 
-    def wait_begun(self, timeout=60):
+    def put_chain(self, name, chain, room=0):
+        """The same chain, each layer in a volume NAME-LAYER; the files are gone."""
+        layers, backing = [], None
+        for path, format in zip(reversed(chain.layers), reversed(chain.formats)):
+            device = self.put(f"{name}-{os.path.splitext(os.path.basename(path))[0]}", path, room)
+            if backing:
+                run("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", backing[0], "-F", backing[1], device)
+            layers.insert(0, device)
+            backing = device, format
+            os.unlink(path)
+        return Chain(layers, chain.formats, chain.reference, chain.size)
+
+    def hold(self, point="begun"):
+        """From now on lvextend waits at that point: "begun", "recorded" (LVM's record has the new size, the device
+        the old one), "extended"."""
+        self._write(f"held-{point}", "")
+
+    def dies(self, point):
+        """The next lvextend that comes to that point is killed there."""
+        self._write(f"dies-{point}", "")
+
+    def wait_for(self, point="begun", timeout=60):
         until = time.monotonic() + timeout
-        while not os.path.exists(os.path.join(self.dir, "begun")):
-            assert time.monotonic() < until, "lvextend did not begin"
+        while not os.path.exists(os.path.join(self.dir, point)):
+            assert time.monotonic() < until, f"lvextend is not {point}"
             time.sleep(0.05)
 
-    def let_go(self):
-        os.unlink(os.path.join(self.dir, "held"))
+    def let_go(self, point="begun"):
+        os.unlink(os.path.join(self.dir, f"held-{point}"))
 
     def close(self):
         for device in self._devices:

@@ -10,6 +10,7 @@ import tempfile
 
 from . import CACHE, ROOT
 from .rechain import binary
+from .sweep import COMPLAINTS
 
 PROGRAMS = ["/usr/sbin/lvm", "/usr/sbin/dmsetup", "/usr/bin/qemu-img", "/usr/bin/flock"]
 QEMU = "/usr/bin/qemu-system-x86_64"
@@ -109,5 +110,7 @@ def run(script, dir, disk_mib=256, timeout=180, programs=(), modules=(), files=N
     except subprocess.TimeoutExpired as late:
         raise AssertionError(f"not done in {timeout} s: {(late.stdout or b'').decode(errors='replace')[-6000:]}") from None
     assert "script ended with 0" in done.stdout, done.stdout[-6000:] + done.stderr
+    for words in COMPLAINTS:
+        assert words not in done.stdout, done.stdout[-20000:]
     with open(out) as file:
         return file.read()

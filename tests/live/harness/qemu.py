@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -115,7 +116,9 @@ class Vm:
         cache = {"direct": disk.cache == "none", "no-flush": False}
         for depth in reversed(range(len(disk.chain.layers))):
             name, active = disk.node(depth), depth == 0
-            nodes.append({"driver": "file", "node-name": f"{name}-file", "filename": disk.chain.layers[depth],
+            path = disk.chain.layers[depth]
+            driver = "host_device" if stat.S_ISBLK(os.stat(path).st_mode) else "file"
+            nodes.append({"driver": driver, "node-name": f"{name}-file", "filename": path,
                           "auto-read-only": True, "discard": "unmap", "cache": cache})
             file = f"{name}-file"
             if depth in disk.files:

@@ -92,9 +92,9 @@ class Running:
 class Rechain:
     """The command line with a private state folder and no configuration of this host."""
 
-    def __init__(self, state_dir, config=None, env=None):
+    def __init__(self, state_dir, config=None, env=None, program=None):
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
-        self.state_dir = state_dir
+        self.state_dir, self._program = state_dir, program
         self.config = config or os.path.join(state_dir, "empty.conf")
         if config is None:
             open(self.config, "a").close()
@@ -102,7 +102,7 @@ class Rechain:
         self._started = []
 
     def _argv(self, arguments, json):
-        return ([binary(), "--state-dir", self.state_dir, "--config", self.config]
+        return ([self._program or binary(), "--state-dir", self.state_dir, "--config", self.config]
                 + (["-o", "json"] if json else []) + [str(a) for a in arguments])
 
     def run(self, *arguments, json=False, timeout=120, env=None):

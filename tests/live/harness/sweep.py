@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import threading
 
-from . import images, oracle
+from . import images, loops, oracle
 from .images import MiB
 from .proxy import CUT, CUT_AFTER, DROP, PASS, Proxy, Reply
 from .qemu import Disk, Vm, leftovers
@@ -30,9 +30,12 @@ WRITES = {"transaction", "block-stream", "human-monitor-command", "job-finalize"
           "query-block-jobs", "stop", "blockdev-del", "blockdev-add", "blockdev-mirror", "block-job-cancel"}
 
 
+COMPLAINTS = ("Sanitizer", "runtime error:", "CRITICAL", "GLib-WARNING")
+
+
 def sound(result):
     """No sanitizer, no GLib warning has anything to say about a run. Returns it."""
-    for words in ("Sanitizer", "runtime error:", "CRITICAL", "GLib-WARNING"):
+    for words in COMPLAINTS:
         assert words not in result.err, f"{words}: {result}"
     return result
 
@@ -45,12 +48,13 @@ def digest(path):
 class Stage:
     """vm, cli (a Rechain), dir, new (folder of the targets), chains; `writes` per disk, and all that
     were ever `written` to a block, of which so many are `flushed`; `in_flight`: the block (id, number) whose write was not answered. `killed`: QEMU is, by us. `makes`: what is done leaves a target, `leaves`: beside
-    the chain. `reopens`: what is undone may leave QEMU with an old layer under another node name. `shim`: of
+    the chain. `room`: layers and targets lie in volumes with so many MiB to spare,
+    and each target's image is over the layer `behind`. `reopens`: what is undone may leave QEMU with an old layer under another node name. `shim`: of
     QEMU, made by shim(stage); what fails is none of the guest's own writes, of which QEMU makes what it will."""
 
     def __init__(self, version, disks=1, style="blockdev", size=8 * MiB, dir=None, running=True,
                  new=None, names=("template", "current1"), makes=True, leaves=False, reopens=False,
-                 shim=None, **disk_options):
+                 shim=None, room=None, behind=0, **disk_options):
         self.dir = dir or tempfile.mkdtemp(prefix="rct-", dir=os.environ.get("RECHAIN_TMP", "/var/tmp"))
         self.keep = dir is not None or bool(os.environ.get("RECHAIN_KEEP"))
         self.new = new or os.path.join(self.dir, "new")
@@ -58,12 +62,16 @@ class Stage:
         ids = ["vd" + "abcdefghij"[i] for i in range(disks)]
         self.chains = {id: images.make_chain_again(os.path.join(self.dir, id), names, size=size, share=0.2)
                        for id in ids}
-        self.cli = Rechain(os.path.join(self.dir, "state"))
+        self.makes, self.leaves, self.reopens, self.behind = makes, leaves, reopens, behind
+        self.group = loops.Group(os.path.join(self.dir, "vg")) if room is not None else None
+        if self.group:
+            self.chains = {id: self.group.put_chain(id, chain, room) for id, chain in self.chains.items()}
+        self.volumes = {id: self._volume(id) for id in ids} if self.group and makes else {}
+        self.cli = Rechain(os.path.join(self.dir, "state"), program=self.group and self.group.program)
         self.shim = shim(self) if shim else None
         self.vm = Vm(version, [Disk(c, id=i, **disk_options) for i, c in self.chains.items()],
                      style=style, dir=self.dir, env=self.shim.env if self.shim else None)
         self.templates = {c.base: digest(c.base) for c in self.chains.values()}
-        self.makes, self.leaves, self.reopens = makes, leaves, reopens
         self.writes = {id: {} for id in ids}
         self.written = {id: {} for id in ids}
         self.flushed = {id: {} for id in ids}
@@ -78,11 +86,20 @@ class Stage:
     def __exit__(self, *_):
         self.cli.close()
         self.vm.close()
+        if self.group:
+            self.group.close()
         if not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
 
+    def _volume(self, id):
+        """A small one with an empty image, for --reuse."""
+        device, chain = self.group.volume(f"{id}-new", 1), self.chains[id]
+        backing = chain.layers[self.behind]
+        images.run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", backing, "-F", "qcow2", device, chain.size)
+        return device
+
     def target(self, id):
-        return os.path.join(self.new, f"{id}.qcow2")
+        return self.volumes[id] if self.volumes else os.path.join(self.new, f"{id}.qcow2")
 
     def disk_words(self):
         return [f"{id},to={self.target(id)}" for id in self.chains]
@@ -153,7 +170,7 @@ class Stage:
         assert self.now() == chains, f"chains are {self.now()}"
         for id, files in chains.items():
             assert images.header_chain(files[0]) == files, f"headers of {id} say {images.header_chain(files[0])}"
-            there = (is_new and self.makes) or kept
+            there = (is_new and self.makes) or kept or bool(self.volumes)
             assert os.path.exists(self.target(id)) == there, f"{self.target(id)} is{' not' if there else ''} there"
         leftovers(self.vm, self.cli.state_dir, [self.new], result=is_new or kept or self.reopens)
         run = os.path.join(self.cli.state_dir, "run")
@@ -176,7 +193,7 @@ class Stage:
         """What was written shows one of what may_show(block, original contents) says, all else what was made."""
         expected = os.path.join(self.dir, f"{id}.expected")
         shutil.copyfile(self.chains[id].reference, expected)
-        with images.raw_view(active) as raw, open(raw, "rb") as now, open(expected, "r+b") as file:
+        with images.raw_view(active, dir=self.dir) as raw, open(raw, "rb") as now, open(expected, "r+b") as file:
             for block in self.written[id]:
                 shown = os.pread(now.fileno(), BLOCK, block * BLOCK)
                 may = may_show(block, os.pread(file.fileno(), BLOCK, block * BLOCK))
@@ -192,7 +209,7 @@ class Stage:
     def judge_copy(self, id):
         """A copy of some instant: each block is one that the guest saw."""
         images.check_image(self.target(id))
-        with images.raw_view(self.target(id)) as path, open(path, "rb") as copy, \
+        with images.raw_view(self.target(id), dir=self.dir) as path, open(path, "rb") as copy, \
              open(self.chains[id].reference, "rb") as old:
             for block in range(self.chains[id].size // BLOCK):
                 is_, was = copy.read(BLOCK), old.read(BLOCK)
@@ -297,6 +314,18 @@ INNER_DRIVE = Scenario("inner-drive", 1, on_disks("commit", "top=middle.qcow2"),
 ALLOCATE = Scenario("allocate", 1, on_disks("allocate"), Stage.old, names=LONG, makes=False)
 ALLOCATE_DETACH = Scenario("allocate-detach", 1, lambda stage, proxy, *more: [
     "allocate", proxy.path, "vda", "--detach-backing", *more], without(1, 2, 3), names=LONG, makes=False, reopens=True)
+# Into volumes that are to be extended meanwhile.
+EXTENDS = ("--reuse", "--grow-lv=1M")
+GROW_MOVE = Scenario("grow-move", 2, lambda stage, proxy, *more: move(stage, proxy, *EXTENDS, *more), Stage.moved, room=1)
+GROW_COPY = Scenario("grow-copy", 2, copying("--shallow", *EXTENDS), Stage.moved, room=1, behind=1,
+                     reopens=True)
+GROW_UNDO = Scenario("grow-undo", 2, lambda stage, proxy, *more: move(stage, proxy, *EXTENDS, *more), Stage.moved,
+                     fails_at_flush, room=1)
+GROW_MERGE = Scenario("grow-merge", 3, lambda stage, proxy, *more: [
+    "merge", proxy.path, *(f"{id},source={chain.layers[source]},dest={chain.layers[dest]}" for (id, chain), (source, dest)
+                           in zip(stage.chains.items(), ((1, 0), (0, 1), (1, 2)))), "--grow-lv=1M", *more],
+    without((1,), (0,), (1,)), names=LONG, makes=False, reopens=True, room=1)
+GROWTHS = [GROW_MOVE, GROW_COPY, GROW_UNDO, GROW_MERGE]
 REGIONS = [ALLOCATE, ALLOCATE_DETACH]
 MERGES = [COPY_TWO, COPY_DRIVE, LEAVE_TWO, MERGE_THREE, PULL_DRIVE, COMMIT_DRIVE, INNER_DRIVE]
 DELETE_TWO = Scenario("delete-two", 2, delete, Stage.deleted, prepare=take, before=Stage.snapped)
