@@ -142,7 +142,7 @@ check_space (Fill *fill, const Map *map, GError **error)
                      .pieces_of = MAP_NOBODY};
   Receiver receiver;
   guint64 free;
-  if (!file_free_space (active->file, &free, NULL) ||
+  if (!receiver_free_space (active->file, active->format, FALSE, &free, NULL) ||
       !receiver_read (active->file, active->format, active->virtual_size, &receiver, NULL))
     return TRUE;
   guint64 needed = forecast (&writing, &receiver);

@@ -2,6 +2,7 @@
 #include "jobs/forecast.h"
 
 #include "jobs/header.h"
+#include "src/common/fs.h"
 
 #include <sys/stat.h>
 
@@ -41,6 +42,23 @@ receiver_read (const char *file, const char *format, guint64 virtual_size, Recei
     return FALSE;
   ret_receiver->cluster = header.is_qcow2 ? header.cluster_size : NEW_CLUSTER;
   ret_receiver->entry = header.extended_l2 ? 16 : 8;
+  return TRUE;
+}
+
+gboolean
+receiver_free_space (const char *file, const char *format, gboolean fresh, guint64 *ret_bytes,
+                     GError **error)
+{
+  struct stat st;
+  guint64 size, end = 0;
+  if (file[0] != '/' || stat (file, &st) != 0 || !S_ISBLK (st.st_mode))
+    return file_free_space (file, ret_bytes, error);
+  *ret_bytes = G_MAXINT64;
+  if (g_strcmp0 (format, "qcow2") != 0)
+    return TRUE;
+  if (!file_length (file, &size, error) || (!fresh && !image_end_read (file, &end, error)))
+    return FALSE;
+  *ret_bytes = size - MIN (end, size);
   return TRUE;
 }
 

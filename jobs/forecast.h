@@ -22,6 +22,11 @@ Receiver receiver_new (const char *format, guint64 virtual_size);
 gboolean receiver_read (const char *file, const char *format, guint64 virtual_size,
                         Receiver *ret_receiver, GError **error);
 
+/* Bytes that can still be written into an image: of its filesystem, or of the device that it lies on, which a raw
+ * image has all of. @fresh: it is made for this, and what it holds counts as needed. */
+gboolean receiver_free_space (const char *file, const char *format, gboolean fresh,
+                              guint64 *ret_bytes, GError **error);
+
 typedef struct {
   const Map *from;
   const Map *has;        /* of the receiver alone: what has data there takes no new space; nullable */

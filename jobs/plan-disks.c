@@ -4,6 +4,7 @@
 
 #include "jobs/bitmaps.h"
 #include "jobs/blocks-unlock.h"
+#include "jobs/forecast.h"
 #include "src/common/fs.h"
 
 #include <string.h>
@@ -94,11 +95,21 @@ remember_dropped (OpDisk *disk, GError **error)
   return TRUE;
 }
 
+static gboolean
+find_free_space (OpDisk *disk, GError **error)
+{
+  const char *format = disk->to_format ? disk->to_format : "qcow2";
+  for (guint i = 0; disk->to == NULL && i < disk->before->len; i++)
+    if (g_strcmp0 (op_disk_layer (disk, (int)i)->file, disk->receiver) == 0)
+      format = op_disk_layer (disk, (int)i)->format;
+  return receiver_free_space (disk->receiver, format, disk->to != NULL, &disk->free, error);
+}
+
 gboolean
 plan_finish_disk (Op *op, OpDisk *disk, World *world, GError **error)
 {
   return remember_dropped (disk, error) && plan_check_dropped (op, disk, world, error) &&
-         file_free_space (disk->receiver, &disk->free, error);
+         find_free_space (disk, error);
 }
 
 static OpDisk *

@@ -3,6 +3,7 @@
 #include "jobs/plan-private.h"
 
 #include "jobs/export.h"
+#include "jobs/forecast.h"
 #include "jobs/header.h"
 #include "src/common/fs.h"
 
@@ -169,7 +170,7 @@ add_allocation (Op *op, OpDisk *disk, const RequestDisk *wanted, GError **error)
                      g_memdup2 (&id, sizeof id)); /* of the file itself: fill-file.c */
     disk->receiver = g_strdup (file);
   }
-  if (!file_free_space (file, &disk->free, error))
+  if (!receiver_free_space (file, op_disk_layer (disk, 0)->format, FALSE, &disk->free, error))
     return FALSE;
   if (op->kind == OP_ALLOCATE && disk->before->len > 1) { /* the filter is counted too */
     guint first = 0;

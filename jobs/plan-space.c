@@ -10,6 +10,7 @@
 #include "jobs/fill.h"
 #include "jobs/forecast.h"
 #include "jobs/grow.h"
+#include "jobs/lv.h"
 #include "jobs/map-image.h"
 #include "src/common/fs.h"
 #include "src/common/size.h"
@@ -40,7 +41,6 @@ typedef struct {
 
 /* ---- what is written into what --------------------------------------------------------------- */
 
-/* It has all its space already. */
 static gboolean
 is_device (const char *file)
 {
@@ -48,11 +48,11 @@ is_device (const char *file)
   return file[0] != '/' || (stat (file, &st) == 0 && S_ISBLK (st.st_mode));
 }
 
+/* A raw image on a device has all its space already. */
 static gboolean
 writes_something (OpDisk *disk, OpKind kind)
 {
-  return disk->receiver != NULL &&
-         (!is_device (disk->receiver) || grow_image_of (disk, disk->receiver)) &&
+  return disk->receiver != NULL && disk->receiver[0] == '/' && disk->free < G_MAXINT64 &&
          (disk->first < disk->base || kind == OP_ALLOCATE);
 }
 
@@ -275,15 +275,50 @@ plan_ask_space (const PlanContext *context, Op *op, OpDisk *disk, PlanAnswer ans
 
 /* ---- the check ------------------------------------------------------------------------------- */
 
+static gboolean
+fail_for_space (OpDisk *disk, const char *where, guint64 needed, const char *cure, GError **error)
+{
+  g_autofree char *want = format_size (needed), *have = format_size (disk->free);
+  fail (error, REFUSED, "not enough space in '%s': %s needed, %s free", where, want, have);
+  return hint (error,
+               "this is what the map of its layers tells; free %" G_GUINT64_FORMAT " bytes more%s",
+               needed - disk->free, cure);
+}
+
+/* What a device has is for its image alone, and that never needs more than all of its clusters. */
+static gboolean
+check_device (Op *op, OpDisk *disk, GError **error)
+{
+  g_autofree char *vg = NULL, *lv = NULL;
+  guint64 size, virtual_size = virtual_size_of (disk, 0);
+  Receiver receiver = receiver_new ("qcow2", virtual_size);
+  if (!disk->has_needed || disk->needed <= disk->free || grow_image_of (disk, disk->receiver) ||
+      !file_length (disk->receiver, &size, NULL) ||
+      (disk->to == NULL &&
+       !receiver_read (disk->receiver, "qcow2", virtual_size, &receiver, NULL)) ||
+      size >= receiver_whole (&receiver))
+    return TRUE;
+  gboolean grows = op->vm != NULL && op->kind != OP_ALLOCATE;
+  return fail_for_space (disk, disk->receiver, disk->needed,
+                         !lv_of_file (disk->receiver, &vg, &lv) ? ": make the device larger"
+                         : grows ? ": make the volume larger (lvextend), or use --grow-lv"
+                                 : ": make the volume larger (lvextend)",
+                         error);
+}
+
 /* Targets on one filesystem share what is free there. */
 gboolean
 plan_check_space (Op *op, GError **error)
 {
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
-    if (disk->receiver == NULL ||
-        is_device (disk->receiver)) /* nothing is written into a filesystem */
+    if (disk->receiver == NULL)
       continue;
+    if (is_device (disk->receiver)) {
+      if (!check_device (op, disk, error))
+        return FALSE;
+      continue;
+    }
     g_autofree char *dir = g_path_get_dirname (disk->receiver);
     struct stat st, other;
     guint64 needed = 0;
@@ -298,15 +333,11 @@ plan_check_space (Op *op, GError **error)
     }
     if (needed <= disk->free)
       continue;
-    g_autofree char *want = format_size (needed);
-    g_autofree char *have = format_size (disk->free);
-    fail (error, REFUSED, "not enough space in '%s': %s needed, %s free", dir, want, have);
-    return hint (
-        error, "this is what the map of its layers tells; free %" G_GUINT64_FORMAT " bytes more%s",
-        needed - disk->free,
-        disk->to != NULL          ? ", or choose another target"
-        : op->kind == OP_ALLOCATE ? ", or allocate smaller regions"
-                                  : "");
+    return fail_for_space (disk, dir, needed,
+                           disk->to != NULL          ? ", or choose another target"
+                           : op->kind == OP_ALLOCATE ? ", or allocate smaller regions"
+                                                     : "",
+                           error);
   }
   return TRUE;
 }

@@ -4,7 +4,7 @@
  * lvextend is never killed by us (jobs/lv.h). Whatever it says, we look: killed by somebody else it
  * may have done all of it, or leave LVM's record larger than the device, or the device suspended,
  * which has all that is written to it wait for good; lvchange --refresh mends both. Where its group
- * has not got a whole step, it gets what there is. */
+ * has not got a whole step, it gets what there is; where it has, lvextend is run once more. */
 #include "jobs/run-grow.h"
 
 #include "jobs/image.h"
@@ -20,7 +20,7 @@ static void
 ended (Grower *grower)
 {
   grower->wanted = 0;
-  grower->refreshed = FALSE;
+  grower->refreshed = grower->retried = FALSE;
 }
 
 static void
@@ -86,6 +86,11 @@ on_group (Json *rows, const GError *error, gpointer data)
     run_lvextend (errand->runner, grower, grower->had + free);
     return;
   }
+  if (error == NULL && !grower->is_full && !grower->retried && !growth_is_over (errand->runner)) {
+    grower->retried = TRUE;
+    run_lvextend (errand->runner, grower, grower->tried);
+    return;
+  }
   if (grower->is_full)
     set_why (grower,
              g_strdup_printf ("%" G_GUINT64_FORMAT " bytes more are needed, %" G_GUINT64_FORMAT
@@ -124,7 +129,8 @@ on_volume (Json *rows, const GError *error, gpointer data)
   if (runner->ended || runner->detached)
     return;
   if (grower->refreshed || !grow_is_half_done (grower->image, row)) {
-    ask_group (runner, grower);
+    if (!has_grown (runner, grower))
+      ask_group (runner, grower);
     return;
   }
   grower->refreshed = TRUE;
@@ -144,7 +150,7 @@ on_extended (const char *out, const GError *error, gpointer data)
   g_autoptr (Errand) errand = data;
   Runner *runner = errand->runner;
   Grower *grower = errand->grower;
-  if (runner->ended || runner->detached || has_grown (runner, grower))
+  if (runner->ended || runner->detached || (error == NULL && has_grown (runner, grower)))
     return;
   const char *cause = error ? rechain_error_get_cause (error) : "lvextend changed nothing";
   set_why (grower, last_line (cause ? cause : error->message));

@@ -249,6 +249,18 @@ is_extending (const Growth *growth)
   return FALSE;
 }
 
+/* Whoever was watched over is watched over until the row that ends it, in either direction. */
+static gboolean
+is_watched (Runner *runner)
+{
+  const Step *step = runner->main.steps;
+  gboolean past = FALSE;
+  for (int i = 0; i < runner->main.at && !past; i++)
+    past = step[i].ask == watch_volumes;
+  const Step *now = step + MAX (runner->main.at, 0);
+  return past && now->name != NULL && now->ask != unwatch_volumes;
+}
+
 /* @highest: the byte behind the last one that was ever written, since QEMU opened it. */
 static void
 judge (Runner *runner, Grower *grower, guint64 highest)
@@ -268,7 +280,9 @@ judge (Runner *runner, Grower *grower, guint64 highest)
     give_up (runner, grower);
   else if (waits && !(grower->unsure && is_extending (runner->growth)))
     let_go_on (runner, grower, size);
-  if (grower->wanted == 0 && threshold > 0 && highest <= threshold && image->armed != threshold)
+  gboolean arms = threshold > 0 && highest <= threshold && image->armed != threshold;
+  /* It may have ended since this was asked. */
+  if (grower->wanted == 0 && arms && is_watched (runner))
     arm (runner, grower, threshold);
 }
 
@@ -302,18 +316,6 @@ on_stats (QmpClient *client, Json *ret, const GError *error, gpointer data)
   }
   if (growth->again)
     look (runner);
-}
-
-/* Whoever was watched over is watched over until the row that ends it, in either direction. */
-static gboolean
-is_watched (Runner *runner)
-{
-  const Step *step = runner->main.steps;
-  gboolean past = FALSE;
-  for (int i = 0; i < runner->main.at && !past; i++)
-    past = step[i].ask == watch_volumes;
-  const Step *now = step + MAX (runner->main.at, 0);
-  return past && now->name != NULL && now->ask != unwatch_volumes;
 }
 
 static void
@@ -473,7 +475,8 @@ growth_takes_guest (Runner *runner, Json *error)
   for (guint i = 0; runner->growth != NULL && i < runner->growth->growers->len; i++) {
     Grower *grower = runner->growth->growers->pdata[i];
     Seen seen = is_disk_of (grower->disk, error);
-    if (seen == SEEN_NO || !is_active (runner, grower))
+    gboolean watched = is_watched (runner) || grower->wanted > 0;
+    if (seen == SEEN_NO || !is_active (runner, grower) || !watched)
       continue;
     grower->guest_waits = taken = TRUE;
     grower->unsure = seen == SEEN_HALF;

@@ -13,6 +13,7 @@ typedef struct {
   guint64 wanted;     /* the size that it is being given; 0: nothing runs */
   guint64 had;        /* its size before that */
   guint64 tried;      /* the size that lvextend was asked for last: less, where its group has less */
+  gboolean retried;   /* lvextend failed for no reason that is known, and was run once more */
   gboolean refreshed; /* its device was brought in line with what LVM has on record */
   gboolean job_waits; /* the job of this disk stands until there is space here */
   gboolean guest_waits;

@@ -1,14 +1,16 @@
-"""--grow-lv under a guest that never stops writing, on each QEMU: volumes that are loop devices (harness/loops.py).
-The LVM of a real group is in test_lvm_grow.py."""
+"""--grow-lv on each QEMU, first under a guest that never stops writing: volumes that are loop devices
+(harness/loops.py). The LVM of a real group is in test_lvm_grow.py."""
 
 import os
 import subprocess
 
 import pytest
 
-from harness import loops
+from harness import images, loops, sweep
 from harness.images import MiB
+from harness.qemu import Disk
 from harness.scene import assert_chain, change, wait_until
+from harness.sweep import sound
 
 pytestmark = pytest.mark.skipif(loops.missing() is not None, reason=str(loops.missing()))
 HOW = ("--reuse", "--grow-lv=4M")
@@ -123,3 +125,149 @@ def test_who_recovers_goes_on_with_extending(group, make_chain, make_vm, rechain
     assert settled["state"] == "done" and grown(settled)["size"] == group.size("new") >= 16 * MiB
     assert_chain(vm, [new, chain.base])
     check_guest(vm, new)
+
+
+# --- every command, without a guest: each layer lies in a volume of its own, with hardly any room ---
+
+LAYERS = ("base", "low", "middle", "current")
+COMMANDS = {
+    "move": (["move", "vda,to=NEW"], "NEW", ["NEW", "middle", "low", "base"]),
+    "copy": (["copy", "vda,to=NEW", "--shallow"], "NEW", ["NEW", "middle", "low", "base"]),
+    "pull": (["pull", "vda"], "current", ["current"]),
+    "partial-pull": (["pull", "vda,base=low"], "current", ["current", "low", "base"]),
+    "inner-pull": (["pull", "vda,top=middle,base=base"], "middle", ["current", "middle", "base"]),
+    "commit": (["commit", "vda"], "middle", ["middle", "low", "base"]),
+    "inner-commit": (["commit", "vda,top=middle,base=base"], "base", ["current", "base"]),
+    "merge-up": (["merge", "vda,source=low,dest=middle"], "middle", ["current", "middle", "base"]),
+    "merge-down": (["merge", "vda,source=middle,dest=low"], "low", ["current", "low", "base"]),
+    "snapshot": (["snapshot", "create", "vda,to=NEW"], None, ["NEW", "current", "middle", "low", "base"]),
+}
+
+
+class Volumes:
+    """A VM of two disks on volumes, and what its words mean."""
+
+    def __init__(self, group, make_vm, workdir, style, disks=2, room=0):
+        self.group, self.chains = group, {}
+        for id in ("vda", "vdb")[:disks]:
+            chain = images.make_chain(os.path.join(workdir, id), LAYERS, size=16 * MiB, share=0.3, seed=id)
+            self.chains[id] = group.put_chain(id, chain, room)
+        self.vm = make_vm([Disk(chain, id=id) for id, chain in self.chains.items()], style=style, dir=workdir)
+        self.vm.cont()
+
+    def name(self, word, id):
+        """Of a volume."""
+        return f"{id}-{word.lower()}"
+
+    def path(self, word, id):
+        return os.path.realpath(os.path.join(self.group.dir, self.name(word, id)))
+
+    def new(self, id, backing):
+        device = self.group.volume(self.name("NEW", id), 1)
+        image(device, self.chains[id], backing)
+
+    def words(self, template):
+        """The disks' words for all disks: names of layers become paths."""
+        out = []
+        for word in template:
+            if not word.startswith("vda"):
+                out.append(word)
+                continue
+            for id in self.chains:
+                options = [f"{k}={self.path(v, id)}" for k, v in (o.split("=") for o in word.split(",")[1:])]
+                out.append(",".join([id, *options]))
+        return out
+
+    def check_data(self, active):
+        """After QEMU's end."""
+        for id, chain in self.chains.items():
+            self.vm.check(id, self.path(active, id), graceful=True)
+
+
+@pytest.fixture
+def volumes(group, make_vm, workdir):
+    return lambda style, **options: Volumes(group, make_vm, workdir, style, **options)
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_each_command_extends_what_it_writes_into_on_two_disks_at_once(volumes, rechain, group, what):
+    words, receiver, left = COMMANDS[what]
+    world = volumes("drive" if list(COMMANDS).index(what) % 2 else "blockdev")
+    if "NEW" in left:
+        for id, chain in world.chains.items():
+            world.new(id, chain.layers[1] if what == "copy" else chain.active)
+    words = world.words(words)
+    verb = words[:2] if words[0] == "snapshot" else words[:1]
+    done = rechain.run(*verb, world.vm.qmp_path, *words[len(verb):], *(HOW[:1] if "NEW" in left else ()), "--grow-lv=1M",
+                       json=True).expect(0).json
+    assert done["state"] == "done"
+    for row in done["disks"]:
+        id = row["disk"]
+        assert_chain(world.vm, [world.path(word, id) for word in left], id)
+        if receiver:
+            assert world.path(receiver, id) in [grew["path"] for grew in row["grown"]]
+            assert all(grew["size"] > grew["size-before"] for grew in row["grown"])
+    assert {node["write_threshold"] for node in world.vm.nodes().values()} == {0}
+    world.vm.stop()
+    world.check_data(left[0])
+
+
+def test_without_it_what_does_not_fit_is_refused_and_the_cure_is_named(volumes, rechain):
+    world = volumes("blockdev", disks=1)
+    said = rechain.run("pull", world.vm.qmp_path, "vda", json=True).expect(4).error
+    assert f"not enough space in '{world.path('current', 'vda')}'" in said["message"]
+    assert "use --grow-lv" in said["hint"]
+    said = rechain.run("allocate", world.vm.qmp_path, "vda", json=True).expect(4).error
+    assert "not enough space" in said["message"] and "lvextend" in said["hint"]
+
+
+# --- lvextend dies, or rechain does, at each point of growth ---
+
+@pytest.mark.parametrize("point", ["begun", "recorded", "extended"])
+def test_an_lvextend_that_is_killed_is_mended_or_tried_again(volumes, rechain, group, point):
+    world = volumes("blockdev", disks=1)
+    group.dies(point)
+    done = rechain.run("pull", world.vm.qmp_path, "vda", "--grow-lv=1M", json=True)
+    assert not os.path.exists(os.path.join(group.dir, f"dies-{point}")), "it was killed"
+    if done.rc == 0:
+        assert grown(done.json)["size"] == group.size("vda-current")
+        assert_chain(world.vm, [world.path("current", "vda")])
+    else:
+        assert_chain(world.vm, world.chains["vda"].layers)
+    assert done.rc == 0, str(done)
+    world.vm.stop()
+    world.check_data("current")
+
+
+@pytest.mark.parametrize("also", ["rechain-alone", "lvextend-too"])
+@pytest.mark.parametrize("direction", ["--undo", "--finish"])
+@pytest.mark.parametrize("point", ["begun", "recorded", "extended"])
+def test_rechain_is_killed_while_a_volume_grows_and_recover_forgets_nothing(volumes, rechain, group, point, direction,
+                                                                           also):
+    world = volumes("blockdev", disks=1)
+    if also == "lvextend-too":
+        group.dies(point)
+    group.hold(point)
+    run = rechain.start("pull", world.vm.qmp_path, "vda", "--grow-lv=1M")
+    group.wait_for(point)
+    run.kill()
+    group.let_go(point)
+    settled = sound(rechain.run("recover", direction, json=True)).expect(0)
+    (operation,) = settled.json["operations"]
+    assert operation["state"] == ("done" if direction == "--finish" else "undone")
+    assert grown(operation)["size"] == group.size("vda-current") == group.recorded("vda-current")
+    if direction == "--undo":
+        assert group.size("vda-current") > grown(operation)["size-before"] or (point, also) == ("begun", "lvextend-too")
+        assert_chain(world.vm, world.chains["vda"].layers)
+    else:
+        assert_chain(world.vm, [world.path("current", "vda")])
+    assert sound(rechain.run("recover", json=True)).expect(0).json["operations"] == []
+    assert world.vm.run_state() == "running"
+    world.vm.stop()
+    world.check_data("current")
+
+
+@pytest.mark.parametrize("scenario", sweep.GROWTHS, ids=str)
+@pytest.mark.parametrize("mishap", [sweep.killed, sweep.refused], ids=lambda mishap: mishap.__name__)
+def test_after_a_mishap_at_any_message_it_is_done_or_undone(version, scenario, mishap):
+    sweep.sweep(scenario, mishap, version, 1)

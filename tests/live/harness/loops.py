@@ -11,8 +11,10 @@ from .images import Chain, MiB, run
 from .rechain import binary
 
 _LVM = """#!/usr/bin/python3
-import json, os, subprocess, sys, time
+import fcntl, json, os, subprocess, sys, time
+lock = open({dir!r} + "/lock", "w")
 dir, verb, words = {dir!r}, sys.argv[1], sys.argv[2:]
+fcntl.flock(lock, fcntl.LOCK_EX if verb == "lvextend" else fcntl.LOCK_SH)
 names = sorted(name[:-4] for name in os.listdir(dir) if name.endswith(".img"))
 size = {{name: os.path.getsize(f"{{dir}}/{{name}}.img") for name in names}}
 record = {{name: int(open(f"{{dir}}/{{name}}.record").read()) if os.path.exists(f"{{dir}}/{{name}}.record") else size[name]
@@ -140,6 +142,14 @@ class Group:
             backing = device, format
             os.unlink(path)
         return Chain(layers, chain.formats, chain.reference, chain.size)
+
+    def recorded(self, name):
+        """What LVM has on record of its size."""
+        path = os.path.join(self.dir, f"{name}.record")
+        if not os.path.exists(path):
+            return self.size(name)
+        with open(path) as file:
+            return int(file.read())
 
     def hold(self, point="begun"):
         """From now on lvextend waits at that point: "begun", "recorded" (LVM's record has the new size, the device

@@ -4,6 +4,7 @@ The script of a test runs in it as root, with rechain, lvm and their libraries f
 disk is /dev/vda. What the script prints is the result."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -82,6 +83,8 @@ def _tree(dir, script, programs, more_modules, files, writes, stride, firmware):
     for name, path in files.items():
         shutil.copy(path, os.path.join(dir, "lvm", name))
     with open(os.path.join(dir, "lvm", "script"), "w") as file:
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+            file.write(f"export {name}={shlex.quote(os.environ.get(name, ''))}\n")
         file.write(script)
 
 
@@ -90,7 +93,9 @@ def run(script, dir, disk_mib=256, timeout=180, programs=(), modules=(), files=N
     """Boots, runs the script and returns what it printed; the error has all that was said. `programs`, `modules`:
     what it needs besides LVM, modules in the order of loading; `files`: {name in /lvm: path here}. `writes`:
     also /lvm/share/writer, for so many disks of a QEMU within the guest; it writes to every `stride`th sector;
-    `firmware`: what such a QEMU needs."""
+    `firmware`: what such a QEMU needs. RECHAIN_PATIENCE=4: a slow program, such as one with sanitizers, may take
+    four times as long."""
+    timeout *= float(os.environ.get("RECHAIN_PATIENCE", "1"))
     disk, out, initrd = (os.path.join(dir, name) for name in ("lvm-disk.img", "lvm-out", "lvm-initrd"))
     with open(disk, "wb") as file:
         file.truncate(disk_mib << 20)

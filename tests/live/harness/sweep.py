@@ -66,7 +66,7 @@ class Stage:
         self.group = loops.Group(os.path.join(self.dir, "vg")) if room is not None else None
         if self.group:
             self.chains = {id: self.group.put_chain(id, chain, room) for id, chain in self.chains.items()}
-        self.volumes = {id: self._volume(id) for id in ids} if self.group and makes else {}
+        self.volumes = {id: self._volume(id, 2 + room) for id in ids} if self.group and makes else {}
         self.cli = Rechain(os.path.join(self.dir, "state"), program=self.group and self.group.program)
         self.shim = shim(self) if shim else None
         self.vm = Vm(version, [Disk(c, id=i, **disk_options) for i, c in self.chains.items()],
@@ -91,9 +91,9 @@ class Stage:
         if not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
 
-    def _volume(self, id):
-        """A small one with an empty image, for --reuse."""
-        device, chain = self.group.volume(f"{id}-new", 1), self.chains[id]
+    def _volume(self, id, room):
+        """One with an empty image, for --reuse."""
+        device, chain = self.group.volume(f"{id}-new", room), self.chains[id]
         backing = chain.layers[self.behind]
         images.run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", backing, "-F", "qcow2", device, chain.size)
         return device
@@ -314,17 +314,17 @@ INNER_DRIVE = Scenario("inner-drive", 1, on_disks("commit", "top=middle.qcow2"),
 ALLOCATE = Scenario("allocate", 1, on_disks("allocate"), Stage.old, names=LONG, makes=False)
 ALLOCATE_DETACH = Scenario("allocate-detach", 1, lambda stage, proxy, *more: [
     "allocate", proxy.path, "vda", "--detach-backing", *more], without(1, 2, 3), names=LONG, makes=False, reopens=True)
-# Into volumes that are to be extended meanwhile.
-EXTENDS = ("--reuse", "--grow-lv=1M")
-GROW_MOVE = Scenario("grow-move", 2, lambda stage, proxy, *more: move(stage, proxy, *EXTENDS, *more), Stage.moved, room=1)
-GROW_COPY = Scenario("grow-copy", 2, copying("--shallow", *EXTENDS), Stage.moved, room=1, behind=1,
+# Into volumes that are to be extended meanwhile, by so much that no write of ours finds them full: nothing tells.
+EXTENDS = ("--reuse", "--grow-lv=4M")
+GROW_MOVE = Scenario("grow-move", 2, lambda stage, proxy, *more: move(stage, proxy, *EXTENDS, *more), Stage.moved, room=3)
+GROW_COPY = Scenario("grow-copy", 2, copying("--shallow", *EXTENDS), Stage.moved, room=3, behind=1,
                      reopens=True)
 GROW_UNDO = Scenario("grow-undo", 2, lambda stage, proxy, *more: move(stage, proxy, *EXTENDS, *more), Stage.moved,
-                     fails_at_flush, room=1)
+                     fails_at_flush, room=3)
 GROW_MERGE = Scenario("grow-merge", 3, lambda stage, proxy, *more: [
     "merge", proxy.path, *(f"{id},source={chain.layers[source]},dest={chain.layers[dest]}" for (id, chain), (source, dest)
-                           in zip(stage.chains.items(), ((1, 0), (0, 1), (1, 2)))), "--grow-lv=1M", *more],
-    without((1,), (0,), (1,)), names=LONG, makes=False, reopens=True, room=1)
+                           in zip(stage.chains.items(), ((1, 0), (0, 1), (1, 2)))), "--grow-lv=4M", *more],
+    without((1,), (0,), (1,)), names=LONG, makes=False, reopens=True, room=3)
 GROWTHS = [GROW_MOVE, GROW_COPY, GROW_UNDO, GROW_MERGE]
 REGIONS = [ALLOCATE, ALLOCATE_DETACH]
 MERGES = [COPY_TWO, COPY_DRIVE, LEAVE_TWO, MERGE_THREE, PULL_DRIVE, COMMIT_DRIVE, INNER_DRIVE]
