@@ -9,6 +9,7 @@ undo_snapshot (Op *op)
 {
   Request *request = request_new (OP_COMMIT);
   request->flags = OP_DELETE;
+  request->grow_step = op->grow_step;
   for (guint i = 0; i < op->disks->len; i++) {
     OpDisk *disk = op_disk (op, i);
     RequestDisk *wanted = request_add_disk (request, disk->name);

@@ -221,6 +221,22 @@ def test_without_it_what_does_not_fit_is_refused_and_the_cure_is_named(volumes, 
     assert "not enough space" in said["message"] and "lvextend" in said["hint"]
 
 
+def test_a_snapshot_that_was_taken_with_it_is_undone_with_it(volumes, rechain, group):
+    world = volumes("blockdev", disks=1)
+    chain = world.chains["vda"]
+    new = group.volume("vda-new", 8)
+    image(new, chain, chain.active)
+    taken = rechain.run("snapshot", "create", world.vm.qmp_path, f"vda,to={new}", "--reuse", "--grow-lv=1M",
+                        json=True).expect(0).json
+    world.vm.guest_write(0, 6 * MiB, 7)
+    undone = rechain.run("op", "undo", taken["operation"], "--yes", json=True).expect(0).json
+    assert [grew["path"] for grew in undone["disks"][0]["grown"]] == [chain.active]
+    assert_chain(world.vm, chain.layers)
+    world.vm.stop()
+    with images.raw_view(chain.active, dir=group.dir) as raw, open(raw, "rb") as shown:
+        assert shown.read(6 * MiB) == b"\7" * 6 * MiB
+
+
 # --- lvextend dies, or rechain does, at each point of growth ---
 
 @pytest.mark.parametrize("point", ["begun", "recorded", "extended"])
