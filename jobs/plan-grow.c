@@ -269,19 +269,21 @@ plan_check_groups (Op *op, GError **error)
     OpDisk *disk = op_disk (op, i);
     for (guint k = 0; disk->grows != NULL && k < disk->grows->len; k++) {
       const GrowImage *image = disk->grows->pdata[k];
-      guint64 needed = missing (disk, image) > 0 ? missing_with (op, image) : 0;
+      guint64 own = missing (disk, image), needed = own > 0 ? missing_with (op, image) : 0;
       if (needed <= image->free)
         continue;
       g_autofree char *want = format_size (needed), *have = format_size (image->free);
       g_autofree char *source = source_of (image);
       fail (error, REFUSED,
-            "not enough space in %s: '%s' would have to get %s more (%" G_GUINT64_FORMAT
-            " bytes), %s are free (%" G_GUINT64_FORMAT ")",
-            source, image->file, want, needed, have, image->free);
+            "not enough space in %s: '%s'%s would have to get %s more (%" G_GUINT64_FORMAT
+            " bytes), %s are free (%" G_GUINT64_FORMAT " bytes)",
+            source, image->file, needed > own ? " and others together" : "", want, needed, have,
+            image->free);
       return hint (error,
-                   "this is what the map of its layers tells; give it %" G_GUINT64_FORMAT
+                   "this is what the map of its layers tells; give the %s %" G_GUINT64_FORMAT
                    " bytes more (%s), or remove volumes there",
-                   needed - image->free, image->pool ? "lvextend" : "vgextend");
+                   image->pool ? "pool" : "group", needed - image->free,
+                   image->pool ? "lvextend" : "vgextend");
     }
   }
   return TRUE;

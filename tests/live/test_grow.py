@@ -237,6 +237,15 @@ def test_a_snapshot_that_was_taken_with_it_is_undone_with_it(volumes, rechain, g
         assert shown.read(6 * MiB) == b"\7" * 6 * MiB
 
 
+def test_two_disks_that_fit_one_by_one_and_not_together_are_refused(volumes, rechain, group):
+    world = volumes("blockdev")
+    group.set_total(group.used() + 10 * MiB)
+    said = rechain.run("pull", world.vm.qmp_path, "vda", "vdb", "--grow-lv=1M", json=True).expect(4).error
+    assert f"'{world.path('current', 'vda')}' and others together would have to get" in said["message"]
+    assert "(10485760 bytes)" in said["message"] and "vgextend" in said["hint"]
+    assert rechain.run("pull", world.vm.qmp_path, "vda", "--grow-lv=1M", "--dry-run").rc == 0
+
+
 # --- lvextend dies, or rechain does, at each point of growth ---
 
 @pytest.mark.parametrize("point", ["begun", "recorded", "extended"])

@@ -236,7 +236,7 @@ def test_a_thin_volume_grows_and_its_pool_is_what_counts(told):
 
 def test_a_full_group_is_told_in_bytes_and_undone(told):
     said = refusals(told)[1]
-    assert of(told, "rc")[3:] == [4, 7] and "(0)" in said["message"] and "vgextend" in said["hint"]
+    assert of(told, "rc")[3:] == [4, 7] and "(0 bytes)" in said["message"] and "vgextend" in said["hint"]
     assert "not enough space in volume group 'vg0': '/dev/vg0/more'" in said["message"]
     undone = operations(told, "move")[3]
     error = undone["error"]
