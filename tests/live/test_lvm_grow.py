@@ -176,6 +176,15 @@ def operations(told, kind):
     return [d for d in told if d.get("schema") == "rechain.operation/1" and d["kind"] == kind]
 
 
+def moves(told):
+    """As the command tells them."""
+    return [d for d in operations(told, "move") if "journal" not in d]
+
+
+def refusals(told):
+    return [d for d in told if d.get("schema") == "rechain.error/1"]
+
+
 def notes(told, kind, phase, words):
     """Lines of the journal of that operation, as op show tells them."""
     (shown,) = [d for d in operations(told, kind) if "journal" in d]
@@ -202,7 +211,7 @@ def test_the_plan_names_the_volumes_and_how_far_they_grow(told):
 
 
 def test_a_moved_disk_grows_several_times_and_keeps_every_byte(told):
-    done = operations(told, "move")[0]
+    done = moves(told)[0]
     (grown,) = [row for row in done["disks"][0]["grown"] if row["path"] == "/dev/vg0/new"]
     assert done["state"] == "done" and grown["size-before"] == 4 << 20 and grown["size"] >= 14 << 20
     assert len(notes(told, "move", "intent", "vg0/new")) >= 3
@@ -220,13 +229,13 @@ def test_a_job_that_stands_for_want_of_space_goes_on(told):
 
 
 def test_an_lvextend_that_is_killed_leaves_nothing_suspended(told):
-    done = operations(told, "move")[1]
+    done = moves(told)[1]
     assert done["state"] == "done" and of(told, "suspended") == [""]
     assert whole(told, "resumed") > 5
 
 
 def test_a_thin_volume_grows_and_its_pool_is_what_counts(told):
-    done = operations(told, "move")[2]
+    done = moves(told)[2]
     (grown,) = [row for row in done["disks"][0]["grown"] if row["path"] == "/dev/vg0/thinly"]
     assert done["state"] == "done" and grown["size"] >= 14 << 20
     assert whole(told, "thinly") > 5
@@ -238,13 +247,9 @@ def test_a_full_group_is_told_in_bytes_and_undone(told):
     said = refusals(told)[1]
     assert of(told, "rc")[3:] == [4, 7] and "(0 bytes)" in said["message"] and "vgextend" in said["hint"]
     assert "not enough space in volume group 'vg0': '/dev/vg0/more'" in said["message"]
-    undone = operations(told, "move")[3]
+    undone = moves(told)[3]
     error = undone["error"]
     assert "'vg0/more' could not be extended: 4194304 bytes more are needed, 0 are free in volume group 'vg0': " in \
         error["cause"]
     assert "Insufficient free space" in error["cause"] and "give volume group 'vg0' more space" in error["hint"]
     assert of(told, "on") == ["/dev/vg0/new"] and whole(told, "kept") > 5
-
-
-def refusals(told):
-    return [d for d in told if d.get("schema") == "rechain.error/1"]
