@@ -30,12 +30,31 @@ op_layers_are_open (const Op *op)
   return FALSE;
 }
 
+/* A layer that was removed, or put in another one's place, under a QEMU has no locks to ask for: only the process
+ * can tell then. */
+static gboolean
+locks_cannot_tell (Op *op)
+{
+  for (guint i = 0; i < op->disks->len; i++) {
+    OpDisk *disk = op_disk (op, i);
+    FileId id;
+    gboolean exists = TRUE;
+    g_autofree char *active = op_disk_is_beside (disk) ? NULL : op_disk_active_file (op, disk);
+    if (active == NULL || active[0] != '/' || !file_identify (active, &id, &exists, NULL))
+      continue;
+    gboolean ours = disk->made && g_strcmp0 (active, disk->to) == 0;
+    if (!exists || (ours && !file_id_equal (id, disk->id)))
+      return TRUE;
+  }
+  return FALSE;
+}
+
 /* Whoever listens at its monitor may be no more than a relay, and its process not of this host. */
 gboolean
-op_qemu_is_gone (const Op *op)
+op_qemu_is_gone (Op *op)
 {
   gboolean other = op->rebooted || process_start_time (op->qemu_pid) != op->qemu_start;
-  return op->dead || (op->qemu_pid > 0 && other) || (op->locks && !op_layers_are_open (op));
+  return op->dead || (op->qemu_pid > 0 && other) || (op->locks && !op_layers_are_open (op) && !locks_cannot_tell (op));
 }
 
 void

@@ -40,7 +40,7 @@ gboolean runner_recover (Runner *runner, RunDirection direction, RunnerEnded end
 gboolean op_layers_are_open (const Op *op);
 /* Did its QEMU end? Its process did (a zombie counts), or no process has the layers open that it had open
  * under lock. FALSE where neither can be told. */
-gboolean op_qemu_is_gone (const Op *op);
+gboolean op_qemu_is_gone (Op *op);
 /* From here on it is settled on the files; for runner_recover without a client. */
 void op_forget_qemu (Op *op);
 

@@ -170,8 +170,7 @@ def test_what_was_removed_under_qemu_is_saved_by_the_cure_that_is_named(make_cha
     for words in ["snapshot", "create", vm.qmp_path], ["copy", vm.qmp_path, "vda", "--shallow", "--to", f"{workdir}/c"]:
         error = rechain.run(*words, json=True).expect(4).error          # it would name a file that is no more
         assert "was removed" in error["message"] and "rechain copy" in error["hint"]
-    result = rechain.run("copy", vm.qmp_path, "vda", "--to", f"{workdir}/saved.qcow2").expect(0)
-    assert "the space that" in result.err and "is not known" in result.err
+    rechain.run("copy", vm.qmp_path, "vda", "--to", f"{workdir}/saved.qcow2").expect(0)
     vm.stop()
     with images.raw_view(f"{workdir}/saved.qcow2") as raw:
         images.run("qemu-img", "compare", "-f", "raw", "-F", "raw", raw, chain.reference)

@@ -101,6 +101,19 @@ def test_a_monitor_that_does_not_come_back_is_stuck_until_it_does(stage, version
     reverse(stage)
 
 
+def test_a_qemu_whose_new_layer_was_removed_under_it_is_not_taken_for_dead(make_chain, make_vm, rechain, workdir):
+    chain, new = make_chain(size=16 * MiB), f"{workdir}/new.qcow2"
+    vm = make_vm(chain)
+    run = rechain.start("move", vm.qmp_path, "vda", "--to", new, "--bandwidth", "4M", json=True)
+    wait_until(lambda: vm.jobs(), "it copies")
+    os.unlink(new)
+    id = run.wait().expect(8).json["operation"]
+    before = [images.info(path) for path in chain.layers]
+    assert "is gone" not in rechain.run("op", "show", id).out
+    rechain.run("recover").expect(8)                            # nothing is done to the files of a guest that runs
+    assert [images.info(path) for path in chain.layers] == before and vm.chain() == [new, *chain.layers]
+
+
 def test_a_process_that_died_after_its_operation_had_ended_leaves_nothing(stage):
     """Files beside the journal: those of ended operations go, those of one that has not stay."""
     sound(move(stage).wait()).expect(0)
