@@ -10,6 +10,7 @@
  * it need not close our other descriptors in the child, and we want them closed. */
 #include "jobs/image.h"
 #include "jobs/image-pipe.h"
+#include "jobs/write-back.h"
 
 #include "src/common/error.h"
 #include "src/common/source.h"
@@ -50,6 +51,7 @@ struct _ImageRun {
   int from;       /* our descriptor of stdin, whose offset says how far the process is; -1 */
   guint64 from_size;
   GSource *watch;
+  WriteBack *back; /* nullable */
   void (*on_progress) (guint share, gpointer data);
   GError *error; /* of the start, or of reading */
 };
@@ -59,6 +61,7 @@ image_run_free (ImageRun *run)
 {
   source_clear (&run->timer);
   source_clear (&run->watch);
+  write_back_stop (run->back);
   if (run->from >= 0)
     close (run->from);
   g_clear_object (&run->process);
@@ -425,6 +428,8 @@ image_run_more (const char *const *argv, ImageFlags flags, const ImageMore *more
     source_idle (&run->timer, on_not_started, run);
     return run;
   }
+  if (more != NULL && more->fills != NULL)
+    run->back = write_back_start (more->fills);
   run->pending++;
   g_subprocess_wait_async (run->process, NULL, on_dead, run);
   if (g_subprocess_get_stdout_pipe (run->process) != NULL)

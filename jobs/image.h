@@ -46,6 +46,7 @@ ImageRun *image_run_streamed (const char *const *argv, ImageFlags flags, ImageTe
 /* What goes beyond that: files for stdin and stdout, and how far it is. All borrowed until the callback. */
 typedef struct {
   const char *from, *into; /* stdin, stdout (an existing file, written from its start); nullable */
+  const char *fills; /* an existing file that it writes in order, and that is brought to the disk meanwhile; nullable */
   /* Of 10000, from "-p" of qemu-img or from what was read of @from; nullable. */
   void (*on_progress) (guint share, gpointer data);
   ImageText text; /* as image_run_streamed(); nullable */

@@ -150,6 +150,8 @@ volume_fill (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
     Ask *ask = ask_run (asks, words_of (json_get (program, "argv")));
     ask->from = g_strdup (json_get_str (program, "from"));
     ask->into = json_get_bool (program, "into") ? g_strdup (disk->part) : NULL;
+    ask->fills =
+        ask->into != NULL || json_get_bool (program, "in-order") ? g_strdup (disk->part) : NULL;
     ask->silent_program = json_get_bool (program, "silent");
     ask->watched = json_get_bool (program, "watched");
   }

@@ -3,8 +3,9 @@
  * and `to` are the path of the volume:
  *
  *   uses      [PATH]: what must not change meanwhile
- *   fill      [{"argv":[...],"from":PATH,"into":BOOL,"silent":BOOL,"watched":BOOL}]: what gives
- *             the new file its contents, in order; "from" and "into" (the new file) are stdin and stdout
+ *   fill      [{"argv":[...],"from":PATH,"into":BOOL,"silent":BOOL,"watched":BOOL,"in-order":BOOL}]: what gives
+ *             the new file its contents, one after the other; "from" and "into" (the new file) are stdin and stdout,
+ *             "in-order": it writes the file from its beginning to its end
  *   stream    where its contents come from over the network; see fetch.h
  *   reflink   PATH: share all blocks of this file instead
  *   like      PATH: whose owner and mode the new file gets

@@ -281,6 +281,7 @@ run (Lane *lane)
   const ImageMore more = {.busy = ask->lives_on ? busy : NULL,
                           .from = ask->from,
                           .into = ask->into,
+                          .fills = ask->fills,
                           .on_progress = ask->watched ? on_image_progress : NULL,
                           .most_exit = ask->most_exit};
   ImageFlags flags = (ask->silent_program ? IMAGE_STDERR_FAILS : IMAGE_DEFAULT) |

@@ -80,6 +80,7 @@ ask_free (Ask *ask)
   g_strfreev (ask->argv);
   g_free (ask->from);
   g_free (ask->into);
+  g_free (ask->fills);
   g_free (ask);
 }
 

@@ -55,6 +55,7 @@ struct Ask {
   gboolean patient;  /* asked once more, over a new connection, where the agent does not answer */
   char **argv;       /* qemu-img, or another program */
   char *from, *into; /* files for its stdin and stdout; nullable */
+  char *fills;       /* a file that it writes from its beginning to its end; nullable */
   gboolean lives_on; /* the program is never killed: neither by a cancel nor by our own death */
   gboolean watched;  /* it says how far it is (qemu-img -p), or reads @from */
   int most_exit;     /* of the program: exit codes up to it are no failure */

@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #define SEALED 16u /* bytes of a head that its digest is about */
+G_STATIC_ASSERT (SEALED + FRAME_DIGEST == FRAME_HEAD);
 
 struct _FrameSums {
   XXH3_state_t *one, *all;

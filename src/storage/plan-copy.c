@@ -64,7 +64,7 @@ add_plain_copy (VolumePlan *plan)
   if (plan->request->bandwidth > 0 || plan_makes_lv (plan) || plan->source->type != VOLUME_FILE)
     add_qemu_copy (plan);
   else
-    plan_add_program (plan, g_strdupv ((char **)argv));
+    json_set (plan_add_program (plan, g_strdupv ((char **)argv)), "in-order", json_flag (TRUE));
 }
 
 /* What replaces a logical volume is not smaller than that was. */

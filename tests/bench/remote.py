@@ -21,6 +21,8 @@ def bench(world, report):
     with hosts.Net(world.dir) as net:
         sparse = _image(os.path.join(world.dir, "sparse.img"), SIZE, DATA)
         full = _image(os.path.join(world.dir, "full.img"), 512 * MiB, 512 * MiB)
+        large = _image(os.path.join(world.dir, "large.img"), 4096 * MiB, 1024 * MiB)
+        _compare(world, report, net, "4 GiB, 1 GiB of data", large, "rsync", Bound(1.0))
         # scp knows no holes: it is compared where there are none.
         _compare(world, report, net, "1 GiB, 192 MiB of data", sparse, "rsync", Bound(1.0))
         _compare(world, report, net, "512 MiB of data", full, "rsync", Bound(1.0))

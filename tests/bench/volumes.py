@@ -16,6 +16,7 @@ SIZE, DATA = 1024 * MiB, 192 * MiB
 
 def bench(world, report):
     source = _image(os.path.join(world.dir, "source.img"))
+    large = _image(os.path.join(world.dir, "large.img"), 4 * SIZE, SIZE)
     served = ["qemu-nbd", "-f", "raw", "-r", source]
     with rechain.Rechain(world.folder("state")) as cli:
         _compare(world, report, cli, "clone to qcow2", world.dir, "clone", [source, "DST", "--format", "qcow2"],
@@ -26,6 +27,8 @@ def bench(world, report):
                   ["nbdcopy", "--", "[", *served, "]", "DST"]])
         _compare(world, report, cli, "copy", world.dir, "copy", [source, "DST"],
                  [["cp", "--sparse=auto", "--reflink=never", source, "DST"]])
+        _compare(world, report, cli, "copy of 4 GiB, 1 GiB of data", world.dir, "copy", [large, "DST"],
+                 [["cp", "--sparse=auto", "--reflink=never", large, "DST"]])
         _compare(world, report, cli, "archive", world.dir, "copy", [source, "DST.zst", "--archive"],
                  [["zstd", "-q", "-T2", source, "-o", "DST.zst"]])
         with _xfs(world) as dir:
@@ -35,13 +38,13 @@ def bench(world, report):
                          [["cp", "--reflink=always", shared, "DST"]], more=Bound(0.15))
 
 
-def _image(path):
-    """192 MiB of data in pieces, holes between them."""
+def _image(path, size=SIZE, data=DATA):
+    """Data in pieces, holes between them."""
     rng = random.Random(0)
     with open(path, "wb") as file:
-        file.truncate(SIZE)
-        for index in range(DATA // MiB):
-            file.seek(index * SIZE // (DATA // MiB))
+        file.truncate(size)
+        for index in range(data // MiB):
+            file.seek(index * size // (data // MiB))
             file.write(rng.randbytes(MiB // 2) * 2)
         os.fsync(file.fileno())
     return path

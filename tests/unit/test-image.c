@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -272,6 +273,50 @@ eight_run_in_parallel (void **state)
   }
 }
 
+/* ---- what a program writes ------------------------------------------------------------------- */
+
+/* Pages of @path that nobody has begun to write out; -1 where the kernel does not tell. */
+static gint64
+dirty_pages (const char *path)
+{
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+  struct {
+    guint64 start, length;
+  } all = {0};
+  struct {
+    guint64 cached, dirty, writeback, evicted, recently_evicted;
+  } counts = {0};
+  int fd = open (path, O_RDONLY | O_CLOEXEC);
+  long failed = syscall (SYS_cachestat, fd, &all, &counts, 0);
+  close (fd);
+  return failed ? -1 : (gint64)counts.dirty;
+}
+
+/* Without truncating it: ext4 would write out what comes after that when it is closed. */
+static gint64
+dirty_after_writing (const char *path, const char *fills)
+{
+  g_autofree char *script = g_strdup_printf ("head -c 8M /dev/zero 1<> '%s'; sleep 0.5", path);
+  const char *argv[] = {"sh", "-c", script, NULL};
+  g_auto (Answer) answer = {0};
+  assert_true (g_file_set_contents (path, "", 0, NULL));
+  image_run_more (argv, IMAGE_DEFAULT, &(ImageMore){.fills = fills}, on_done, &answer);
+  await (&answer);
+  assert_null (answer.error);
+  return dirty_pages (path);
+}
+
+static void
+what_a_program_writes_in_order_goes_to_the_disk_meanwhile (void **state)
+{
+  g_autofree char *path = g_build_filename (dir, "written", NULL);
+  if (dirty_after_writing (path, NULL) <= 0)
+    skip (); /* no cachestat(), or a filesystem in memory */
+  assert_int_equal (dirty_after_writing (path, path), 0);
+}
+
 /* ---- create, map, forecast ------------------------------------------------------------------- */
 
 static void
@@ -482,6 +527,7 @@ main (void)
       cmocka_unit_test (what_lives_on_is_not_killed_by_a_cancel_and_not_by_our_death),
       cmocka_unit_test (a_grandchild_that_keeps_the_pipes_is_not_waited_for),
       cmocka_unit_test (eight_run_in_parallel),
+      cmocka_unit_test (what_a_program_writes_in_order_goes_to_the_disk_meanwhile),
       cmocka_unit_test (names_with_every_odd_character_are_created_and_mapped),
       cmocka_unit_test (a_forecast_counts_what_the_named_layers_hold_together),
       cmocka_unit_test (a_forecast_does_not_count_zeros_and_reads_raw),
