@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Shared by run.c (from the outside), run-step.c (which step, which direction), run-recover.c (where an
- * interrupted one goes on), run-look.c, run-end.c, run-lane.c (performing the asks of one step) and
- * run-link.c (the connection, and losing it) and run-thaw.c (frozen guests wait for nobody). */
+/* Shared by run.c (from the outside), run-step.c (one step), run-outcome.c (what it came to, and the
+ * direction), run-lane.c (the asks of one step, a lane per disk), run-ask.c (one ask), and the files that are
+ * named below. */
 #pragma once
 
 #include "jobs/blocks.h"
@@ -138,9 +138,14 @@ void runner_note_error (Runner *runner, OpDisk *disk, const GError *error);
 /* run-step.c */
 void runner_begin_step (Runner *runner);
 gboolean runner_begin_later (gpointer runner);
-void runner_begin_again (Runner *runner); /* after a pause, in which it may have been cancelled */
 /* What of @step happened, over all disks. */
 Seen runner_probe_all (Runner *runner, const Step *step);
+
+/* run-outcome.c */
+void runner_step_done (Runner *runner);
+void runner_begin_again (Runner *runner); /* after a pause, in which it may have been cancelled */
+/* Puts the kind of the operation and its disks in front. */
+void runner_say_intent (Op *op, GError **error);
 
 /* run-look.c */
 void runner_look_then (Runner *runner, Looked then);
@@ -149,12 +154,17 @@ void runner_look_then (Runner *runner, Looked then);
 void runner_end (Runner *runner);
 void runner_is_done (Runner *runner, World *world);
 void runner_is_undone (Runner *runner, World *world);
-/* Puts the kind of the operation and its disks in front. */
-void runner_say_intent (Op *op, GError **error);
 void runner_get_stuck (Runner *runner, GError *take_error);
 void runner_journal_failed (Runner *runner, GError *take_error);
 /* Continues a guest that we hold, then calls @then, however that went; at once where there is none. */
 void runner_let_guest_go (Runner *runner, Released then);
+
+/* run-ask.c */
+void lane_perform (Lane *lane); /* the current ask */
+GError *lane_job_failure (const char *job, JobStatus wanted, JobStatus status, const char *words);
+/* There is no client: the engine of an offline operation has died, or was never started. */
+void lane_send_to_nobody (Lane *lane);
+void lane_note_refusal (Lane *lane, const GError *error); /* of a tolerant ask */
 
 /* run-lane.c */
 void lane_free (gpointer lane);
@@ -163,16 +173,13 @@ void lane_next (Lane *lane);
 void lane_failed (Lane *lane, GError *take_error);
 void lane_ended (Lane *lane);               /* with or without lane->error */
 gboolean lane_is_stale (Lane *lane);        /* the runner is through with it */
-/* There is no client: the engine of an offline operation has died, or was never started. */
-void lane_send_to_nobody (Lane *lane);
-void lane_note_refusal (Lane *lane, const GError *error); /* of a tolerant ask */
 void lanes_start (Runner *runner);          /* then lanes_ended() once all are through */
 void lanes_abort (Runner *runner, RechainError code, const char *why);
 void lanes_stop (Runner *runner);           /* nothing of them comes any more */
 void lanes_on_lost (Runner *runner);
 /* @job, for which a lane waits, will not get there; the other lanes are ended too. */
 void lanes_fail_job (Runner *runner, const char *job, const char *words);
-void lanes_ended (Runner *runner);          /* in run-step.c */
+void lanes_ended (Runner *runner);          /* in run-outcome.c */
 
 /* The lanes that wait for @job to catch up go on without, or fail where the guest must not be held. */
 void lanes_stop_waiting (Runner *runner, const char *job);
@@ -243,7 +250,7 @@ gboolean runner_settle_files (Runner *runner);
 void link_attach (Runner *runner, QmpClient *client);
 void link_drop (Runner *runner);
 void link_again (Runner *runner);           /* then link_is_back() or link_is_dead() */
-void link_is_back (Runner *runner);         /* in run-step.c */
-void link_is_dead (Runner *runner, GError *take_error); /* in run-step.c */
+void link_is_back (Runner *runner);         /* in run-outcome.c */
+void link_is_dead (Runner *runner, GError *take_error); /* in run-outcome.c */
 void link_lend (Runner *runner);            /* the relay */
 void link_set_lent (Runner *runner, gboolean lent);
