@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Parsing */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 static gboolean
 parse_tcp (const char *host_and_port, QmpAddress *ret_address)
@@ -51,7 +51,7 @@ qmp_address_clear (QmpAddress *address)
   g_clear_object (&address->remote);
 }
 
-/* Unix sockets */
+/* ---- unix sockets ---------------------------------------------------------------------------- */
 
 static gboolean
 fill_sun_path (const char *path, struct sockaddr_un *ret_sun)
@@ -167,7 +167,7 @@ qmp_address_is_dead (const char *text)
   return errnum == ENOENT || errnum == ECONNREFUSED || errnum == ENOTDIR;
 }
 
-/* Words */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 gboolean
 qmp_address_fail_unix (const char *peer, const char *name, int errnum, GError **error)

@@ -43,7 +43,7 @@ struct _QmpAgent {
   gboolean freed;
 };
 
-/* State */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static void
 set_state (QmpAgent *agent, State state)
@@ -69,7 +69,7 @@ disconnect (QmpAgent *agent)
   set_state (agent, CLOSED);
 }
 
-/* Answers */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static void
 question_free (gpointer data)
@@ -148,7 +148,7 @@ on_timer (gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
-/* Asking */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 static void
 send_message (QmpAgent *agent, const char *command, Json *take_arguments)
@@ -182,7 +182,7 @@ get_in_step (QmpAgent *agent)
   send_message (agent, "guest-sync-delimited", json_make ("id", json_int (agent->sync_id), NULL));
 }
 
-/* Hearing */
+/* ---- hearing --------------------------------------------------------------------------------- */
 
 static void
 on_sync_reply (QmpAgent *agent, const QmpMessage *message)
@@ -239,7 +239,7 @@ on_ended (QmpStream *stream, const GError *error, gpointer data)
 
 static const QmpStreamOwner stream_owner = {.message = on_message, .ended = on_ended};
 
-/* Connecting */
+/* ---- connecting ------------------------------------------------------------------------------ */
 
 static void
 connected (QmpAgent *agent, GSocketConnection *connection)
@@ -315,7 +315,7 @@ on_turn (gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
-/* Life */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 QmpAgent *
 qmp_agent_new (const char *address, guint sync_ms, GError **error)

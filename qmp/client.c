@@ -61,7 +61,7 @@ on_farewell (gpointer data);
 static gboolean
 on_connect_turn (gpointer data);
 
-/* State */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static void
 tell_state (const Listener *listener, gpointer what)
@@ -140,7 +140,7 @@ end_saying (QmpClient *client, const char *phrase, const char *cause, const char
   end (client, error);
 }
 
-/* Answers */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static void
 answer (QmpClient *client, const Call *call, Json *ret, const GError *error)
@@ -223,7 +223,7 @@ on_timer (gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
-/* Sending */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static void
 send_message (QmpClient *client, Json *message)
@@ -248,7 +248,7 @@ send_waiting (QmpClient *client)
   }
 }
 
-/* Receiving */
+/* ---- receiving ------------------------------------------------------------------------------- */
 
 static guint
 version_part (Json *version, const char *name, guint limit)
@@ -394,7 +394,7 @@ on_ended (QmpStream *stream, const GError *error, gpointer data)
 
 static const QmpStreamOwner stream_owner = {.message = on_message, .ended = on_ended};
 
-/* Connecting */
+/* ---- connecting ------------------------------------------------------------------------------ */
 
 static void
 connected (QmpClient *client, GIOStream *connection)
@@ -457,7 +457,7 @@ connect_remote (QmpClient *client)
                                  on_remote_connected, qmp_client_ref (client));
 }
 
-/* Life */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static QmpClient *
 client_new (const char *name, QmpState state, guint greeting_ms)
@@ -574,7 +574,7 @@ qmp_client_execute (QmpClient *client, const char *command, Json *arguments, gui
   set_timer (client);
 }
 
-/* Listening */
+/* ---- listening ------------------------------------------------------------------------------- */
 
 guint
 qmp_client_watch_state (QmpClient *client, QmpStateChanged callback, gpointer data)
@@ -594,7 +594,7 @@ qmp_client_unlisten (QmpClient *client, guint id)
   listeners_remove (client->listeners, id);
 }
 
-/* Looking */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 QmpState
 qmp_client_get_state (QmpClient *client)

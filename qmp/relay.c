@@ -54,7 +54,7 @@ typedef struct {
   Json *id; /* as the borrower gave it */
 } Loan;
 
-/* Borrowers */
+/* ---- borrowers ------------------------------------------------------------------------------- */
 
 static Borrower *
 borrower_ref (Borrower *borrower)
@@ -116,7 +116,7 @@ refuse (Borrower *borrower, Json *id, const char *class, const char *format, ...
   say (borrower, qmp_message_error (class, desc, id));
 }
 
-/* Commands */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static const char *
 class_of (const GError *error)
@@ -315,7 +315,7 @@ wait_incoming (gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
-/* Events */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static void
 on_event (QmpClient *client, const char *name, Json *event, gpointer data)
@@ -374,7 +374,7 @@ qmp_relay_hold (QmpRelay *relay, gboolean hold)
   g_ptr_array_foreach (now, lend_waiting, NULL);
 }
 
-/* Life */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 /* A socket that nobody listens at is the rest of a process that was killed. */
 static gboolean

@@ -100,7 +100,7 @@ qmp_stream_free (QmpStream *stream)
   stream_unref (stream);
 }
 
-/* Waiting */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static void
 wait_readable (QmpStream *stream)
@@ -124,7 +124,7 @@ wait_writable (QmpStream *stream)
   g_source_attach (stream->writable, stream->context);
 }
 
-/* Reading */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static gboolean
 lost (GError **error, const GError *why)
@@ -232,7 +232,7 @@ pump (gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
-/* Writing */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void
 output_empty (QmpStream *stream)

@@ -7,6 +7,7 @@
 #include "qmp/client.h"
 #include "qmp/stream.h"
 
+#include <dirent.h>
 #include <glib/gstdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -121,7 +122,7 @@ write_reply (FakeQemu *qemu, Json *message, Json *id)
   write_json (qemu, reply);
 }
 
-/* The script */
+/* ---- the script ------------------------------------------------------------------------------ */
 
 static void
 action_free (gpointer data)
@@ -263,7 +264,7 @@ serve (FakeQemu *qemu, GIOStream *connection)
   play (qemu);
 }
 
-/* Life */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void
 standing_free (gpointer data)
@@ -517,4 +518,15 @@ fake_qemu_tick (void)
   static guint tick;
   if (tick == 0)
     tick = g_timeout_add (100, on_tick, NULL);
+}
+
+guint
+count_fds (void)
+{
+  guint n = 0;
+  DIR *fds = opendir ("/proc/self/fd");
+  while (readdir (fds) != NULL)
+    n++;
+  closedir (fds);
+  return n;
 }

@@ -68,3 +68,5 @@ guint qemu_received (FakeQemu *qemu); /* commands so far */
 /* Lets everything happen that can happen without waiting. */
 void fake_qemu_settle (void);
 void fake_qemu_tick (void); /* for until(): the loop wakes up at least every 100 ms */
+/* How many descriptors this process has open. */
+guint count_fds (void);

@@ -8,18 +8,6 @@
 
 #include "qmp/client.h"
 
-#include <dirent.h>
-
-static guint
-count_fds (void)
-{
-  guint n = 0;
-  DIR *fds = opendir ("/proc/self/fd");
-  while (readdir (fds) != NULL)
-    n++;
-  closedir (fds);
-  return n;
-}
 
 static void
 on_ended (Runner *runner, gpointer data)

@@ -158,7 +158,7 @@ hostile_schemas_read_as_no (void **state)
   }
 }
 
-/* Asking */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 typedef struct {
   int answers;
@@ -250,7 +250,7 @@ who_asks_and_lets_the_client_go_is_answered (void **state)
   fake_qemu_free (q);
 }
 
-/* The cache */
+/* ---- the cache ------------------------------------------------------------------------------- */
 
 /* A new connection; returns how many commands QEMU got beyond the greeting. */
 static guint

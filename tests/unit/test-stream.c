@@ -144,7 +144,7 @@ sixty_four_megabytes_in_small_pieces_take_linear_time (void **state)
   assert_true (g_get_monotonic_time () - start < 20 * G_USEC_PER_SEC);
 }
 
-/* The stream */
+/* ---- the stream ------------------------------------------------------------------------------ */
 
 typedef struct {
   QmpStream *stream;
