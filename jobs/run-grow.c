@@ -154,6 +154,13 @@ on_jobs (QmpClient *client, Json *ret, const GError *error, gpointer data)
       go_on_job (errand->runner, errand->grower);
 }
 
+/* Waited for: QEMU does not perform what it has read of a client that is gone. */
+static void
+on_continued (QmpClient *client, Json *ret, const GError *error, gpointer data)
+{
+  errand_free (data);
+}
+
 /* One that we hold, or that somebody else stopped, is not stopped for an error. */
 static void
 on_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
@@ -165,7 +172,7 @@ on_status (QmpClient *client, Json *ret, const GError *error, gpointer data)
     return;
   growth_note (runner, errand->grower, "note",
                "continue the guest, which stood for want of space (cont)");
-  qmp_client_execute (client, "cont", NULL, 0, NULL, NULL);
+  qmp_client_execute (client, "cont", NULL, 0, on_continued, g_steal_pointer (&errand));
 }
 
 /* The jobs first: "cont" makes QEMU forget why they stand. */
