@@ -8,7 +8,6 @@
 
 #include "qmp/client.h"
 
-
 static void
 on_ended (Runner *runner, gpointer data)
 {
