@@ -159,7 +159,7 @@ check_layers (ChainDisk *disk, GError **error)
 }
 
 gboolean
-plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **error)
+plan_check_has_chain (ChainDisk *disk, GError **error)
 {
   if (!disk->inserted || disk->layers->len == 0) {
     fail (error, REFUSED, "disk '%s' has no medium", disk->name);
@@ -168,6 +168,14 @@ plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **err
   if (disk->broken != NULL)
     return fail (error, REFUSED, "disk '%s': its chain cannot be read: %s", disk->name,
                  disk->broken);
+  return TRUE;
+}
+
+gboolean
+plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **error)
+{
+  if (!plan_check_has_chain (disk, error))
+    return FALSE;
   if (disk->read_only) {
     fail (error, REFUSED, "disk '%s' is read-only", disk->name);
     return hint (error, "only a disk that the guest can write to gets a new active layer");

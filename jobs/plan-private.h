@@ -104,6 +104,7 @@ gboolean plan_check_subclusters (const PlanContext *context, OpDisk *disk, const
 gboolean plan_check_vm (const PlanContext *context, const Request *request, GError **error);
 void plan_add_notes (Op *op);
 gboolean plan_check_not_taken (Journal *journal, const char *vm, const char *disk, GError **error);
+gboolean plan_check_has_chain (ChainDisk *disk, GError **error); /* one that can be read */
 /* @journal is nullable: there is none yet. */
 gboolean plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **error);
 /* No operation at all is open on @vm. */

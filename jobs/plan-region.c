@@ -34,26 +34,13 @@ check_no_pivot (ChainDisk *disk, GError **error)
   return TRUE;
 }
 
-static gboolean
-check_has_chain (ChainDisk *disk, GError **error)
-{
-  if (!disk->inserted || disk->layers->len == 0) {
-    fail (error, REFUSED, "disk '%s' has no medium", disk->name);
-    return hint (error, "name another disk: rechain chain shows them");
-  }
-  if (disk->broken != NULL)
-    return fail (error, REFUSED, "disk '%s': its chain cannot be read: %s", disk->name,
-                 disk->broken);
-  return TRUE;
-}
-
 gboolean
 plan_check_region_disk (const PlanContext *context, OpKind kind, Journal *journal, ChainDisk *found,
                         GError **error)
 {
   if (kind == OP_ALLOCATE) /* it writes, and so has the conditions of all that do */
     return plan_check_disk (found, journal, qmp_client_get_name (context->client), error);
-  return check_has_chain (found, error) &&
+  return plan_check_has_chain (found, error) &&
          plan_check_not_taken (journal, qmp_client_get_name (context->client), found->name,
                                error) &&
          check_no_pivot (found, error);

@@ -168,11 +168,12 @@ file_free_space (const char *path, guint64 *ret_bytes, GError **error)
   return TRUE;
 }
 
-gboolean
-file_is_locked (const char *path)
+/* Has anybody locked any of these bytes? */
+static gboolean
+has_lock (const char *path, off_t start, off_t length)
 {
   int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 200};
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
   if (fd < 0)
     return FALSE;
   gboolean locked = fcntl (fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
@@ -180,17 +181,19 @@ file_is_locked (const char *path)
   return locked;
 }
 
-/* QEMU: block/file-posix.c, RAW_LOCK_PERM_BASE and BLK_PERM_WRITE. */
+/* QEMU: block/file-posix.c. From RAW_LOCK_PERM_BASE on there is a byte for each permission that is
+ * used, from RAW_LOCK_SHARED_BASE on (200) for each that is not shared. */
+gboolean
+file_is_locked (const char *path)
+{
+  return has_lock (path, 100, 200);
+}
+
+/* The byte of BLK_PERM_WRITE. */
 gboolean
 file_has_writer (const char *path)
 {
-  int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 101, .l_len = 1};
-  if (fd < 0)
-    return FALSE;
-  gboolean locked = fcntl (fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
-  close (fd);
-  return locked;
+  return has_lock (path, 101, 1);
 }
 
 gboolean

@@ -81,3 +81,13 @@ op_make_files (Op *op)
     }
   }
 }
+
+Journal *
+journal_in (const char *dir)
+{
+  g_autoptr (GError) error = NULL;
+  Journal *journal = journal_open (dir, &error);
+  if (journal == NULL)
+    fail_test ("%s", error->message);
+  return journal;
+}

@@ -3,7 +3,7 @@
  * over mid.qcow2 over base.qcow2. A move keeps the base and drops the other two. */
 #pragma once
 
-#include "jobs/op.h"
+#include "jobs/journal.h"
 
 #define OP_ID "0badcafe"
 
@@ -11,3 +11,5 @@
 Op *op_for_test (OpKind kind, const char *dir, guint n_disks);
 /* Makes the files of its layers (empty ones), and remembers what they are. */
 void op_make_files (Op *op);
+/* The journal in the state directory @dir; full. */
+Journal *journal_in (const char *dir);

@@ -32,16 +32,6 @@ remove_sound_dir (void **state)
   return remove_dir (state);
 }
 
-static Journal *
-opened (void)
-{
-  g_autoptr (GError) error = NULL;
-  Journal *journal = journal_open (dir, &error);
-  if (journal == NULL)
-    fail_test ("%s", error->message);
-  return journal;
-}
-
 static Op *
 begun (Journal *journal)
 {
@@ -84,7 +74,7 @@ a_journal_of_a_newer_version_is_refused (void **state)
   g_autoptr (GError) error_reading = NULL;
   g_autofree char *path = g_build_filename (dir, "journal.db", NULL);
   sqlite3 *db = NULL;
-  journal_close (opened ());
+  journal_close (journal_in (dir));
   assert_int_equal (sqlite3_open (path, &db), SQLITE_OK);
   assert_int_equal (sqlite3_exec (db, "PRAGMA user_version = 99", NULL, NULL, NULL), SQLITE_OK);
   sqlite3_close (db);
@@ -122,7 +112,7 @@ a_directory_that_cannot_be_made_is_said_so (void **state)
 static void
 lines_and_facts_are_there_after_reopening (void **state)
 {
-  Journal *journal = opened ();
+  Journal *journal = journal_in (dir);
   g_autoptr (Op) op = begun (journal);
   op->held = TRUE;
   op->decided = DECIDED_OLD;
@@ -130,7 +120,7 @@ lines_and_facts_are_there_after_reopening (void **state)
   journal_note (journal, op, "stream", "vda", "do", "failed", "no UTF-8: \xff");
   assert_true (journal_write (journal, op, NULL));
   journal_close (journal);
-  g_autoptr (Journal) again = opened ();
+  g_autoptr (Journal) again = journal_in (dir);
   g_autoptr (Op) loaded = journal_load (again, OP_ID, NULL);
   assert_true (loaded->held);
   assert_int_equal (loaded->decided, DECIDED_OLD);
@@ -148,7 +138,7 @@ an_operation_is_found_by_the_beginning_of_its_id (void **state)
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (GError) missing = NULL;
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = begun (journal);
   g_autoptr (Op) found = journal_load (journal, "0bad", NULL);
   assert_string_equal (found->id, OP_ID);
@@ -162,8 +152,8 @@ static void
 a_beginning_that_fits_two_is_ambiguous (void **state)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (Journal) journal = opened ();
-  g_autoptr (Journal) second = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
+  g_autoptr (Journal) second = journal_in (dir);
   g_autoptr (Op) op = begun (journal);
   g_autoptr (Op) other = op_for_test (OP_SNAPSHOT, "/elsewhere", 1);
   other->id[7] = 'd';
@@ -180,8 +170,8 @@ static void
 two_operations_do_not_touch_one_disk (void **state)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (Journal) journal = opened ();
-  g_autoptr (Journal) second = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
+  g_autoptr (Journal) second = journal_in (dir);
   g_autoptr (Op) op = begun (journal);
   g_autoptr (Op) other = op_for_test (OP_SNAPSHOT, dir, 2);
   other->id[7] = 'd';
@@ -203,7 +193,7 @@ a_record_that_makes_no_sense_is_malformed_and_no_crash (void **state)
 {
   static const char *const plans[] = {"", "null", "[]", "{}", "{\"id\": 1}", "{\"disks\": {}}"};
   g_autofree char *path = g_build_filename (dir, "journal.db", NULL);
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = begun (journal);
   for (guint i = 0; i < G_N_ELEMENTS (plans); i++) {
     g_autoptr (GError) error = NULL;
@@ -328,7 +318,7 @@ static void
 invariant_3_an_fsync_error_is_an_error (void **state)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = begun (journal);
   bad_disk_mend ();
   bad_disk_breaks (BAD_DISK_SYNC, 1);
@@ -488,7 +478,7 @@ invariant_6_a_live_owner_keeps_its_operation_and_a_dead_one_loses_it (void **sta
 {
   g_autoptr (GError) error = NULL;
   pid_t owner, pid = start_owner ();
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = journal_load (journal, OP_ID, NULL);
   assert_int_equal (journal_owner (journal, OP_ID, &owner), OWNER_ALIVE);
   assert_int_equal (owner, pid);
@@ -527,7 +517,7 @@ invariant_6_who_takes_over_waits_for_the_lock_of_the_dead (void **state)
   close (ready[0]);
   close (ready[1]);
   waitpid (pid, NULL, 0);
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = journal_load (journal, OP_ID, NULL);
   assert_true (journal_take_over (journal, op, NULL));
 }
@@ -537,7 +527,7 @@ static void
 invariant_6_who_is_being_killed_is_dead (void **state)
 {
   pid_t pid = start_owner ();
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = journal_load (journal, OP_ID, NULL);
   kill (pid, SIGKILL);
   assert_true (journal_take_over (journal, op, NULL));
@@ -548,11 +538,11 @@ static void
 invariant_6_two_takers_cannot_both_have_it (void **state)
 {
   g_autoptr (GError) error = NULL;
-  Journal *first = opened ();
+  Journal *first = journal_in (dir);
   g_autoptr (Op) op = begun (first);
   journal_close (first); /* let go of without a word, as the dead do */
-  g_autoptr (Journal) one = opened ();
-  g_autoptr (Journal) two = opened ();
+  g_autoptr (Journal) one = journal_in (dir);
+  g_autoptr (Journal) two = journal_in (dir);
   assert_true (journal_take_over (one, op, NULL));
   assert_false (journal_take_over (two, op, &error));
   assert_error (error, REFUSED, "is being run by another process");
@@ -562,7 +552,7 @@ static void
 invariant_6_a_process_with_the_same_number_is_not_the_owner (void **state)
 {
   g_autofree char *path = g_build_filename (dir, "journal.db", NULL);
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = begun (journal);
   sqlite3 *db = NULL;
   assert_int_equal (sqlite3_open (path, &db), SQLITE_OK);

@@ -34,16 +34,6 @@ remove_dir (void **state)
   return 0;
 }
 
-static Journal *
-opened (void)
-{
-  g_autoptr (GError) error = NULL;
-  Journal *journal = journal_open (dir, &error);
-  if (journal == NULL)
-    fail_test ("%s", error->message);
-  return journal;
-}
-
 static GPtrArray *
 listed (Journal *journal)
 {
@@ -104,7 +94,7 @@ without_a_journal_there_are_no_records (void **state)
 static void
 a_record_is_read_as_it_was_written (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Record) record = record_new ("/vm", "a 'b' \"c\"");
   record->description = g_strdup ("two\nlines");
   record->created_us = 1234567;
@@ -134,7 +124,7 @@ a_record_is_read_as_it_was_written (void **state)
 static void
 vms_do_not_see_each_others_records (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   STORE (journal, "one", NULL, 1, "vda", "/n", "/o");
   g_autoptr (GPtrArray) others = records_list (journal, "/vm2", NULL);
   assert_int_equal (others->len, 0);
@@ -143,7 +133,7 @@ vms_do_not_see_each_others_records (void **state)
 static void
 what_is_not_on_record_is_not_found (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (GError) error = NULL;
   STORE (journal, "one", NULL, 1, "vda", "/n", "/o");
   STORE (journal, "two", "one", 2, "vda", "/m", "/n");
@@ -158,7 +148,7 @@ what_is_not_on_record_is_not_found (void **state)
 static void
 children_of_a_dropped_record_get_its_parent (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   STORE (journal, "one", NULL, 1, "vda", "/b", "/a");
   STORE (journal, "two", "one", 2, "vda", "/c", "/b");
   STORE (journal, "three", "two", 3, "vda", "/d", "/c");
@@ -171,7 +161,7 @@ children_of_a_dropped_record_get_its_parent (void **state)
 static void
 storing_one_again_replaces_it_and_keeps_its_children (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   STORE (journal, "one", NULL, 1, "vda", "/b", "/a");
   STORE (journal, "two", "one", 2, "vda", "/c", "/b");
   STORE (journal, "one", NULL, 1, "vdb", "/y", "/x");
@@ -182,7 +172,7 @@ storing_one_again_replaces_it_and_keeps_its_children (void **state)
 static void
 a_child_of_the_same_age_is_the_current_one (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   for (guint i = 0; i < 8; i++) { /* ids are random: in one of these the parent comes last */
     g_autofree char *name = g_strdup_printf ("s%u", i);
     g_autofree char *parent = i ? g_strdup_printf ("s%u", i - 1) : NULL;
@@ -195,7 +185,7 @@ a_child_of_the_same_age_is_the_current_one (void **state)
 static void
 nobody_is_its_own_ancestor (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (GError) error = NULL;
   STORE (journal, "one", NULL, 1, "vda", "/b", "/a");
   STORE (journal, "two", "one", 2, "vda", "/c", "/b");
@@ -213,7 +203,7 @@ nobody_is_its_own_ancestor (void **state)
 static void
 a_full_disk_leaves_the_records_as_they_were (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   STORE (journal, "one", NULL, 1, "vda", "/b", "/a");
   for (guint nth = 1; nth <= 3; nth++) {
     g_autoptr (GError) error = NULL;
@@ -242,7 +232,7 @@ snapshot_op (guint n_disks)
 static void
 a_snapshot_is_recorded_once_however_often_it_is_asked (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = snapshot_op (1);
   STORE (journal, "older", NULL, 1, "vda", "/b", "/a");
   op_disk (op, 0)->on_delete = MERGE_FORWARD;
@@ -263,7 +253,7 @@ a_snapshot_is_recorded_once_however_often_it_is_asked (void **state)
 static void
 what_was_noted_before_goes_with_the_record (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = snapshot_op (1);
   assert_true (journal_begin (journal, op, NULL));
   journal_note (journal, op, "record", NULL, "do", "intent", "on its way");
@@ -276,7 +266,7 @@ what_was_noted_before_goes_with_the_record (void **state)
 static void
 a_name_that_was_taken_meanwhile_gets_the_operations_id (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = snapshot_op (1);
   STORE (journal, "before-update", NULL, 1, "vda", "/b", "/a");
   assert_true (records_add (journal, op, NULL));
@@ -297,7 +287,7 @@ move_op (void)
 static void
 records_follow_a_move (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = move_op ();
   STORE (journal, "one", NULL, 1, "vda", "/img/vda-mid.qcow2", "/img/vda-base.qcow2");
   STORE (journal, "two", "one", 2, "vda", "/img/vda-top.qcow2", "/img/vda-mid.qcow2", "vdb",
@@ -316,7 +306,7 @@ records_follow_a_move (void **state)
 static void
 the_children_of_vanished_snapshots_keep_a_parent (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = move_op ();
   STORE (journal, "root", NULL, 1, "vdb", "/x", "/y");
   STORE (journal, "gone", "root", 2, "vda", "/img/vda-top.qcow2", "/img/vda-mid.qcow2");
@@ -330,7 +320,7 @@ the_children_of_vanished_snapshots_keep_a_parent (void **state)
 static void
 records_follow_an_offline_merge_by_their_files (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = move_op ();
   g_clear_pointer (&op->vm, g_free);
   STORE (journal, "mine", NULL, 1, "sda", "/img/vda-mid.qcow2", "/img/vda-base.qcow2");
@@ -345,7 +335,7 @@ records_follow_an_offline_merge_by_their_files (void **state)
 static void
 a_plan_knows_whether_records_are_touched (void **state)
 {
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   g_autoptr (Op) op = move_op ();
   STORE (journal, "other", NULL, 1, "vdb", "/img/vda-top.qcow2", "/b");
   g_autoptr (GPtrArray) none = listed (journal);
@@ -490,14 +480,14 @@ static void
 an_old_journal_gets_the_new_tables_and_keeps_the_old_rows (void **state)
 {
   write_old_journal ();
-  g_autoptr (Journal) journal = opened ();
+  g_autoptr (Journal) journal = journal_in (dir);
   assert_int_equal (journal_version (journal), 3);
   g_auto (GStrv) ids = journal_list (journal, FALSE, NULL, NULL);
   assert_string_equal (ids[0], "0badcafe");
   g_autoptr (Json) steps = journal_steps (journal, "0badcafe", NULL);
   assert_string_equal (json_get_str (json_at (steps, 0), "detail"), "kept");
   STORE (journal, "one", NULL, 1, "vda", "/n", "/o");
-  g_autoptr (Journal) again = opened ();
+  g_autoptr (Journal) again = journal_in (dir);
   assert_records (again, "one<- vda:/n|/o");
 }
 

@@ -1,8 +1,9 @@
 """The test's end of the verifying writer's channel (tests/guest/writer.c describes the lines)."""
 
-import socket
 import threading
 import time
+
+from .qmp import connect
 
 
 class Guest:
@@ -24,23 +25,10 @@ class Guest:
         self._changed = threading.Condition()
         self._start = time.monotonic()
         self._ended = False
-        self._socket = self._connect(path)
+        self._socket = connect(path, 30)
         self._log = open(log_path, "ab")
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-
-    def _connect(self, path):
-        deadline = time.monotonic() + 30
-        while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                sock.connect(path)
-                return sock
-            except OSError:
-                sock.close()
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
 
     def _read(self):
         rest = b""

@@ -198,35 +198,28 @@ def raw_view(path, format="qcow2", dir=None):
 
 
 @contextlib.contextmanager
+def _loop_fs(name, mib, dir, *mkfs):
+    image, mount = os.path.join(dir, f"{name}.img"), os.path.join(dir, name)
+    os.makedirs(mount)
+    with open(image, "wb") as file:
+        file.truncate(mib * MiB)
+    run(*mkfs, image)
+    run("mount", "-o", "loop", image, mount)
+    try:
+        yield mount
+    finally:
+        _umount(mount)
+        os.unlink(image)
+
+
 def small_fs(mib, dir):
     """A loop-mounted ext4 filesystem of `mib` MiB, for "No space left on device". Yields its path."""
-    image, mount = os.path.join(dir, "small-fs.img"), os.path.join(dir, "small-fs")
-    os.makedirs(mount)
-    with open(image, "wb") as file:
-        file.truncate(mib * MiB)
-    run("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", image)
-    run("mount", "-o", "loop", image, mount)
-    try:
-        yield mount
-    finally:
-        _umount(mount)
-        os.unlink(image)
+    return _loop_fs("small-fs", mib, dir, "mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal")
 
 
-@contextlib.contextmanager
 def btrfs(mib, dir):
     """A loop-mounted btrfs of `mib` MiB. Yields its path."""
-    image, mount = os.path.join(dir, "btrfs.img"), os.path.join(dir, "btrfs")
-    os.makedirs(mount)
-    with open(image, "wb") as file:
-        file.truncate(mib * MiB)
-    run("mkfs.btrfs", "-q", "-m", "single", image)
-    run("mount", "-o", "loop", image, mount)
-    try:
-        yield mount
-    finally:
-        _umount(mount)
-        os.unlink(image)
+    return _loop_fs("btrfs", mib, dir, "mkfs.btrfs", "-q", "-m", "single")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,21 @@ import socket
 import time
 
 
+def connect(path, timeout):
+    """A stream to the unix socket `path`, as soon as somebody listens there."""
+    deadline = time.monotonic() + timeout
+    while True:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(path)
+            return sock
+        except OSError:
+            sock.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 class QmpError(Exception):
     """QEMU answered with an error."""
 
@@ -22,21 +37,9 @@ class QmpMonitor:
         self.events = []
         self._buffer = b""
         self._next_id = 0
-        self._socket = self._connect(time.monotonic() + timeout)
+        self._socket = connect(path, timeout)
         self.greeting = self._read_until(lambda m: "QMP" in m, timeout)
         self.execute("qmp_capabilities")
-
-    def _connect(self, deadline):
-        while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                sock.connect(self.path)
-                return sock
-            except OSError:
-                sock.close()
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
 
     def close(self):
         self._socket.close()
