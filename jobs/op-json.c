@@ -26,9 +26,8 @@ static const Field disk_strings[] = {F (OpDisk, name),      F (OpDisk, qdev),
                                      F (OpDisk, export),    F (OpDisk, socket),
                                      F (OpDisk, receiver),  F (OpDisk, header),
                                      F (OpDisk, to_format), F (OpDisk, backing_old)};
-static const Field op_strings[] = {F (Op, id), F (Op, name), F (Op, description),
-                                   F (Op, vm), F (Op, qemu), F (Op, agent),
-                                   F (Op, migration)};
+static const Field op_strings[] = {F (Op, id),   F (Op, name),  F (Op, description), F (Op, vm),
+                                   F (Op, qemu), F (Op, agent), F (Op, migration)};
 static const Field op_numbers[] = {F (Op, qemu_start),   F (Op, bandwidth),     F (Op, timeout_ms),
                                    F (Op, max_pause_ms), F (Op, max_freeze_ms), F (Op, grow_step)};
 
@@ -284,17 +283,21 @@ disk_from_json (Op *op, Json *json, Json *facts)
   return grows && op_disk_is_whole (op, disk);
 }
 
-Op *
-op_from_json (Json *plan, Json *facts, GError **error)
+static gboolean
+kind_from_json (Op *op, Json *plan)
 {
-  g_autoptr (Op) op = op_new (OP_SNAPSHOT);
   const char *kind = json_get_str (plan, "kind");
-  gboolean ok = FALSE;
   for (guint i = 0; i < N_OP_KINDS; i++)
     if (g_strcmp0 (kind, op_kind_name ((OpKind)i)) == 0) {
       op->kind = (OpKind)i;
-      ok = TRUE;
+      return TRUE;
     }
+  return FALSE;
+}
+
+static void
+plan_from_json (Op *op, Json *plan)
+{
   get_strings (plan, op, op_strings, G_N_ELEMENTS (op_strings));
   for (gsize i = 0; i < G_N_ELEMENTS (op_numbers); i++)
     FIELD (guint64, op, op_numbers[i]) = (guint64)json_get_int (plan, op_numbers[i].key);
@@ -308,6 +311,11 @@ op_from_json (Json *plan, Json *facts, GError **error)
   const char *boot = json_get_str (plan, "boot");
   op->rebooted = boot != NULL && g_strcmp0 (boot, host_boot ()) != 0;
   op->on_record = json_get_bool (plan, "on_record");
+}
+
+static void
+facts_from_json (Op *op, Json *facts)
+{
   op->was_running = json_get_bool (facts, "was_running");
   op->held = json_get_bool (facts, "held");
   op->dead = json_get_bool (facts, "dead");
@@ -324,7 +332,16 @@ op_from_json (Json *plan, Json *facts, GError **error)
   strvs_from_json (json_get (facts, "left"), op->left);
   strvs_from_json (json_get (facts, "removed"), op->removed);
   strvs_from_json (json_get (facts, "after"), op->after);
+}
+
+Op *
+op_from_json (Json *plan, Json *facts, GError **error)
+{
+  g_autoptr (Op) op = op_new (OP_SNAPSHOT);
   Json *disks = json_get (plan, "disks");
+  gboolean ok = kind_from_json (op, plan);
+  plan_from_json (op, plan);
+  facts_from_json (op, facts);
   for (gsize i = 0; i < json_length (disks); i++)
     ok &= disk_from_json (op, json_at (disks, i), json_at (json_get (facts, "disks"), i));
   if (!ok || op->id == NULL || (op->disks->len == 0 && op->kind != OP_QUIESCE) ||

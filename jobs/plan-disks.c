@@ -165,33 +165,30 @@ is_in (Op *op, const char *disk)
   return FALSE;
 }
 
-gboolean
-plan_add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
+/* The file that is to be made, if any. */
+static gboolean
+choose_target (Plan *plan, OpDisk *disk, const RequestDisk *wanted, GError **error)
+{
+  if (wanted->to != NULL)
+    disk->to = plan_target (plan->request, wanted, error);
+  else if (plan->op->kind == OP_SNAPSHOT)
+    disk->to = default_target (plan->op, disk->before->pdata[0]);
+  return wanted->to == NULL || disk->to != NULL;
+}
+
+/* Its chain gets or loses layers. */
+static gboolean
+add_layers_disk (Plan *plan, ChainDisk *found, const RequestDisk *wanted, GError **error)
 {
   Op *op = plan->op;
   World *world = plan->context.world;
-  ChainDisk *found = world_find_disk (world, wanted->disk, error);
-  if (found == NULL)
-    return FALSE;
-  if (is_in (op, found->name))
-    return fail (error, USAGE, "disk '%s' is named twice", found->name);
-  if (op_has_regions (op))
-    return add_region_disk (plan, found, wanted, error);
-  if (!plan_check_disk (found, plan->journal, op->vm, error))
-    return FALSE;
-  if (plan_is_beside (wanted))
-    return add_beside (plan, found, wanted, error);
   if (wanted->device != NULL || wanted->size != NULL || wanted->subvolume != NULL) {
     fail (error, USAGE, "disk '%s': device, size and subvolume go with a method", wanted->disk);
     return hint (error, "add method=lvm or method=btrfs");
   }
   OpDisk *disk = new_disk (op, found, world);
   disk->on_delete = merge_direction_parse (wanted->on_delete);
-  if (wanted->to != NULL)
-    disk->to = plan_target (plan->request, wanted, error);
-  else if (op->kind == OP_SNAPSHOT)
-    disk->to = default_target (op, disk->before->pdata[0]);
-  if (wanted->to != NULL && disk->to == NULL)
+  if (!choose_target (plan, disk, wanted, error))
     return FALSE;
   op->on_record |= op->kind != OP_SNAPSHOT && records_touch (plan->records, op, disk);
   gboolean planned = disk->to == NULL      ? plan_merge_disk (op, disk, wanted, world, error)
@@ -209,6 +206,24 @@ plan_add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
   return (disk->to == NULL || plan_check_target (op, disk, world, error)) &&
          plan_finish_disk (op, disk, world, error) &&
          plan_grow_disk (op, disk, plan->request, world, error);
+}
+
+gboolean
+plan_add_disk (Plan *plan, const RequestDisk *wanted, GError **error)
+{
+  Op *op = plan->op;
+  ChainDisk *found = world_find_disk (plan->context.world, wanted->disk, error);
+  if (found == NULL)
+    return FALSE;
+  if (is_in (op, found->name))
+    return fail (error, USAGE, "disk '%s' is named twice", found->name);
+  if (op_has_regions (op))
+    return add_region_disk (plan, found, wanted, error);
+  if (!plan_check_disk (found, plan->journal, op->vm, error))
+    return FALSE;
+  if (plan_is_beside (wanted))
+    return add_beside (plan, found, wanted, error);
+  return add_layers_disk (plan, found, wanted, error);
 }
 
 /* ---- several --------------------------------------------------------------------------------- */
