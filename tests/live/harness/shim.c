@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* clang-format off */
 /* LD_PRELOAD: counts the calls by which one program changes files, and does something at the n-th. The count
  * is kept in a file, over all processes of that name, so that a run can be measured first.
  *
@@ -9,6 +10,7 @@
  *   SHIM_WRITES   set: syncs do not count
  *   SHIM_DO       kill (SIGKILL before the call), both (the parent too), tear (SIGKILL when half of it is
  *                 written), EIO or ENOSPC (from then on: all calls fail), EIO-once or ENOSPC-once */
+/* clang-format on */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,7 +29,7 @@
 #include <unistd.h>
 
 /* A QEMU of Debian 11 has an older C library than the one that this is made with. */
-__asm__ (".symver dlsym, dlsym@GLIBC_2.2.5");
+__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
 
 enum { TEAR = -1 };
 
@@ -128,9 +130,10 @@ next_call (void)
     }                                                                                              \
     return real args;                                                                              \
   }
-#define WRAP_FD(type, name, params, args, half)   WRAP (type, name, params, args, is_file (fd), half)
-#define WRAP_PATH(name, params, args, is_ours)    WRAP (int, name, params, args, is_ours, 0)
+#define WRAP_FD(type, name, params, args, half) WRAP (type, name, params, args, is_file (fd), half)
+#define WRAP_PATH(name, params, args, is_ours)  WRAP (int, name, params, args, is_ours, 0)
 
+/* clang-format off */
 WRAP_FD (ssize_t, write, (int fd, const void *b, size_t n), (fd, b, n), real (fd, b, n / 2))
 WRAP_FD (ssize_t, pwrite, (int fd, const void *b, size_t n, off_t o), (fd, b, n, o), real (fd, b, n / 2, o))
 WRAP_FD (ssize_t, pwrite64, (int fd, const void *b, size_t n, off64_t o), (fd, b, n, o), real (fd, b, n / 2, o))
@@ -142,6 +145,7 @@ WRAP_FD (int, ftruncate, (int fd, off_t n), (fd, n), 0)
 WRAP_FD (int, ftruncate64, (int fd, off64_t n), (fd, n), 0)
 WRAP_FD (int, fallocate, (int fd, int m, off_t o, off_t n), (fd, m, o, n), 0)
 WRAP_FD (int, fallocate64, (int fd, int m, off64_t o, off64_t n), (fd, m, o, n), 0)
+/* clang-format on */
 
 /* What is full lets remove. */
 WRAP_PATH (unlink, (const char *path), (path), strncmp (what, "ENOSPC", 6) != 0 && is_wanted (path))
