@@ -4,8 +4,8 @@
 #include "jobs/image.h"
 #include "jobs/op-volume.h"
 
-gboolean
-disk_enlarges_base (OpDisk *disk)
+static gboolean
+enlarges (OpDisk *disk)
 {
   gboolean commits = disk->mode == MODE_COMMIT || disk->mode == MODE_COMMIT_ACTIVE;
   for (int i = disk->first; commits && i < disk->base; i++)
@@ -18,7 +18,7 @@ gboolean
 op_enlarges_base (Op *op)
 {
   for (guint i = 0; i < op->disks->len; i++)
-    if (disk_enlarges_base (op_disk (op, i)))
+    if (enlarges (op_disk (op, i)))
       return TRUE;
   return FALSE;
 }
@@ -35,7 +35,7 @@ void
 restore_base_size (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   guint64 now;
-  if (!disk_enlarges_base (disk))
+  if (!enlarges (disk))
     return;
   ChainLayer *base = op_disk_layer (disk, disk->base);
   if (!volume_guest_size (base->file, base->format, &now, NULL) || now <= base->virtual_size)

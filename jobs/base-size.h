@@ -5,7 +5,6 @@
 
 #include "jobs/step.h"
 
-gboolean disk_enlarges_base (OpDisk *disk);
 gboolean op_enlarges_base (Op *op);
 void restore_base_size (Op *op, OpDisk *disk, World *world, GPtrArray *asks);
 

@@ -32,8 +32,9 @@ chain_line (GString *out, const char *label, Json *chain)
   text_line (out, "    %-8s %s", label, files);
 }
 
-/* Files that stay, and how to be rid of them: by what refuses to where somebody still uses one. A name that
- * cannot be shown as it is gets no command: what is copied from a terminal must be what was meant. */
+/* Files that stay, and how to be rid of them: by what refuses to where somebody still uses one. A
+ * name that cannot be shown as it is gets no command: what is copied from a terminal must be what
+ * was meant. */
 static void
 left_lines (GString *out, Json *left)
 {

@@ -190,7 +190,8 @@ ciphers_change_their_order_and_nothing_else (void **state)
   const struct {
     const char *configuration, *list;
   } cases[] = {
-      {"host b\nciphers chacha20-poly1305@openssh.com,aes128-ctr,aes256-gcm@openssh.com,aes128-gcm@openssh.com\n"
+      {"host b\nciphers "
+       "chacha20-poly1305@openssh.com,aes128-ctr,aes256-gcm@openssh.com,aes128-gcm@openssh.com\n"
        "macs x",
        "aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr"},
       {"ciphers aes256-gcm@openssh.com,aes256-ctr\n", NULL},
