@@ -48,6 +48,15 @@ start_stream (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
                                   json_str ("stop"), NULL)));
 }
 
+/* A job that stands at an error can be cancelled, and goes on where room is made. Before QEMU 6.2 a
+ * mirror, or an active commit, that is to be completed and cannot flush does not listen to that,
+ * and tries for ever (docs/qemu-findings.md). */
+static const char *
+error_action (Op *op, OpDisk *disk)
+{
+  return op->old_reopen && disk->grows == NULL ? "report" : "stop";
+}
+
 static void
 start_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
@@ -60,7 +69,7 @@ start_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
                                   json_str (kept_base (disk)->node), "backing-file",
                                   json_str (inner ? disk->backing : NULL), "backing-mask-protocol",
                                   inner && op->mask_protocol ? json_flag (TRUE) : NULL, "on-error",
-                                  json_str ("stop"), NULL)));
+                                  json_str (inner ? "stop" : error_action (op, disk)), NULL)));
 }
 
 /* The node under a filter is named to be replaced, so that the filter stays above the target. */
@@ -75,7 +84,7 @@ start_mirror (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
                                        json_str (disk->node), "sync",
                                        json_str ((op->flags & OP_SHALLOW) ? "top" : "full"),
                                        "on-source-error", json_str ("stop"), "on-target-error",
-                                       json_str ("stop"), NULL)));
+                                       json_str (error_action (op, disk)), NULL)));
 }
 
 void
@@ -115,7 +124,7 @@ is_copied (Op *op, OpDisk *disk, World *world)
 void
 end_own_job (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  end_job (world, disk->job, asks);
+  end_job (op, world, disk->job, asks);
 }
 
 void

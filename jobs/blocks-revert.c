@@ -163,7 +163,7 @@ put_chain_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   g_auto (GStrv) before = chain_files (disk->before);
   gboolean on_top = disk->mode == MODE_COMMIT_ACTIVE, mirrored = disk->mode == MODE_MIRROR;
   gboolean is_back = disk_shows (op, disk, world, before, NULL);
-  end_job (world, disk->fold_job, asks); /* of an earlier try */
+  end_job (op, world, disk->fold_job, asks); /* of an earlier try */
   if (disk->apart)
     return;
   if (is_back && disk->to == NULL && !on_top && !mirrored)

@@ -324,12 +324,25 @@ record_and_dismiss (const char *job, GPtrArray *asks)
   dismiss->tolerant = TRUE; /* gone already: somebody else dismissed it */
 }
 
+const char *
+cancel_command (Op *op)
+{
+  return op->old_reopen ? "block-job-cancel" : "job-cancel";
+}
+
+Json *
+cancel_arguments (Op *op, const char *job)
+{
+  return op->old_reopen ? json_make ("device", json_str (job), "force", json_flag (TRUE), NULL)
+                        : json_make ("id", json_str (job), NULL);
+}
+
 void
-end_job (World *world, const char *job, GPtrArray *asks)
+end_job (Op *op, World *world, const char *job, GPtrArray *asks)
 {
   if (world != NULL && world_job (world, job) == NULL)
     return;
-  Ask *cancel = ask_qmp (asks, "job-cancel", json_make ("id", json_str (job), NULL));
+  Ask *cancel = ask_qmp (asks, cancel_command (op), cancel_arguments (op, job));
   cancel->tolerant = TRUE; /* it may end by itself at this moment */
   cancel->job = job;
   cancel->wanted = JOB_CONCLUDED;

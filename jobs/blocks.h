@@ -46,7 +46,11 @@ Seen snapshot_is_taken (Op *op, OpDisk *disk, World *world);
 
 /* jobs of ours */
 Seen job_is_there (World *world, const char *job);
-void end_job (World *world, const char *job, GPtrArray *asks); /* cancel, wait, dismiss */
+void end_job (Op *op, World *world, const char *job, GPtrArray *asks); /* cancel, wait, dismiss */
+/* Before QEMU 6.2 job-cancel lets a mirror that is ready end in its own time, and one whose target fails never end:
+ * it tries again, without a pause and without ever listening. */
+const char *cancel_command (Op *op);
+Json *cancel_arguments (Op *op, const char *job); /* full */
 void record_and_dismiss (const char *job, GPtrArray *asks);   /* a concluded one */
 
 /* Opens a node of QEMU again, with these options and no others; before 6.1 by the command's old name. */

@@ -57,7 +57,7 @@ commit_is_ready (Op *op, OpDisk *disk, World *world)
 static void
 end_commit (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
-  end_job (world, disk->fold_job, asks);
+  end_job (op, world, disk->fold_job, asks);
 }
 
 static void
@@ -85,7 +85,7 @@ static void
 end_commits (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   for (guint i = 0; i < op->disks->len; i++)
-    end_job (world, op_disk (op, i)->fold_job, asks);
+    end_job (op, world, op_disk (op, i)->fold_job, asks);
   release_guest (op, NULL, world, asks);
 }
 

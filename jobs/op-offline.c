@@ -164,7 +164,7 @@ void
 offline_cancel (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (!op_disk_is_beside (disk))
-    end_job (NULL, disk->job, asks);
+    end_job (op, NULL, disk->job, asks);
 }
 
 /* Opening it again flushes it, and tells where that failed. A commit flushes its base by itself

@@ -134,7 +134,7 @@ static void
 end_left_job (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
 {
   if (is (disk, "job"))
-    end_job (world, disk->job, asks);
+    end_job (op, world, disk->job, asks);
 }
 
 static Seen

@@ -66,8 +66,8 @@ runner_let_guest_go (Runner *runner, Released then)
   for (guint i = 0; i < op->disks->len && op->decided == DECIDED_NOTHING; i++) {
     OpDisk *disk = op_disk (op, i);
     const char *job = op_disk_switches (disk) ? disk->job : disk->fold_job;
-    qmp_client_execute (runner->client, "job-cancel", json_make ("id", json_str (job), NULL), 0,
-                        NULL, NULL);
+    qmp_client_execute (runner->client, cancel_command (op), cancel_arguments (op, job), 0, NULL,
+                        NULL);
   }
   LettingGo *letting = g_new0 (LettingGo, 1);
   *letting = (LettingGo){.runner = runner_ref (runner), .then = then};

@@ -114,6 +114,27 @@ def test_a_full_target_is_taken_back(version, workdir, scenario):
             assert judged(case, result) == "old"
 
 
+@pytest.mark.parametrize("scenario", [COPY, death.COPY_TWO], ids=str)
+def test_a_target_that_fills_up_once_the_copy_has_caught_up_is_taken_back(version, workdir, scenario):
+    """Before 6.2 a mirror that is ready ends in its own time, which never comes."""
+    with images.small_fs(24, workdir) as new:
+        with scenario.stage(version, new=new) as stage, Proxy(stage.vm.qmp_path) as proxy:
+            case, full = Case(stage, proxy, scenario, 0), []
+
+            def policy(m):
+                if (m.kind, m.name) == ("event", "BLOCK_JOB_READY") and not full:
+                    full.append(fill(new))
+                    for _ in range(4):
+                        stage.write()
+                return PASS
+            run = case.start(None)
+            proxy.policy = policy
+            result = run.wait(60)
+            assert full
+            os.unlink(os.path.join(new, "filler"))
+            assert judged(case, result) == "old"
+
+
 def test_a_full_filesystem_of_the_layer_that_receives_is_taken_back(version, workdir):
     """A commit cannot grow the layer under it."""
     with images.small_fs(64, workdir) as dir:
