@@ -277,11 +277,13 @@ def test_eight_disks_are_committed_in_one_pause(make_vm, rechain, workdir, style
             run("cmp", raw, chain.reference)
 
 
-def test_eight_disks_are_pulled_at_once(make_vm, rechain, workdir):
+@pytest.mark.parametrize("verb, layer", [("pull", "base=base.qcow2"), ("commit", "top=two.qcow2,base=base.qcow2")],
+                         ids=["pull", "inner"])
+def test_eight_disks_are_merged_at_once(make_vm, rechain, workdir, verb, layer):
     chains = [images.make_chain(os.path.join(workdir, f"d{i}"), NAMES, size=4 * MiB, seed=i) for i in range(8)]
     vm = make_vm(chains, dir=workdir)
     vm.cont()
-    document = change(rechain, vm, "pull", *[f"vd{c},base=base.qcow2" for c in "abcdefgh"])
+    document = change(rechain, vm, verb, *[f"vd{c},{layer}" for c in "abcdefgh"])
     assert document["pause-ms"] == 0
     for c, chain in zip("abcdefgh", chains):
         assert_chain(vm, [chain.active, chain.base], f"vd{c}")
@@ -329,7 +331,11 @@ def test_a_raw_base(make_chain, make_vm, rechain, style, words, left):
         run("cmp", raw, chain.reference)
 
 
-@pytest.mark.parametrize("option", ["extended_l2=on,cluster_size=128k", "data_file={dir}/data.raw,data_file_raw=off"])
+ODD = pytest.mark.parametrize("option", ["extended_l2=on,cluster_size=128k", "data_file={dir}/data.raw,data_file_raw=off"],
+                              ids=["subclusters", "data-file"])
+
+
+@ODD
 @pytest.mark.parametrize("words,left", [(["pull", "vda"], [0]), (["commit", "vda"], [1])])
 def test_extended_l2_and_external_data_files(make_vm, rechain, refused, version, workdir, option, words, left):
     """QEMU before 8.2 can abort when it streams into subclusters (docs/qemu-findings.md)."""
@@ -347,6 +353,24 @@ def test_extended_l2_and_external_data_files(make_vm, rechain, refused, version,
     shows_the_same(vm, chain, left[0])
 
 
+@ODD
+@pytest.mark.parametrize("odd", [1, 2, 3])
+def test_extended_l2_and_external_data_files_below(make_vm, make_chain, rechain, workdir, option, odd):
+    """Committed into, and from, inner and lowest layers of such a kind."""
+    plain = make_chain(("base", "one", "two", "current"), size=4 * MiB)
+    path = plain.layers[odd]
+    below = ["-B", plain.layers[odd + 1], "-F", "qcow2"] if odd < 3 else []
+    run("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", *below, "-o", option.format(dir=workdir), path, path + ".odd")
+    os.rename(path + ".odd", path)
+    vm = make_vm(plain)
+    change(rechain, vm, "commit", "vda,top=two.qcow2", "--delete")
+    change(rechain, vm, "merge", "vda", "--source", "one.qcow2", "--dest", "base.qcow2", "--delete")
+    assert_chain(vm, [plain.active, plain.base])
+    change(rechain, vm, "commit", "vda")
+    assert_chain(vm, [plain.base])
+    shows_the_same(vm, plain, plain.base)
+
+
 def test_a_terabyte_with_little_in_it(make_chain, make_vm, rechain, style):
     size = 1 << 40
     dir = make_chain(["unused"], size=MiB).dir
@@ -356,7 +380,7 @@ def test_a_terabyte_with_little_in_it(make_chain, make_vm, rechain, style):
         run("qemu-io", "-f", "qcow2", "-c", f"write -q -P {i + 1} {i * (300 << 30)} 34M", path)
     chain = images.Chain(paths[::-1], ["qcow2"] * 3, None, size)
     vm = make_vm(chain, style=style)
-    change(rechain, vm, "pull", "vda,base=base.qcow2")
+    change(rechain, vm, *(["pull", "vda,base=base.qcow2"] if style == "drive" else ["commit", "vda,top=one.qcow2"]))
     change(rechain, vm, "commit", "vda", "--allow-shared", paths[0])    # one.qcow2 was kept
     assert_chain(vm, [paths[0]])
     vm.stop()
