@@ -163,12 +163,33 @@ step_copies (Runner *runner)
   return FALSE;
 }
 
+/* A disk that was unplugged meanwhile cannot be folded, and nothing tells that its new layer holds no writes: it must
+ * not be removed. */
+static gboolean
+can_be_folded (Runner *runner, World *world, GError **error)
+{
+  for (guint i = 0; i < runner->op->disks->len; i++) {
+    OpDisk *disk = op_disk (runner->op, i);
+    if (world == NULL || !runner->op->switched || op_disk_is_beside (disk) ||
+        op_find_disk (runner->op, disk, world) != NULL)
+      continue;
+    return fail (error, FAILED,
+                 "disk '%s' is not in this QEMU any more: what the guest wrote is in '%s'",
+                 disk->name, disk->to);
+  }
+  return TRUE;
+}
+
 static void
 prepare (Runner *runner, World *world)
 {
   const Step *step = runner_step (runner);
   Cursor *cursor = runner_cursor (runner);
   GError *error = NULL;
+  if (cursor->back && step->undo_table != NULL && !can_be_folded (runner, world, &error)) {
+    runner_get_stuck (runner, error);
+    return;
+  }
   if (cursor->back && step->undo_table != NULL && runner_probe_all (runner, step) != SEEN_NO) {
     runner->in_fold = TRUE;
     runner->fold = (Cursor){.steps = step->undo_table};

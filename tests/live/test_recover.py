@@ -9,7 +9,7 @@ import pytest
 from harness import images
 from harness.images import MiB
 from harness.proxy import CUT, PASS, Proxy, Reply
-from harness.qemu import Disk, leftovers, versions
+from harness.qemu import Disk, Vm, leftovers, versions
 from harness.qmp import QmpMonitor
 from harness.rechain import Rechain
 from harness.scene import wait_until
@@ -112,6 +112,32 @@ def test_a_qemu_whose_new_layer_was_removed_under_it_is_not_taken_for_dead(make_
     assert "is gone" not in rechain.run("op", "show", id).out
     rechain.run("recover").expect(8)                            # nothing is done to the files of a guest that runs
     assert [images.info(path) for path in chain.layers] == before and vm.chain() == [new, *chain.layers]
+
+
+def test_a_disk_that_is_unplugged_in_the_middle_keeps_what_was_written_meanwhile(make_chain, workdir, version, rechain):
+    chain, new = make_chain(size=16 * MiB), f"{workdir}/new.qcow2"
+
+    class Pluggable(Vm):
+        def _device_args(self, disk, drive):
+            return ["-device", "pcie-root-port,id=rp1,chassis=1",
+                    "-device", f"virtio-blk-pci,id={disk.id},drive={drive},bus=rp1"]
+
+    with Pluggable(version, chain) as vm:
+        vm.cont()
+        run = rechain.start("move", vm.qmp_path, "vda", "--to", new, "--bandwidth", "2M", json=True)
+        wait_until(lambda: vm.jobs(), "it copies")
+        vm.guest_write(0, 65536, 0x5a)
+        vm.flush()
+        vm.qmp.execute("device_del", id="vda")
+        vm.qmp.execute("system_reset")                          # nobody in the guest answers, so this unplugs it
+        error = run.wait().expect(8).json["error"]["message"]
+        assert "not in this QEMU any more" in error and new in error and os.path.exists(new)
+        rechain.run("recover").expect(8)
+        vm.kill()
+    settled = rechain.run("recover", json=True).expect(0).json["operations"][0]
+    images.run("qemu-io", "-r", "-f", "qcow2", "-c", "read -P 0x5a 0 65536", settled["authoritative"]["vda"])
+    with images.raw_view(settled["authoritative"]["vda"]) as raw, open(raw, "rb") as now, open(chain.reference, "rb") as old:
+        assert now.read(65536) == b"\x5a" * 65536 and now.read() == old.read()[65536:]
 
 
 def test_a_process_that_died_after_its_operation_had_ended_leaves_nothing(stage):
