@@ -178,7 +178,7 @@ plan_check_disk (ChainDisk *disk, Journal *journal, const char *vm, GError **err
     return FALSE;
   if (disk->read_only) {
     fail (error, REFUSED, "disk '%s' is read-only", disk->name);
-    return hint (error, "only a disk that the guest can write to gets a new active layer");
+    return hint (error, "only disks that the guest can write to are changed");
   }
   if (!plan_check_not_taken (journal, vm, disk->name, error))
     return FALSE;

@@ -16,7 +16,11 @@ plan_check_name (const char *name, GError **error)
   gboolean odd = name[0] == '\0' || strchr (name, '/') != NULL || strlen (name) > MAX_NAME;
   for (const char *c = name; *c != '\0'; c++)
     odd |= (guchar)*c < 0x20;
-  return odd ? fail (error, USAGE, "'%.200s' cannot be the name of a snapshot", name) : TRUE;
+  if (!odd)
+    return TRUE;
+  fail (error, USAGE, "'%.200s' cannot be the name of a snapshot", name);
+  return hint (error, "it becomes part of file names: no '/', no control character, %d bytes at most",
+               MAX_NAME);
 }
 
 static gboolean
