@@ -2,6 +2,8 @@
 /* The old chain comes back after a pivot: of several disks one was refused, so all go back. */
 #include "jobs/blocks-job.h"
 
+#include "jobs/header.h"
+
 /* blockdev-add options of the old layers from @i on, as one nested tree that ends at the node which
  * is still there: for a QEMU that has let go of them by itself. Full. */
 static Json *
@@ -146,6 +148,15 @@ mirror_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   record_and_dismiss (disk->fold_job, asks);
 }
 
+/* In the file: QEMU shows the name that it was to write, also where that failed. */
+static gboolean
+header_names (const ChainLayer *overlay, const char *backing)
+{
+  g_auto (ImageHeader) header = {0};
+  gboolean read = image_header_read (overlay->file, &header, NULL);
+  return g_strcmp0 (read ? header.backing : overlay->backing, backing) == 0;
+}
+
 /* QEMU shows the old chain, and so did it when the header could not be rewritten. */
 static void
 put_header_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
@@ -153,7 +164,7 @@ put_header_back (Op *op, OpDisk *disk, World *world, GPtrArray *asks)
   GPtrArray *layers = op_find_disk (op, disk, world)->layers;
   ChainLayer *overlay = g_ptr_array_index (layers, disk->first - 1);
   ChainLayer *below = g_ptr_array_index (layers, disk->first);
-  if (g_strcmp0 (overlay->backing, disk->backing_old) != 0)
+  if (!header_names (overlay, disk->backing_old))
     rewrite_header (disk, overlay->node, below->node, asks);
 }
 

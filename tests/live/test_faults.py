@@ -2,6 +2,7 @@
 too much: in the middle of each operation. What fails at any single call is tests/crash/faults."""
 
 import contextlib
+import copy
 import os
 import subprocess
 import tempfile
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from harness import death, images, sweep
+from harness import death, faults, images, sweep
 from harness.images import MiB
 from harness.proxy import PASS, Delay, Proxy, refuse
 from harness.qemu import versions
@@ -74,6 +75,26 @@ def test_an_error_is_not_overlooked_where_somebody_continues_the_guest(version):
         result = run.wait(30)
         assert [m.name for m in proxy.seen].count("BLOCK_JOB_ERROR") == 1
         assert judged(case, result) == "old"
+
+
+@pytest.mark.parametrize("act", ["EIO-once", "ENOSPC-once"])
+def test_a_header_that_could_not_be_written_back_is_written_once_more(version, act):
+    """QEMU shows the old name from then on, and the file has the new one."""
+    fault, scenario = faults.Fault("qemu", faults.target, act), copy.copy(death.DELETE_TWO)
+    refused, failed = refuse("job-finalize", nth=2), []
+    with fault.stage(scenario, version) as stage, Proxy(stage.vm.qmp_path) as proxy:
+        def upset(m):
+            if m.kind == "command" and m.arguments.get("job-id", "").endswith("-fold") and not failed:
+                stage.shim.arm(1)
+            if m.kind == "event" and m.data.get("data", {}).get("error"):
+                failed.append(m)
+            return refused(m)
+        scenario.begin(stage, proxy)
+        scenario.upset = upset
+        case = Case(stage, proxy, scenario, 0)
+        result = case.start(None).wait(60)
+        stage.shim.mend()
+        assert failed and judged(case, result) == "old"
 
 
 def test_a_layer_that_can_never_be_read_again_leaves_it_stuck_and_loses_nothing(version):
