@@ -437,6 +437,33 @@ plan_check_writable (const char *file, gboolean by_us, GError **error)
   return errnum == EROFS ? recode (error, PERMISSION) : FALSE;
 }
 
+static guint
+internal_snapshots (ChainLayer *layer)
+{
+  g_auto (ImageHeader) header = {0};
+  gboolean local = layer->file != NULL && layer->file[0] == '/';
+  return local && image_header_read (layer->file, &header, NULL) ? header.snapshots : 0;
+}
+
+/* What a snapshot inside an image does not hold it reads from the layers below, also when those
+ * have been streamed into the image; after a commit they show the same. */
+static gboolean
+check_inner_snapshots_above (OpDisk *disk, GError **error)
+{
+  for (int i = 0; disk->mode == MODE_STREAM && disk->to == NULL && i < disk->first; i++) {
+    ChainLayer *layer = op_disk_layer (disk, i);
+    guint snapshots = internal_snapshots (layer);
+    if (snapshots == 0)
+      continue;
+    fail (error, REFUSED,
+          "disk '%s': '%s' holds %u internal snapshot%s, which would read nothing of what is below "
+          "it any more",
+          disk->name, layer->file, snapshots, snapshots > 1 ? "s" : "");
+    return hint (error, "delete them first, or commit the layers below instead of pulling them");
+  }
+  return TRUE;
+}
+
 gboolean
 plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error)
 {
@@ -447,11 +474,16 @@ plan_check_dropped (Op *op, OpDisk *disk, World *world, GError **error)
       return fail (error, REFUSED, "'%s' cannot be removed: disk '%s' uses it too", layer->file,
                    other);
     g_autofree char *overlay = find_overlay (disk, layer);
-    if (overlay == NULL)
+    guint snapshots = internal_snapshots (layer);
+    if (overlay == NULL && snapshots == 0)
       continue;
-    fail (error, REFUSED, "'%s' cannot be removed: it is the backing file of '%s'", layer->file,
-          overlay);
+    if (overlay != NULL)
+      fail (error, REFUSED, "'%s' cannot be removed: it is the backing file of '%s'", layer->file,
+            overlay);
+    else
+      fail (error, REFUSED, "'%s' cannot be removed: it holds %u internal snapshot%s", layer->file,
+            snapshots, snapshots > 1 ? "s" : "");
     return hint (error, "leave --delete out to keep the files that fall out of the chain");
   }
-  return TRUE;
+  return check_inner_snapshots_above (disk, error);
 }

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define TICK_MS 10u
-#define MOST    (16u << 20) /* bytes at a time: a slow disk holds up the main loop for no longer */
+#define MOST    (4u << 20) /* bytes at a time: a slow disk holds up the main loop for no longer */
 
 struct _WriteBack {
   int fd;

@@ -163,6 +163,17 @@ def test_a_request_without_sense_is_refused(make_chain, make_vm, refused, words,
 
 # ---- sizes and space ----
 
+def test_internal_snapshots_are_not_lost(make_chain, make_vm, refused, rechain):
+    """They go with their file, and what they do not hold themselves is read from the layers below."""
+    chain = make_chain(("base", "one", "current"), size=4 * MiB)
+    run("qemu-img", "snapshot", "-c", "inside", chain.layers[1])
+    vm = make_vm(chain)
+    for words in (("pull", "vda", "--delete"), ("commit", "vda", "--top", "one.qcow2", "--delete"),
+                  ("pull", "vda", "--top", "one.qcow2")):
+        assert "one.qcow2' " in refused(vm, *words)["message"] and "internal snapshot" in refused(vm, *words)["message"]
+    change(rechain, vm, "commit", "vda", "--top", "one.qcow2")
+
+
 def test_a_layer_is_not_committed_into_a_larger_one(make_chain, make_vm, refused):
     chain = make_chain(size=4 * MiB)
     run("qemu-img", "resize", "-q", "-f", "qcow2", chain.base, 8 * MiB)
