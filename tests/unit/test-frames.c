@@ -183,25 +183,29 @@ names_that_ssh_could_take_for_more_are_refused (void **state)
   }
 }
 
+#define USUAL                                                                                      \
+  "chacha20-poly1305@openssh.com,aes128-ctr,aes256-gcm@openssh.com,aes128-gcm@openssh.com"
+
 /* ssh itself judges what the configuration says. */
 static void
-ciphers_change_their_order_and_nothing_else (void **state)
+ciphers_change_their_order_where_nobody_chose_one (void **state)
 {
   const struct {
-    const char *configuration, *list;
+    const char *configuration, *standard, *list;
   } cases[] = {
-      {"host b\nciphers "
-       "chacha20-poly1305@openssh.com,aes128-ctr,aes256-gcm@openssh.com,aes128-gcm@openssh.com\n"
-       "macs x",
+      {"host b\nciphers " USUAL "\nmacs x", "ciphers " USUAL "\n",
        "aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr"},
-      {"ciphers aes256-gcm@openssh.com,aes256-ctr\n", NULL},
-      {"ciphers chacha20-poly1305@openssh.com", NULL},
-      {"ciphers \nhost b\n", NULL},
-      {"host ciphers\nciphersuites aes128-gcm@openssh.com\n", NULL},
-      {"", NULL},
+      {"ciphers aes128-ctr,aes256-gcm@openssh.com\n", "ciphers " USUAL "\n", NULL},
+      {"ciphers aes256-gcm@openssh.com,aes256-ctr\n", "ciphers aes256-gcm@openssh.com,aes256-ctr",
+       NULL},
+      {"ciphers aes128-ctr", "ciphers aes128-ctr", NULL},
+      {"ciphers \nhost b\n", "ciphers \n", NULL},
+      {"host ciphers\nciphersuites aes128-gcm@openssh.com\n", "", NULL},
+      {"ciphers " USUAL, "", NULL},
+      {"", "", NULL},
   };
   for (gsize i = 0; i < G_N_ELEMENTS (cases); i++) {
-    g_autofree char *list = ciphers_of (cases[i].configuration);
+    g_autofree char *list = ciphers_of (cases[i].configuration, cases[i].standard);
     assert_int_equal (list != NULL, cases[i].list != NULL);
     if (list != NULL)
       assert_string_equal (list, cases[i].list);
@@ -248,7 +252,7 @@ main (void)
       cmocka_unit_test (places_only_grow_and_end_with_the_volume),
       cmocka_unit_test (a_sender_that_gives_up_says_why),
       cmocka_unit_test (names_that_ssh_could_take_for_more_are_refused),
-      cmocka_unit_test (ciphers_change_their_order_and_nothing_else),
+      cmocka_unit_test (ciphers_change_their_order_where_nobody_chose_one),
       cmocka_unit_test (ciphers_are_told_to_ssh_before_the_host),
       cmocka_unit_test (a_text_is_cut_between_characters),
   };
