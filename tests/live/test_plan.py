@@ -25,7 +25,8 @@ def plan_of(rechain, *arguments):
 
 
 def qmp_of(plan):
-    return [{"execute": q["execute"], "arguments": q.get("arguments", {})} for step in plan["steps"] for q in step["qmp"]]
+    return [{"execute": q["execute"], "arguments": q.get("arguments", {})} for step in plan["steps"] for q in step["qmp"]
+            if not q["execute"].startswith(LOOKS)]
 
 
 def sent_to(proxy):
