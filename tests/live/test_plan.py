@@ -24,9 +24,14 @@ def plan_of(rechain, *arguments):
     return valid(rechain.run(*arguments, "--dry-run", json=True).expect(0).json)
 
 
-def qmp_of(plan):
-    return [{"execute": q["execute"], "arguments": q.get("arguments", {})} for step in plan["steps"] for q in step["qmp"]
+def qmp_in(step):
+    """What it asks for; mere questions are asked at other times, too."""
+    return [{"execute": q["execute"], "arguments": q.get("arguments", {})} for q in step["qmp"]
             if not q["execute"].startswith(LOOKS)]
+
+
+def qmp_of(plan):
+    return [q for step in plan["steps"] for q in qmp_in(step)]
 
 
 def sent_to(proxy):
@@ -111,7 +116,7 @@ def test_what_is_printed_for_several_disks_is_what_is_sent(make_vm, rechain, wor
     # Barriers between the steps, whatever the order of the disks within one.
     rest = without_id(sent)
     for step in plan["steps"]:
-        wanted = without_id([{"execute": q["execute"], "arguments": q.get("arguments", {})} for q in step["qmp"]])
+        wanted = without_id(qmp_in(step))
         assert shape(rest[:len(wanted)]) == shape(wanted), step["step"]
         rest = rest[len(wanted):]
 
