@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 
 
@@ -37,6 +38,7 @@ class QmpMonitor:
         self.events = []
         self._buffer = b""
         self._next_id = 0
+        self._one_at_a_time = threading.RLock()     # a proxy's thread writes, too
         self._socket = connect(path, timeout)
         self.greeting = self._read_until(lambda m: "QMP" in m, timeout)
         self.execute("qmp_capabilities")
@@ -78,12 +80,13 @@ class QmpMonitor:
     def execute(self, command, arguments=None, timeout=30, **more):
         """Runs a command; `more` are arguments with _ for -. Returns "return", raises QmpError."""
         arguments = dict(arguments or {}, **{k.replace("_", "-"): v for k, v in more.items()})
-        self._next_id += 1
-        request = {"execute": command, "id": self._next_id}
-        if arguments:
-            request["arguments"] = arguments
-        self._socket.sendall(json.dumps(request).encode() + b"\n")
-        reply = self._read_until(lambda m: m.get("id") == self._next_id, timeout)
+        with self._one_at_a_time:
+            self._next_id += 1
+            request = {"execute": command, "id": self._next_id}
+            if arguments:
+                request["arguments"] = arguments
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            reply = self._read_until(lambda m: m.get("id") == request["id"], timeout)
         if "error" in reply:
             raise QmpError(command, reply["error"])
         return reply["return"]
